@@ -1,0 +1,156 @@
+"""SMPL-X model files and the batched forward pass (Pavlakos et al., CVPR 2019; Loper et al., 2015).
+
+Linear blend skinning is written here because the reference implementation's licence forbids commercial use;
+the tests compare the two to 1e-5 m.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from posedreamer_assets.body.joints import LANDMARK_VERTICES, PARENTS
+from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.body.rotations import axis_angle_to_matrix
+from posedreamer_assets.errors import BodyModelError
+
+FREE_BODY_PATH = Path(__file__).parent / "data" / "SMPLX_NEUTRAL.npz"
+_SHAPE_SPACE = 300  # components of shape before those of expression in a full SMPL-X file
+_COMPONENTS = 10
+_BATCH = 64  # bodies skinned at a time: bounds memory to about 50 MB
+
+
+@dataclass(frozen=True)
+class BodyOutput:
+    """World frame, metres. Joints: the 55 of SMPL-X, then the 21 landmark vertices."""
+
+    vertices: Float[np.ndarray, "n v 3"]
+    joints: Float[np.ndarray, "n 76 3"]
+
+
+@dataclass(frozen=True)
+class BodyModel:
+    """A body in SMPL-X format: template, shape and pose blend shapes, joint regressor, skinning weights."""
+
+    name: str
+    v_template: Float[np.ndarray, "v 3"]
+    shapedirs: Float[np.ndarray, "v 3 10"]
+    exprdirs: Float[np.ndarray, "v 3 10"]
+    posedirs: Float[np.ndarray, "486 v3"] | None  # None when all zero
+    J_regressor: Float[np.ndarray, "55 v"]
+    weights: Float[np.ndarray, "v 55"]
+    faces: Int[np.ndarray, "f 3"]
+
+    @cached_property
+    def dominant_joint(self) -> Int[np.ndarray, "v"]:
+        """For each vertex the joint with the largest skinning weight."""
+        return self.weights.argmax(axis=1)
+
+    def forward(self, params: BodyParams) -> BodyOutput:
+        """Pose and shape a batch of bodies."""
+        parts = [self._forward(params.take(slice(i, i + _BATCH))) for i in range(0, len(params), _BATCH)]
+        if not parts:
+            return BodyOutput(np.zeros((0, len(self.v_template), 3), np.float32), np.zeros((0, 76, 3), np.float32))
+        return BodyOutput(*(np.concatenate([p[k] for p in parts]) for k in (0, 1)))
+
+    def joints(self, params: BodyParams) -> Float[np.ndarray, "n 76 3"]:
+        """Only the 76 joints of each body."""
+        return self.forward(params).joints
+
+    def _forward(self, params: BodyParams) -> tuple[np.ndarray, np.ndarray]:
+        n, v = len(params), len(self.v_template)
+        directions = np.concatenate([self.shapedirs, self.exprdirs], axis=2).reshape(v * 3, -1)
+        coefficients = np.concatenate([params.betas, params.expression], axis=1)
+        shaped = self.v_template + (coefficients @ directions.T).reshape(n, v, 3)
+        rest_joints = np.einsum("jv,nvc->njc", self.J_regressor, shaped, optimize=True)
+        rotations = axis_angle_to_matrix(params.full_pose())
+        if self.posedirs is not None:
+            feature = (rotations[:, 1:] - np.eye(3, dtype=np.float32)).reshape(n, -1)
+            shaped = shaped + (feature @ self.posedirs).reshape(n, v, 3)
+        world_rotation, world_position = chain_transforms(rotations, rest_joints)
+        offset = world_position - np.einsum("njab,njb->nja", world_rotation, rest_joints)
+        transforms = np.concatenate([world_rotation, offset[..., None]], axis=-1).reshape(n, 55, 12)
+        blended = np.matmul(self.weights, transforms).reshape(n, v, 3, 4)
+        vertices = np.einsum("nvab,nvb->nva", blended[..., :3], shaped) + blended[..., 3]
+        vertices = (vertices + params.transl[:, None]).astype(np.float32)
+        joints = (world_position + params.transl[:, None]).astype(np.float32)
+        landmarks = vertices[:, list(LANDMARK_VERTICES.values())]
+        return vertices, np.concatenate([joints, landmarks], axis=1)
+
+
+def chain_transforms(
+    rotations: Float[np.ndarray, "n 55 3 3"], rest_joints: Float[np.ndarray, "n 55 3"]
+) -> tuple[Float[np.ndarray, "n 55 3 3"], Float[np.ndarray, "n 55 3"]]:
+    """World rotation and position of every joint, root first."""
+    world_rotation = np.empty_like(rotations)
+    position = np.empty_like(rest_joints)
+    world_rotation[:, 0], position[:, 0] = rotations[:, 0], rest_joints[:, 0]
+    for joint, parent in enumerate(PARENTS[1:], start=1):
+        world_rotation[:, joint] = world_rotation[:, parent] @ rotations[:, joint]
+        bone = rest_joints[:, joint] - rest_joints[:, parent]
+        position[:, joint] = position[:, parent] + np.einsum("nab,nb->na", world_rotation[:, parent], bone)
+    return world_rotation, position
+
+
+@lru_cache(maxsize=2)
+def load_body(model_path: str | None = None) -> BodyModel:
+    """Load an SMPL-X npz; None loads the free body that ships with the project.
+
+    Raises:
+        BodyModelError: the file is missing, truncated, not an npz, or an array has the wrong shape or bad values.
+    """
+    path = Path(model_path) if model_path else FREE_BODY_PATH
+    if not path.is_file():
+        raise BodyModelError(f"{path}: no such SMPL-X model file; expected an npz such as SMPLX_NEUTRAL.npz")
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return _from_arrays(data, path)
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, zipfile.error) as error:
+        raise BodyModelError(f"{path}: not a readable SMPL-X npz ({error})") from error
+
+
+def _array(data: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
+    if key not in data.files:
+        raise BodyModelError(f"{path}: no array {key!r}; it holds {', '.join(sorted(data.files)) or 'nothing'}")
+    array = data[key]
+    if array.dtype.kind not in "fiub":
+        raise BodyModelError(f"{path}: {key} has dtype {array.dtype}, expected numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BodyModelError(f"{path}: {key} has values that are not finite")
+    return array
+
+
+def _from_arrays(data: np.lib.npyio.NpzFile, path: Path) -> BodyModel:
+    template = _array(data, "v_template", path).astype(np.float32)
+    if template.ndim != 2 or template.shape[1] != 3 or len(template) <= max(LANDMARK_VERTICES.values()):
+        raise BodyModelError(f"{path}: v_template is {template.shape}, expected (vertices, 3) of an SMPL-X mesh")
+    v = len(template)
+    directions = _array(data, "shapedirs", path)
+    if directions.ndim != 3 or directions.shape[:2] != (v, 3) or directions.shape[2] < 2 * _COMPONENTS:
+        raise BodyModelError(f"{path}: shapedirs is {directions.shape}, expected ({v}, 3, 20 or more)")
+    expression_start = _SHAPE_SPACE if directions.shape[2] >= _SHAPE_SPACE + _COMPONENTS else _COMPONENTS
+    posedirs = _array(data, "posedirs", path)
+    expected = {"posedirs": (v, 3, 486), "J_regressor": (55, v), "weights": (v, 55)}
+    arrays = {"posedirs": posedirs, **{k: _array(data, k, path) for k in ("J_regressor", "weights")}}
+    for key, shape in expected.items():
+        if arrays[key].shape != shape:
+            raise BodyModelError(f"{path}: {key} is {arrays[key].shape}, expected {shape} (SMPL-X, not SMPL or SMPL-H)")
+    faces = _array(data, "f", path).astype(np.int64)
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.min() < 0 or faces.max() >= v:
+        raise BodyModelError(f"{path}: f is {faces.shape}, expected triangles over {v} vertices")
+    parents = _array(data, "kintree_table", path)[0].astype(np.int64)
+    if len(parents) != 55 or tuple(parents[1:]) != PARENTS[1:]:
+        raise BodyModelError(f"{path}: kintree_table is not SMPL-X's joint tree")
+    return BodyModel(
+        name=path.stem,
+        v_template=template,
+        shapedirs=np.ascontiguousarray(directions[..., :_COMPONENTS], np.float32),
+        exprdirs=np.ascontiguousarray(directions[..., expression_start : expression_start + _COMPONENTS], np.float32),
+        posedirs=posedirs.reshape(v * 3, 486).T.astype(np.float32) if posedirs.any() else None,
+        J_regressor=arrays["J_regressor"].astype(np.float32),
+        weights=arrays["weights"].astype(np.float32),
+        faces=faces,
+    )

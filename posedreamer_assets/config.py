@@ -1,0 +1,242 @@
+"""Profiles: everything that differs between a laptop and a cluster.
+
+A profile is a YAML file under `profiles/` (or the user's own) that fills the frozen dataclasses below.
+Domain functions take these dataclasses; nothing else reads YAML. Unknown keys and wrong types are errors.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from posedreamer_assets.errors import ConfigError
+
+PROFILES_DIR = Path(__file__).parent / "profiles"
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Size of every control map and image, in pixels."""
+
+    width: int = 128
+    height: int = 128
+    format: str = "png"  # how generated images are stored: png (lossless) or jpeg
+
+
+@dataclass(frozen=True)
+class BodyConfig:
+    """`model_path`: an SMPL-X npz; null means the shipped free body."""
+
+    model_path: str | None = None
+
+
+@dataclass(frozen=True)
+class PosesConfig:
+    """How many poses are made and from what."""
+
+    source: str = "procedural"  # `procedural`, or a folder of BVH / AMASS npz / fit npz files
+    families: tuple[str, ...] = ()  # procedural families; empty means all
+    batch_size: int = 96
+    batches: int = 2
+    align_batches: int = 2
+    frame_stride_s: float = 0.5  # smallest time between two frames taken from one mocap clip
+    betas_std: float = 1.0
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Ranges that cameras are sampled from; angles in degrees, lengths in multiples of the image height."""
+
+    focal_min: float = 1.2
+    focal_max: float = 2.2
+    pitch_min_deg: float = 0.0
+    pitch_max_deg: float = 45.0
+    roll_std_deg: float = 4.0
+    fill_min: float = 0.62  # share of the frame that the body's larger side fills
+    fill_max: float = 0.9
+    truncated_share: float = 0.1  # share of samples framed with a limb or more cut off on purpose
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """Rendered scenes; `backgrounds`: a folder of images, null means procedural ones."""
+
+    backgrounds: str | None = None
+    reference_share: float = 0.5  # share of scenes held out as FID reference
+    supersample: int = 2
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The image generator. `backend`: pocket, flux or sdxl; paths are null for shipped weights."""
+
+    backend: str = "pocket"
+    model_path: str | None = None
+    control_lora_path: str | None = None
+    steps: int = 8
+    guidance: float = 1.0
+    batch_size: int = 16
+    dtype: str = "float32"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """One keypoint detector. `kind`: vitpose, heatmap, or onnx (MoveNet, RTMPose and YOLO-pose files)."""
+
+    kind: str = "vitpose"
+    path: str | None = None  # null: the shipped pocket weights of that kind
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Preference pairs and Flow-DPO (paper section 3.2). `outside_judge`: an ONNX detector never trained on here."""
+
+    candidates: int = 4
+    min_gap: float = 0.05
+    min_winner: float = 0.5
+    val_share: float = 0.15
+    test_share: float = 0.4
+    beta: float = 100.0
+    learning_rate: float = 2e-4
+    lora_rank: int = 16
+    batch_size: int = 8
+    steps: int = 60
+    eval_every: int = 20
+    latent_cache: bool = True
+
+
+@dataclass(frozen=True)
+class CurationConfig:
+    """Thresholds of the filter; a sample is kept when it passes all of them."""
+
+    min_oks: float = 0.8
+    max_people: int = 1
+    max_head_error_deg: float = 45.0
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """Difficulty model and the hard round."""
+
+    pool_size: int = 1024
+    hard_batches: int = 1
+    hard_batch_size: int = 64
+    min_distance: float = 0.25  # smallest pose distance between two hard samples, in the difficulty model's features
+    boost_rounds: int = 200
+    learning_rate: float = 0.05
+    folds: int = 5
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """`reference`: a folder of real images, null means the held-out rendered scenes."""
+
+    reference: str | None = None
+    bootstrap: int = 200
+    neighbours: int = 3
+    max_images: int = 4096
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The whole configuration of a run."""
+
+    name: str = "pocket"
+    seed: int = 0
+    image: ImageConfig = field(default_factory=ImageConfig)
+    body: BodyConfig = field(default_factory=BodyConfig)
+    poses: PosesConfig = field(default_factory=PosesConfig)
+    cameras: CameraConfig = field(default_factory=CameraConfig)
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    ranker: DetectorConfig = field(default_factory=DetectorConfig)
+    judge: DetectorConfig = field(default_factory=lambda: DetectorConfig(kind="heatmap"))
+    outside_judge: DetectorConfig | None = None
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    curation: CurationConfig = field(default_factory=CurationConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+
+
+def profile_names() -> list[str]:
+    """Names of the shipped profiles."""
+    return sorted(p.stem for p in PROFILES_DIR.glob("*.yaml"))
+
+
+def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] | None = None) -> Profile:
+    """Read a profile by name or path; `overrides` maps dotted keys ("poses.batches") to values.
+
+    Raises:
+        ConfigError: no such profile, bad YAML, an unknown key, or a value of the wrong type.
+    """
+    path = PROFILES_DIR / f"{name_or_path}.yaml"
+    if not path.exists():
+        path = Path(name_or_path)
+    if not path.is_file():
+        raise ConfigError(f"no profile {str(name_or_path)!r}; shipped ones: {', '.join(profile_names())}, or give a path")
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    for dotted, value in (overrides or {}).items():
+        _set_dotted(tree, dotted, value)
+    return _build(Profile, tree, str(path))
+
+
+def profile_to_dict(profile: Any) -> dict[str, Any]:
+    """The profile (or a section of it) as plain values, for YAML, JSON and digests."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(profile).items()}
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write a profile that `load_profile` reads back equal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = yaml.safe_load(yaml.safe_dump(_plain(dataclasses.asdict(profile))))
+    path.write_text(yaml.safe_dump(plain, sort_keys=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for key in parents:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{dotted}: {key!r} is a value, not a section")
+    tree[last] = value
+
+
+def _build(cls: type, tree: Any, where: str) -> Any:
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: expected a mapping, found {tree!r}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(tree) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(hints)}")
+    return cls(**{k: _convert(hints[k], v, f"{where}: {k}") for k, v in tree.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    (kind,) = [o for o in options if o is not type(None)]
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build(kind, value, where)
+    if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        return tuple(str(v) for v in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where}: expected {hint}, found {value!r}")

@@ -1,0 +1,80 @@
+"""Every error this project raises on purpose, in one tree.
+
+PoseDreamerError
+├── ConfigError            a profile or option that cannot be used
+├── BodyModelError         an SMPL-X model file that is missing, truncated or of the wrong layout
+├── PoseFileError          a pose source (BVH, AMASS npz, fit) that cannot be read; carries a `reason` code
+├── CaptionError           text that the caption grammar does not know
+├── RenderError            OpenGL is missing or a frame could not be drawn
+├── BackendError           an image generator could not be loaded or run
+├── DetectorError          a keypoint or person detector could not be loaded or run
+├── AlignmentError         preference pairs or a DPO run that cannot go on
+├── CurriculumError        a difficulty model or hard-sample selection that cannot be made
+├── MetricsError           a quality figure that cannot be computed from what was given
+├── StorageError           a table or partition that cannot be read or written
+└── CheckError             a data check file that cannot be understood
+"""
+
+
+class PoseDreamerError(Exception):
+    """Base of all errors raised on purpose; its text says what was found and what was expected."""
+
+
+class ConfigError(PoseDreamerError):
+    """A profile or option that cannot be used."""
+
+
+class BodyModelError(PoseDreamerError):
+    """An SMPL-X model file that is missing, truncated or of the wrong layout."""
+
+
+class PoseFileError(PoseDreamerError):
+    """A pose source that cannot be read.
+
+    Attributes:
+        path: the file.
+        reason: a short code that is counted in reports: `nan`, `shape`, `missing_key`, `dtype`, `absurd_value`,
+            `empty`, `pickle`, `truncated`, `syntax`, `unknown_layout`.
+    """
+
+    def __init__(self, path: object, reason: str, detail: str) -> None:
+        self.path = str(path)
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{self.path}: {reason}: {detail}")
+
+
+class CaptionError(PoseDreamerError):
+    """Text that the caption grammar does not know."""
+
+
+class RenderError(PoseDreamerError):
+    """OpenGL is missing or a frame could not be drawn."""
+
+
+class BackendError(PoseDreamerError):
+    """An image generator could not be loaded or run."""
+
+
+class DetectorError(PoseDreamerError):
+    """A keypoint or person detector could not be loaded or run."""
+
+
+class AlignmentError(PoseDreamerError):
+    """Preference pairs or a DPO run that cannot go on."""
+
+
+class CurriculumError(PoseDreamerError):
+    """A difficulty model or hard-sample selection that cannot be made."""
+
+
+class MetricsError(PoseDreamerError):
+    """A quality figure that cannot be computed from what was given."""
+
+
+class StorageError(PoseDreamerError):
+    """A table or partition that cannot be read or written."""
+
+
+class CheckError(PoseDreamerError):
+    """A data check file that cannot be understood."""
