@@ -1,0 +1,73 @@
+# One command per job; every job sets up what it needs first. HOME_DIR, PYTHON and ARGS can be given: make run ARGS="--batches 4"
+SHELL := /bin/bash
+.SHELLFLAGS := -e -u -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.posedreamer-setup
+HOME_DIR ?= posedreamer_home
+ARGS ?=
+GL_PACKAGES := libegl1 libgl1-mesa-dri
+export PYOPENGL_PLATFORM ?= egl
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup run dev test check lint docs gl clean
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(STAMP)  ## virtual environment, pinned packages, headless GL where permitted
+
+$(STAMP): pyproject.toml constraints.txt
+	if [ ! -x $(BIN)/python ]; then
+	    interpreter=$$(command -v $(PYTHON) || command -v python3.12 || command -v python3)
+	    "$$interpreter" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 13)))' \
+	        || { echo "Python 3.11 or 3.12 is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	    "$$interpreter" -m venv $(VENV)
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(MAKE) --no-print-directory gl
+	touch $@
+
+gl:
+	@if $(BIN)/python -c 'import ctypes; ctypes.CDLL("libEGL.so.1")' 2>/dev/null; then exit 0; fi
+	if ! command -v apt-get >/dev/null; then
+	    echo "No EGL library: install your system's packages for $(GL_PACKAGES)." >&2
+	elif [ "$$(id -u)" = 0 ]; then
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(GL_PACKAGES) >/dev/null
+	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+	    sudo -n apt-get update -qq && sudo -n apt-get install -y -qq --no-install-recommends $(GL_PACKAGES) >/dev/null
+	else
+	    echo "Headless rendering needs one command of an administrator:" >&2
+	    echo "    sudo apt-get install -y $(GL_PACKAGES)" >&2
+	fi
+
+run: setup  ## the whole graph on the pocket profile; ARGS="--poses DIR" etc.
+	$(BIN)/posedreamer run --home $(HOME_DIR) $(ARGS)
+
+dev: setup  ## Dagster's UI on the same home
+	export POSEDREAMER_HOME="$$(realpath -m $(HOME_DIR))"
+	$(BIN)/posedreamer status --home "$$POSEDREAMER_HOME" --prepare >/dev/null
+	DAGSTER_HOME="$$POSEDREAMER_HOME/dagster" exec $(BIN)/dagster dev -w workspace.yaml $(ARGS)
+
+test: setup  ## the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+check: lint test  ## what continuous integration runs, and lint
+	$(BIN)/posedreamer checks validate
+
+docs: setup  ## the asset graph and the commands, as text for the README
+	$(BIN)/posedreamer --help
+	for command in run doctor view train-pocket checks status; do $(BIN)/posedreamer $$command --help; done
+
+clean:  ## caches; neither the environment nor the data
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
