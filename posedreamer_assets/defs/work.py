@@ -1,0 +1,170 @@
+"""What every asset does alike: declare itself from its stage, find its inputs, write rows, report."""
+
+import base64
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as pa
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.defs.partitions import BY_GROUP
+from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
+from posedreamer_assets.home import Home
+from posedreamer_assets.stages import STAGES, Snapshot, Stage
+from posedreamer_assets.storage import CheckpointInfo, LanceStore
+
+if TYPE_CHECKING:
+    import numpy as np
+
+THUMBNAIL_BYTES = 60_000  # inline pictures go into the event log
+
+
+@dataclass(frozen=True)
+class Work:
+    """One execution of an asset: its stage, partition key, profile and store."""
+
+    stage: Stage
+    profile: Profile
+    home: Home
+    store: LanceStore
+    key: str | None
+    snapshot: Snapshot
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def one_key(self) -> str:
+        """The partition key of a partitioned asset."""
+        assert self.key is not None, f"{self.stage.key} is not partitioned"
+        return self.key
+
+    def rows(self, stage_key: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of an upstream stage at this partition, ordered by sample id."""
+        return self.store.read(STAGES[stage_key].table, keys=[self.one_key], columns=columns)
+
+    def all_rows(self, stage_key: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of every up-to-date partition that this stage reads of another."""
+        (group,) = [g for name, g in self.stage.reads_all if name == stage_key]
+        keys = self.snapshot.current_keys(STAGES[stage_key], group)
+        return self.store.read(STAGES[stage_key].table, keys=keys, columns=columns)
+
+    def checkpoint(self, stage_key: str) -> CheckpointInfo:
+        """The result of an unpartitioned upstream stage.
+
+        Raises:
+            StorageError: it has not been made.
+        """
+        from posedreamer_assets.errors import StorageError
+
+        found = self.store.checkpoint(STAGES[stage_key].table)
+        if found is None:
+            raise StorageError(f"{self.stage.key} needs {stage_key}, which has not been made yet")
+        return found
+
+    def write_rows(
+        self, rows: pa.Table, thumbnails: "np.ndarray | None" = None, **metadata: Any
+    ) -> dg.MaterializeResult:
+        """Replace this partition and report it."""
+        info = self.store.replace_partition(
+            self.stage.table, self.one_key, rows, input_digest=self.snapshot.input_digest(self.stage, self.key)
+        )
+        return self._result(info.content_digest, {"dagster/row_count": info.rows, **metadata}, thumbnails)
+
+    def write_checkpoint(
+        self, write: Callable[[Path], dict[str, Any]], thumbnails: "np.ndarray | None" = None
+    ) -> dg.MaterializeResult:
+        """Write a checkpoint folder through `write`, which returns its figures, and report it."""
+        input_digest = self.snapshot.input_digest(self.stage)
+        info = self.store.write_checkpoint(self.stage.table, input_digest, write, input_digest)
+        return self._result(info.digest, dict(info.metrics), thumbnails)
+
+    def _result(
+        self, content_digest: str, figures: Mapping[str, Any], thumbnails: "np.ndarray | None"
+    ) -> dg.MaterializeResult:
+        metadata: dict[str, Any] = {name: _plain(value) for name, value in figures.items()}
+        metadata["digest"] = content_digest
+        metadata["seconds"] = round(time.perf_counter() - self.started, 2)
+        if thumbnails is not None and len(thumbnails):
+            metadata["thumbnails"] = dg.MetadataValue.md(contact_sheet_markdown(thumbnails))
+        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(content_digest))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (dict, list, tuple)):
+        return dg.MetadataValue.json(value)
+    return value if isinstance(value, (str, int, float, bool, dg.MetadataValue)) else str(value)
+
+
+def contact_sheet_markdown(images: "np.ndarray", columns: int = 6, most: int = 12) -> str:
+    """Up to `most` images (n, h, w, 3) side by side as an inline JPEG of at most THUMBNAIL_BYTES."""
+    import numpy as np
+    from PIL import Image
+
+    shown = images[:most]
+    columns = min(columns, len(shown))
+    blank = np.full_like(shown[0], 255)
+    filled = [*shown, *[blank] * (-len(shown) % columns)]
+    sheet = np.concatenate(
+        [np.concatenate(filled[i : i + columns], axis=1) for i in range(0, len(filled), columns)], axis=0
+    )
+    picture = Image.fromarray(sheet)
+    picture.thumbnail((768, 768))
+    for quality in (85, 70, 50, 30):
+        buffer = io.BytesIO()
+        picture.save(buffer, format="JPEG", quality=quality)
+        encoded = base64.b64encode(buffer.getvalue()).decode()
+        if len(encoded) <= THUMBNAIL_BYTES:
+            break
+    else:
+        return "(no thumbnails: they would take more than 60 kB)"
+    return f"![samples](data:image/jpeg;base64,{encoded})"
+
+
+def stage_asset(
+    key: str, *, group: str, kinds: set[str], description: str, pool: str | None = None
+) -> Callable[[Callable[[Work], dg.MaterializeResult]], dg.AssetsDefinition]:
+    """An asset whose dependencies, partitions and code version come from its stage in `stages.py`."""
+    stage = STAGES[key]
+
+    def decorate(body: Callable[[Work], dg.MaterializeResult]) -> dg.AssetsDefinition:
+        @dg.asset(
+            key=key.split("/"),
+            deps=_dependencies(stage),
+            partitions_def=BY_GROUP[stage.group] if stage.group else None,
+            code_version=stage.code_version,
+            group_name=group,
+            kinds=kinds,
+            description=description,
+            pool=pool,
+            op_tags={"posedreamer/stage": key},
+        )
+        def asset(
+            context: dg.AssetExecutionContext, profile: ProfileResource, store: LanceStoreResource
+        ) -> dg.MaterializeResult:
+            return body(begin(stage, profile, store, context.partition_key if context.has_partition_key else None))
+
+        return asset
+
+    return decorate
+
+
+def begin(stage: Stage, profile: ProfileResource, store: LanceStoreResource, key: str | None) -> Work:
+    """The work of one execution."""
+    settings, opened, home = profile.get(), store.get(), profile.place()
+    return Work(stage, settings, home, opened, key, Snapshot(settings, opened))
+
+
+def _dependencies(stage: Stage) -> list[dg.AssetDep]:
+    names = dict.fromkeys((*stage.reads, *(name for name, _ in stage.reads_all), *stage.checkpoints))
+    return [_dependency(stage, STAGES[name]) for name in names]
+
+
+def _dependency(stage: Stage, upstream: Stage) -> dg.AssetDep:
+    mapping: dg.PartitionMapping | None = None
+    if upstream.group is not None:
+        mapping = dg.AllPartitionMapping() if upstream.key not in stage.reads else dg.IdentityPartitionMapping()
+    return dg.AssetDep(upstream.key.split("/"), partition_mapping=mapping)

@@ -1,0 +1,227 @@
+"""Poses, cameras and captions of one batch, from the procedural families or from a folder of motion files."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy.spatial.transform import Rotation
+
+from posedreamer_assets.body.model import BodyModel
+from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.body.procedural import procedural_poses
+from posedreamer_assets.body.sources import PoseFrames, read_folder
+from posedreamer_assets.cameras.pinhole import Cameras
+from posedreamer_assets.cameras.sampling import sample_cameras
+from posedreamer_assets.config import ImageConfig, Profile
+from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.records import POSE_LIBRARY, sample_id
+from posedreamer_assets.render.appearance import sample_appearance
+from posedreamer_assets.render.captions import make_caption
+from posedreamer_assets.rows import make_table
+from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
+from posedreamer_assets.stages import key_group, path_digest
+
+PROCEDURAL_LICENCE = "CC0-1.0"
+ALIGN_SHARE = 1 / 3  # of each clip's frames, kept apart for alignment
+_CHUNK = 32  # bodies whose vertices are held at once
+
+
+@dataclass(frozen=True)
+class PoseBatch:
+    """Posed bodies with where they came from; one entry per sample."""
+
+    params: BodyParams
+    source: str
+    families: list[str]
+    provenance: list[str]
+    licences: list[str]
+    cameras: list[Cameras | None]
+    captions: list[str | None]
+
+
+def batch_ids(key: str, count: int) -> list[str]:
+    """The sample ids of a partition."""
+    return [sample_id(key, index) for index in range(count)]
+
+
+def draw_poses(profile: Profile, body: BodyModel, key: str, ids: Sequence[str]) -> PoseBatch:
+    """One pose for each id, from the profile's source."""
+    if profile.poses.source == "procedural":
+        params, families = procedural_poses(body, ids, profile.seed, profile.poses.families, profile.poses.betas_std)
+        count = len(ids)
+        provenance = [f"procedural/{family} seed {profile.seed} {i}" for family, i in zip(families, ids, strict=True)]
+        return PoseBatch(
+            params, "procedural", families, provenance, [PROCEDURAL_LICENCE] * count, [None] * count, [None] * count
+        )
+    return _draw_from_folder(profile, body, key, ids)
+
+
+def pose_rows(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence[str], key: str) -> dict[str, Any]:
+    """Columns of `records.POSE_LIBRARY`: cameras, appearance and caption are drawn for each sample."""
+    cameras, truncated = _cameras(profile, body, batch, ids)
+    appearances = [sample_appearance(sample_rng(profile.seed, i, "appearance")) for i in ids]
+    captions = [
+        given or make_caption(appearance, family)
+        for given, appearance, family in zip(batch.captions, appearances, batch.families, strict=True)
+    ]
+    return {
+        "sample_id": list(ids),
+        "partition_key": [key] * len(ids),
+        "source": [batch.source] * len(ids),
+        "family": batch.families,
+        "provenance": batch.provenance,
+        "licence": batch.licences,
+        "seed": [derive_seed(profile.seed, i, "pose") for i in ids],
+        "split": [split_of(text, profile) for text in batch.provenance],
+        **batch.params.to_flat(),
+        **cameras.to_flat(),
+        "truncated": truncated,
+        "caption": captions,
+        "appearance": [json.dumps(asdict(appearance), sort_keys=True) for appearance in appearances],
+    }
+
+
+def make_pose_table(profile: Profile, body: BodyModel, key: str) -> pa.Table:
+    """The rows of one pose batch."""
+    ids = batch_ids(key, profile.poses.batch_size)
+    return make_table(pose_rows(profile, body, draw_poses(profile, body, key, ids), ids, key), POSE_LIBRARY)
+
+
+def split_of(provenance: str, profile: Profile) -> str:
+    """train, val or test by hash of where the pose came from, so that a pose never falls into two splits."""
+    place = unit_hash(provenance)
+    if place < profile.alignment.test_share:
+        return "test"
+    return "val" if place < profile.alignment.test_share + profile.alignment.val_share else "train"
+
+
+def quarantined(profile: Profile) -> list[PoseFileError]:
+    """What could not be read of the profile's folder."""
+    return [] if profile.poses.source == "procedural" else list(_folder(profile)[1])
+
+
+def _folder(profile: Profile) -> tuple[tuple[PoseFrames, ...], tuple[PoseFileError, ...]]:
+    path = Path(profile.poses.source).expanduser()
+    return _read_folder(str(path), path_digest(path), profile.poses.frame_stride_s, profile.seed)
+
+
+@lru_cache(maxsize=2)
+def _read_folder(
+    path: str, content: str, stride_s: float, seed: int
+) -> tuple[tuple[PoseFrames, ...], tuple[PoseFileError, ...]]:
+    clips, errors = read_folder(Path(path), stride_s=stride_s, seed=seed)
+    return tuple(clips), tuple(errors)
+
+
+def _draw_from_folder(profile: Profile, body: BodyModel, key: str, ids: Sequence[str]) -> PoseBatch:
+    clips, errors = _folder(profile)
+    group, number = key_group(key), int(key.rsplit("-", 1)[1])
+    frames = _frames_of_group(clips, align=group == "align")
+    if not frames:
+        reasons = "; ".join(str(error) for error in errors[:3]) or "no BVH, AMASS npz or fit npz files"
+        raise PoseFileError(profile.poses.source, "empty", f"no usable frames: {reasons}")
+    order = np.random.default_rng(derive_seed(profile.seed, group, "frame-order")).permutation(len(frames))
+    # A folder with fewer frames than the run asks for is gone through again, under other yaws, cameras and captions.
+    chosen = [frames[order[(number * len(ids) + i) % len(frames)]] for i in range(len(ids))]
+    params = BodyParams.concat([clip.params.take([frame]) for clip, frame in chosen])
+    cameras = [clip.cameras.take([frame]) if clip.cameras is not None else None for clip, frame in chosen]
+    params = _shape_bodies(profile, body, _turn(profile, params, cameras, ids), cameras, ids)
+    return PoseBatch(
+        params,
+        _one_source(chosen),
+        [clip.family for clip, _ in chosen],
+        [clip.names[frame] for clip, frame in chosen],
+        [clip.licence for clip, _ in chosen],
+        cameras,
+        [clip.captions[frame] if clip.captions else None for clip, frame in chosen],
+    )
+
+
+def _frames_of_group(clips: Sequence[PoseFrames], *, align: bool) -> list[tuple[PoseFrames, int]]:
+    """Frames for alignment (the first part of each clip) or for generation (the rest); they never meet."""
+    frames = []
+    for clip in clips:
+        cut = round(len(clip.params) * ALIGN_SHARE)
+        frames += [(clip, i) for i in (range(cut) if align else range(cut, len(clip.params)))]
+    return frames
+
+
+def _one_source(chosen: Sequence[tuple[PoseFrames, int]]) -> str:
+    kinds = sorted({Path(clip.names[frame].split("#")[0]).suffix.lstrip(".") or "npz" for clip, frame in chosen})
+    return "+".join(kinds)
+
+
+def _turn(profile: Profile, params: BodyParams, cameras: Sequence[Cameras | None], ids: Sequence[str]) -> BodyParams:
+    """A random yaw for each body that brings no camera; pitch and roll of the root stay as recorded."""
+    yaw = [
+        sample_rng(profile.seed, i, "yaw").uniform(-np.pi, np.pi) if camera is None else 0.0
+        for i, camera in zip(ids, cameras, strict=True)
+    ]
+    turn = Rotation.from_rotvec(np.outer(yaw, [0.0, 1.0, 0.0]))
+    turned = (turn * Rotation.from_rotvec(params.global_orient)).as_rotvec().astype(np.float32)
+    return params.replace(global_orient=turned)
+
+
+def _shape_bodies(
+    profile: Profile, body: BodyModel, params: BodyParams, cameras: Sequence[Cameras | None], ids: Sequence[str]
+) -> BodyParams:
+    """Sampled betas for bodies that come without a shape or camera; each keeps its height above the ground."""
+    plain = np.array([camera is None for camera in cameras]) & ~params.betas.any(axis=1)
+    if not plain.any():
+        return params
+    betas = params.betas.copy()
+    for i in np.flatnonzero(plain):
+        draw = sample_rng(profile.seed, ids[i], "betas").normal(0, profile.poses.betas_std, 10)
+        betas[i] = np.clip(draw, -3, 3)
+    shaped = params.replace(betas=betas)
+    transl = params.transl.copy()
+    transl[:, 1] += _lowest(body, params) - _lowest(body, shaped)
+    return shaped.replace(transl=transl)
+
+
+def _lowest(body: BodyModel, params: BodyParams) -> np.ndarray:
+    starts = range(0, len(params), _CHUNK)
+    return np.concatenate(
+        [body.forward(params.take(slice(i, i + _CHUNK))).vertices[..., 1].min(axis=1) for i in starts]
+    )
+
+
+def _cameras(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence[str]) -> tuple[Cameras, np.ndarray]:
+    """Each sample's own camera where its source has one, else a sampled one; and which are truncated on purpose."""
+    made, truncated = [], []
+    for start in range(0, len(ids), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        surface = body.forward(batch.params.take(part)).vertices[:, ::7]  # every 7th vertex outlines a body well enough
+        cameras, cut = sample_cameras(surface, list(ids)[part], profile.seed, profile.cameras, profile.image)
+        made.append(cameras)
+        truncated.append(cut)
+    sampled, cut = Cameras.concat(made), np.concatenate(truncated)
+    given = [(i, camera) for i, camera in enumerate(batch.cameras) if camera is not None]
+    if not given:
+        return sampled, cut
+    own = dict(given)
+    cut = cut & np.array([i not in own for i in range(len(ids))])
+    return Cameras.concat(
+        [resize_camera(own[i], profile.image) if i in own else sampled.take([i]) for i in range(len(ids))]
+    ), cut
+
+
+def resize_camera(camera: Cameras, image: ImageConfig) -> Cameras:
+    """The camera of a photograph scaled to the profile's image size; the photograph is centred and fits wholly."""
+    scale = min(image.width / camera.width, image.height / camera.height)
+    margin = (np.array([image.width, image.height]) - scale * np.array([camera.width, camera.height])) / 2
+    return Cameras(
+        camera.rotation,
+        camera.translation,
+        (camera.focal_px * scale).astype(np.float32),
+        (camera.principal_px * scale + margin).astype(np.float32),
+        image.width,
+        image.height,
+        camera.pitch_deg,
+        camera.roll_deg,
+    )
