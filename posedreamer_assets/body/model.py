@@ -31,9 +31,12 @@ class BodyOutput:
     joints: Float[np.ndarray, "n 76 3"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BodyModel:
-    """A body in SMPL-X format: template, shape and pose blend shapes, joint regressor, skinning weights."""
+    """A body in SMPL-X format: template, shape and pose blend shapes, joint regressor, skinning weights.
+
+    Compared and hashed by identity, so that what is derived from a body can be cached beside it.
+    """
 
     name: str
     v_template: Float[np.ndarray, "v 3"]

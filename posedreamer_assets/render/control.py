@@ -1,0 +1,144 @@
+"""Control maps: everything that a generator or a check wants to know about a posed body, as images.
+
+Mesh-to-RGB: the colour of a surface point is its normalised xyz in a canonical A-pose with legs slightly apart, so left
+and right, front and back, and all limbs differ whatever the pose (PoseDreamer, section 3.1).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8, UInt16
+from scipy import sparse
+
+from posedreamer_assets import progress
+from posedreamer_assets.body.anatomy import body_from_angles
+from posedreamer_assets.body.joints import COCO17_FROM_SMPLX
+from posedreamer_assets.body.model import BodyModel
+from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.cameras.pinhole import Cameras
+from posedreamer_assets.render.gl import View, renderer
+
+# A joint lies inside the body: it counts as seen when the surface before it is at most this much nearer.
+_VISIBLE_MARGIN_M = 0.13
+_LANDMARK_MARGIN_M = 0.03
+# Control colours keep clear of black, which is the background.
+_DARKEST = 0.1
+
+
+@dataclass(frozen=True)
+class ControlMaps:
+    """Control maps of n samples, see records.CONTROL_MAPS."""
+
+    control: UInt8[np.ndarray, "n h w 3"]
+    depth_mm: UInt16[np.ndarray, "n h w"]
+    normals: UInt8[np.ndarray, "n h w 3"]
+    parts: UInt8[np.ndarray, "n h w"]
+    silhouette: UInt8[np.ndarray, "n h w"]
+    joints_2d: Float[np.ndarray, "n 55 2"]
+    joints_visible: Bool[np.ndarray, "n 55"]
+    joints_cam_m: Float[np.ndarray, "n 55 3"]
+    keypoints_2d: Float[np.ndarray, "n 17 2"]
+    keypoints_visible: Bool[np.ndarray, "n 17"]
+    keypoints_in_frame: Bool[np.ndarray, "n 17"]
+    bbox: Float[np.ndarray, "n 4"]
+
+    @property
+    def body_pixels(self) -> np.ndarray:
+        """Area of each silhouette, pixels."""
+        return (self.silhouette > 0).sum(axis=(1, 2)).astype(np.int32)
+
+
+@lru_cache(maxsize=2)
+def canonical_colours(body: BodyModel) -> Float[np.ndarray, "v 3"]:
+    """The mesh-to-RGB colour of every vertex, in [0.1, 1]."""
+    arms = {f"{side}_arm_raise": 45.0 for side in ("left", "right")}
+    legs = {f"{side}_hip_abd": 12.0 for side in ("left", "right")}
+    pose = {k: v[None] for k, v in body_from_angles(arms | legs).items()}
+    vertices = body.forward(BodyParams.zeros(1).replace(**pose)).vertices[0]
+    low, high = vertices.min(0), vertices.max(0)
+    return _DARKEST + (1 - _DARKEST) * (vertices - low) / (high - low)
+
+
+@lru_cache(maxsize=2)
+def _faces_to_vertices(body: BodyModel) -> sparse.csr_matrix:
+    faces = body.faces
+    rows, columns = faces.reshape(-1), np.repeat(np.arange(len(faces)), 3)
+    return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(body.v_template), len(faces)))
+
+
+def vertex_normals(body: BodyModel, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
+    """Area-weighted unit normals, pointing outwards."""
+    a, b, c = (vertices[body.faces[:, k]] for k in range(3))
+    normals = _faces_to_vertices(body) @ np.cross(b - a, c - a)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def view_of(cameras: Cameras, index: int) -> View:
+    """Intrinsics of one camera of a batch."""
+    cx, cy = (float(v) for v in cameras.principal_px[index])
+    return View(float(cameras.focal_px[index]), (cx, cy), cameras.width, cameras.height)
+
+
+def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -> ControlMaps:
+    """Draw all maps of a batch of bodies.
+
+    Raises:
+        RenderError: no OpenGL on this machine.
+    """
+    output = body.forward(params)
+    vertices_cam = cameras.to_camera(output.vertices)
+    joints_cam = cameras.to_camera(output.joints)
+    joints_px = cameras.project_camera(joints_cam)
+    drawn = [
+        _draw_one(body, vertices_cam[i], view_of(cameras, i)) for i in progress.track(range(len(params)))
+    ]
+    control, depth, normals, parts = (np.stack([d[k] for d in drawn]) for k in range(4))
+    in_frame = _in_frame(joints_px, cameras.width, cameras.height)
+    visible = in_frame & _in_front(joints_px, joints_cam[..., 2], depth)
+    silhouette = np.where(depth > 0, 255, 0).astype(np.uint8)
+    return ControlMaps(
+        control=control,
+        depth_mm=np.clip(np.round(depth * 1000), 0, 65535).astype(np.uint16),
+        normals=normals,
+        parts=parts,
+        silhouette=silhouette,
+        joints_2d=joints_px[:, :55].astype(np.float32),
+        joints_visible=visible[:, :55],
+        joints_cam_m=joints_cam[:, :55].astype(np.float32),
+        keypoints_2d=joints_px[:, COCO17_FROM_SMPLX].astype(np.float32),
+        keypoints_visible=visible[:, COCO17_FROM_SMPLX],
+        keypoints_in_frame=in_frame[:, COCO17_FROM_SMPLX],
+        bbox=np.stack([_bbox(s) for s in silhouette]),
+    )
+
+
+def _draw_one(body: BodyModel, vertices_cam: np.ndarray, view: View) -> tuple[np.ndarray, ...]:
+    gl = renderer()
+    control, depth = gl.draw_data(vertices_cam, body.faces, canonical_colours(body), view)
+    normals, _ = gl.draw_data(vertices_cam, body.faces, (vertex_normals(body, vertices_cam) + 1) / 2, view)
+    labels = np.repeat((body.dominant_joint[:, None] + 1) / 255, 3, axis=1)
+    parts, _ = gl.draw_data(vertices_cam, body.faces, labels, view, interpolate=False)
+    return control, depth, normals, parts[..., 0]
+
+
+def _in_frame(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    return ((pixels >= 0) & (pixels < np.array([width, height]))).all(axis=-1)
+
+
+def _in_front(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Whether no surface lies clearly before each joint: (n, k)."""
+    n, height, width = depth.shape
+    column = np.clip(np.nan_to_num(pixels[..., 0]).astype(int), 0, width - 1)
+    row = np.clip(np.nan_to_num(pixels[..., 1]).astype(int), 0, height - 1)
+    surface = depth[np.arange(n)[:, None], row, column]
+    margin = np.where(np.arange(z.shape[1]) < 55, _VISIBLE_MARGIN_M, _LANDMARK_MARGIN_M)
+    return (surface == 0) | (z - surface < margin)
+
+
+def _bbox(silhouette: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(silhouette.any(1)), np.flatnonzero(silhouette.any(0))
+    if len(rows) == 0:
+        return np.zeros(4, np.float32)
+    x, y = columns[0], rows[0]
+    return np.array([x, y, columns[-1] + 1 - x, rows[-1] + 1 - y], np.float32)
