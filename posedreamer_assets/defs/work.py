@@ -14,6 +14,7 @@ import pyarrow as pa
 from posedreamer_assets.config import Profile
 from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
+from posedreamer_assets.errors import StorageError
 from posedreamer_assets.home import Home
 from posedreamer_assets.stages import STAGES, Snapshot, Stage
 from posedreamer_assets.storage import CheckpointInfo, LanceStore
@@ -46,10 +47,20 @@ class Work:
         """The rows of an upstream stage at this partition, ordered by sample id."""
         return self.store.read(STAGES[stage_key].table, keys=[self.one_key], columns=columns)
 
-    def all_rows(self, stage_key: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of every up-to-date partition that this stage reads of another."""
+    def all_keys(self, stage_key: str) -> list[str]:
+        """Every up-to-date partition that this stage reads of another."""
         (group,) = [g for name, g in self.stage.reads_all if name == stage_key]
-        keys = self.snapshot.current_keys(STAGES[stage_key], group)
+        return self.snapshot.current_keys(STAGES[stage_key], group)
+
+    def all_rows(self, stage_key: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of `all_keys`, ordered by sample id.
+
+        Raises:
+            StorageError: there are none.
+        """
+        keys = self.all_keys(stage_key)
+        if not keys:
+            raise StorageError(f"{self.stage.key} needs {stage_key}, which has no up-to-date partition")
         return self.store.read(STAGES[stage_key].table, keys=keys, columns=columns)
 
     def checkpoint(self, stage_key: str) -> CheckpointInfo:
@@ -58,8 +69,6 @@ class Work:
         Raises:
             StorageError: it has not been made.
         """
-        from posedreamer_assets.errors import StorageError
-
         found = self.store.checkpoint(STAGES[stage_key].table)
         if found is None:
             raise StorageError(f"{self.stage.key} needs {stage_key}, which has not been made yet")

@@ -1,8 +1,7 @@
 """Poses, cameras and captions of one batch, from the procedural families or from a folder of motion files."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from scipy.spatial.transform import Rotation
 
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.body.procedural import procedural_poses
+from posedreamer_assets.body.procedural import FAMILIES, procedural_poses
 from posedreamer_assets.body.sources import PoseFrames, read_folder
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import sample_cameras
 from posedreamer_assets.config import ImageConfig, Profile
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.records import POSE_LIBRARY, sample_id
-from posedreamer_assets.render.appearance import sample_appearance
+from posedreamer_assets.records import POSE_LIBRARY, QUARANTINE, sample_id
+from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
 from posedreamer_assets.render.captions import make_caption
 from posedreamer_assets.rows import make_table
 from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
@@ -64,11 +63,11 @@ def draw_poses(profile: Profile, body: BodyModel, key: str, ids: Sequence[str]) 
 def pose_rows(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence[str], key: str) -> dict[str, Any]:
     """Columns of `records.POSE_LIBRARY`: cameras, appearance and caption are drawn for each sample."""
     cameras, truncated = _cameras(profile, body, batch, ids)
-    appearances = [sample_appearance(sample_rng(profile.seed, i, "appearance")) for i in ids]
-    captions = [
-        given or make_caption(appearance, family)
-        for given, appearance, family in zip(batch.captions, appearances, batch.families, strict=True)
+    appearances = [
+        sample_appearance(sample_rng(profile.seed, i, "appearance"), activity_of(family))
+        for i, family in zip(ids, batch.families, strict=True)
     ]
+    captions = [given or make_caption(made) for given, made in zip(batch.captions, appearances, strict=True)]
     return {
         "sample_id": list(ids),
         "partition_key": [key] * len(ids),
@@ -82,7 +81,7 @@ def pose_rows(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence
         **cameras.to_flat(),
         "truncated": truncated,
         "caption": captions,
-        "appearance": [json.dumps(asdict(appearance), sort_keys=True) for appearance in appearances],
+        "appearance": [appearance_to_json(appearance) for appearance in appearances],
     }
 
 
@@ -90,6 +89,14 @@ def make_pose_table(profile: Profile, body: BodyModel, key: str) -> pa.Table:
     """The rows of one pose batch."""
     ids = batch_ids(key, profile.poses.batch_size)
     return make_table(pose_rows(profile, body, draw_poses(profile, body, key, ids), ids, key), POSE_LIBRARY)
+
+
+def activity_of(family: str) -> str:
+    """How captions call what a family or clip shows: that of the procedural family in its name, else plain standing."""
+    if family in FAMILIES:
+        return FAMILIES[family].activity
+    words = family.lower()
+    return next((FAMILIES[name].activity for name in FAMILIES if name in words), FAMILIES["stand"].activity)
 
 
 def split_of(provenance: str, profile: Profile) -> str:
@@ -103,6 +110,18 @@ def split_of(provenance: str, profile: Profile) -> str:
 def quarantined(profile: Profile) -> list[PoseFileError]:
     """What could not be read of the profile's folder."""
     return [] if profile.poses.source == "procedural" else list(_folder(profile)[1])
+
+
+def quarantine_table(errors: Sequence[PoseFileError]) -> pa.Table:
+    """Rows of `records.QUARANTINE`."""
+    columns = {
+        "sample_id": batch_ids("folder-0000", len(errors)),
+        "partition_key": ["folder-0000"] * len(errors),
+        "path": [error.path for error in errors],
+        "reason": [error.reason for error in errors],
+        "detail": [error.detail for error in errors],
+    }
+    return make_table(columns, QUARANTINE)
 
 
 def _folder(profile: Profile) -> tuple[tuple[PoseFrames, ...], tuple[PoseFileError, ...]]:

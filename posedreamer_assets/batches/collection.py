@@ -1,0 +1,92 @@
+"""The dataset: kept rows of both rounds, their counts and a card."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.digests import digest
+from posedreamer_assets.progress import track
+from posedreamer_assets.records import DATASET
+
+if TYPE_CHECKING:
+    from posedreamer_assets.storage import LanceStore
+
+_CARD = """\
+# Dataset card
+
+{kept} images of {width}x{height} pixels with SMPL-X parameters, camera, COCO keypoints and SMPL-X joints.
+Made by PoseDreamer Assets with the profile `{profile}`, seed {seed}.
+
+| | |
+|---|---|
+| Body model | {body} |
+| Generator | {generator} |
+| Rounds | {rounds} |
+| Splits | {splits} |
+| Licences of the poses | {licences} |
+| Filter | OKS at least {min_oks}, at most {max_people} people, head within {max_head} degrees |
+
+Frames: world is metres, y up; camera is OpenCV's (x right, y down, z forward), x_cam = R x_world + t; pixel (0, 0) is the
+corner of the image. Labels belong to the body model above and do not transfer to another one.
+"""
+
+
+def collect(
+    profile: Profile, store: "LanceStore", base: Sequence[str], hard: Sequence[str]
+) -> Callable[[Path], dict[str, Any]]:
+    """Write table `dataset`, one partition for each filtered one; the result writes the card and returns its counts."""
+    rounds, splits, licences = Counter[str](), Counter[str](), Counter[str]()
+    sources = {key: "base_filtered_dataset" for key in base} | {key: "hard_filtered_dataset" for key in hard}
+    contents: dict[str, str] = {}
+    for key, table in track(sources.items()):
+        rows = store.read(table, keys=[key])
+        kept = rows.filter(pc.field("keep")).select(DATASET.names)
+        filtered = store.partition(table, key)
+        assert filtered is not None, "just read"
+        info = store.replace_partition(
+            "dataset", key, kept, input_digest=digest({"stage": "dataset", "rows": filtered.content_digest})
+        )
+        contents[key] = info.content_digest
+        rounds.update(kept.column("round").to_pylist())
+        splits.update(kept.column("split").to_pylist())
+        licences.update(kept.column("licence").to_pylist())
+    for key in set(store.partitions("dataset")) - set(sources):
+        store.delete_partition("dataset", key)
+    counts = {"kept": sum(rounds.values()), "rounds": dict(rounds), "splits": dict(splits), "licences": dict(licences)}
+
+    def write(folder: Path) -> dict[str, Any]:
+        (folder / "card.md").write_text(_card(profile, store, counts))
+        (folder / "contents.json").write_text(json.dumps({**counts, "partitions": contents}, indent=2, sort_keys=True))
+        return counts
+
+    return write
+
+
+def _card(profile: Profile, store: "LanceStore", counts: dict[str, Any]) -> str:
+    def named(checkpoint: str) -> str:
+        found = store.checkpoint(checkpoint)
+        return str(found.metrics.get("name")) if found else "unknown"
+
+    def listed(values: dict[str, int]) -> str:
+        return ", ".join(f"{name} {count}" for name, count in sorted(values.items())) or "none"
+
+    return _CARD.format(
+        kept=counts["kept"],
+        width=profile.image.width,
+        height=profile.image.height,
+        profile=profile.name,
+        seed=profile.seed,
+        body=named("body_model"),
+        generator=named("control_checkpoint"),
+        rounds=listed(counts["rounds"]),
+        splits=listed(counts["splits"]),
+        licences=listed(counts["licences"]),
+        min_oks=profile.curation.min_oks,
+        max_people=profile.curation.max_people,
+        max_head=profile.curation.max_head_error_deg,
+    )

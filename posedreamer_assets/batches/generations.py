@@ -1,0 +1,41 @@
+"""Images of a pose batch, painted by the aligned generator."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from posedreamer_assets import images as codec
+from posedreamer_assets.config import Profile
+from posedreamer_assets.diffusion.generator import load_generator
+from posedreamer_assets.records import RAW_GENERATIONS
+from posedreamer_assets.rows import images, make_table, same_rows, texts
+from posedreamer_assets.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from posedreamer_assets.storage import CheckpointInfo
+
+
+def generate_rows(
+    profile: Profile, round_name: str, poses: pa.Table, maps: pa.Table, *, adapter: "CheckpointInfo", key: str
+) -> tuple[pa.Table, np.ndarray]:
+    """Rows of `records.RAW_GENERATIONS`, and the images (n, h, w, 3)."""
+    same_rows(poses, maps)
+    generator = load_generator(profile.generator, profile.image)
+    ids = texts(poses, "sample_id")
+    seeds = [derive_seed(profile.seed, i, "generation") for i in ids]
+    made = generator.generate(images(maps, "control"), texts(poses, "caption"), seeds, adapter_path=adapter.path)
+    count = len(ids)
+    columns = {
+        "sample_id": ids,
+        "partition_key": [key] * count,
+        "round": [round_name] * count,
+        "image": [codec.encode(image, profile.image.format) for image in made],
+        "caption": texts(poses, "caption"),
+        "seed": seeds,
+        "steps": [profile.generator.steps] * count,
+        "guidance": [profile.generator.guidance] * count,
+        "generator": [f"{generator.name}:{generator.digest}"] * count,
+        "adapter": [adapter.digest] * count,
+    }
+    return make_table(columns, RAW_GENERATIONS), made

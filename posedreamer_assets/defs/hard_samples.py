@@ -1,0 +1,21 @@
+"""Poses that the difficulty model expects to fail."""
+
+import dagster as dg
+
+from posedreamer_assets.defs.work import Work, stage_asset
+
+
+@stage_asset(
+    "hard_samples",
+    group="curriculum",
+    kinds={"lightgbm", "lance"},
+    description="One row per pose of the hard round: the lowest predicted OKS of a candidate pool of "
+    "`curriculum.pool_size` poses, no two closer than `curriculum.min_distance`. Columns as in `pose_library`.",
+)
+def hard_samples(work: Work) -> dg.MaterializeResult:
+    from posedreamer_assets.body.model import load_body
+    from posedreamer_assets.batches.hard import make_hard_table
+
+    body = load_body(work.profile.body.model_path)
+    rows, figures = make_hard_table(work.profile, body, work.checkpoint("difficulty_model").path, work.one_key)
+    return work.write_rows(rows, **figures)

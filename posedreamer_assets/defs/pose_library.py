@@ -1,0 +1,32 @@
+"""Who stands where, how, and in front of which camera."""
+
+import dagster as dg
+
+from posedreamer_assets.defs.work import Work, stage_asset
+
+
+@stage_asset(
+    "pose_library",
+    group="poses",
+    kinds={"numpy", "lance"},
+    description="One row per pose: SMPL-X parameters (world frame, y up, ground at y = 0), camera (OpenCV), caption, "
+    "appearance, provenance and licence. From procedural families, or from a folder of BVH, AMASS-style npz and fits; "
+    "files that cannot be read are quarantined with a reason and counted.",
+)
+def pose_library(work: Work) -> dg.MaterializeResult:
+    from posedreamer_assets.body.model import load_body
+    from posedreamer_assets.batches.poses import make_pose_table, quarantine_table, quarantined
+
+    body = load_body(work.profile.body.model_path)
+    rows = make_pose_table(work.profile, body, work.one_key)
+    errors = quarantined(work.profile)
+    if errors:
+        work.store.replace_partition(
+            "quarantine", "folder-0000", quarantine_table(errors), input_digest=work.snapshot.input_digest(work.stage)
+        )
+    return work.write_rows(
+        rows,
+        families=sorted(set(rows.column("family").to_pylist())),
+        truncated=sum(rows.column("truncated").to_pylist()),
+        quarantined=len(errors),
+    )

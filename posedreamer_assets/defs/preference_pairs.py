@@ -1,0 +1,24 @@
+"""Which of several images of one pose shows the pose better."""
+
+import dagster as dg
+
+from posedreamer_assets.defs.work import Work, stage_asset
+
+
+@stage_asset(
+    "preference_pairs",
+    group="alignment",
+    kinds={"diffusers", "lance"},
+    pool="gpu",
+    description="One row per alignment pose of the train and val splits: `alignment.candidates` images of it, ranked by "
+    "OKS of the ranking detector; the best and the worst make a pair when they are far enough apart and the best is "
+    "good enough (`status` says why not). Test poses are never paired.",
+)
+def preference_pairs(work: Work) -> dg.MaterializeResult:
+    from posedreamer_assets.batches.alignment import make_pair_rows
+
+    rows, images = make_pair_rows(
+        work.profile, work.rows("pose_library"), work.rows("base/control_maps"), work.one_key
+    )
+    statuses = rows.column("status").to_pylist()
+    return work.write_rows(rows, images, status_counts={name: statuses.count(name) for name in sorted(set(statuses))})

@@ -1,0 +1,93 @@
+"""A curriculum round: maps, images, scores and verdicts of one set of poses. `base` and `hard` are the same code."""
+
+from typing import Literal
+
+import dagster as dg
+
+from posedreamer_assets.defs.work import Work, stage_asset
+
+
+def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDefinition]:
+    """The four assets of a round whose poses come from the stage `poses`."""
+
+    @stage_asset(
+        f"{name}/control_maps",
+        group=f"{name}_round",
+        kinds={"pyrender", "lance"},
+        description="One row per pose: mesh-to-RGB control image, depth (mm, 16 bit), normals, body parts, silhouette, "
+        "and projected joints with visibility from the depth buffer.",
+    )
+    def control_maps(work: Work) -> dg.MaterializeResult:
+        from posedreamer_assets.batches.control_maps import render_control_rows
+
+        rows, controls = render_control_rows(work.profile, work.rows(poses), work.one_key)
+        return work.write_rows(rows, controls)
+
+    @stage_asset(
+        f"{name}/raw_generations",
+        group=f"{name}_round",
+        kinds={"diffusers", "lance"},
+        pool="gpu",
+        description="One row per pose: the image painted over its control map by the aligned generator, with the seed "
+        "that was used.",
+    )
+    def raw_generations(work: Work) -> dg.MaterializeResult:
+        from posedreamer_assets.batches.generations import generate_rows
+
+        rows, images = generate_rows(
+            work.profile,
+            name,
+            work.rows(poses, ["sample_id", "caption"]),
+            work.rows(f"{name}/control_maps", ["sample_id", "control"]),
+            adapter=work.checkpoint("dpo_checkpoint"),
+            key=work.one_key,
+        )
+        return work.write_rows(rows, images)
+
+    @stage_asset(
+        f"{name}/sample_scores",
+        group=f"{name}_round",
+        kinds={"torch", "lance"},
+        pool="gpu",
+        description="One row per image: OKS of the judging and of the ranking detector against the projected joints, "
+        "people counted, head pose error, garment colour error.",
+    )
+    def sample_scores(work: Work) -> dg.MaterializeResult:
+        from posedreamer_assets.batches.scores import score_rows
+
+        rows = score_rows(
+            work.profile,
+            work.rows(poses),
+            work.rows(f"{name}/control_maps"),
+            work.rows(f"{name}/raw_generations"),
+            work.one_key,
+        )
+        oks = [value for value in rows.column("oks").to_pylist() if value is not None]
+        return work.write_rows(rows, mean_oks=round(sum(oks) / max(1, len(oks)), 4))
+
+    @stage_asset(
+        f"{name}/filtered_dataset",
+        group=f"{name}_round",
+        kinds={"lance"},
+        description="One row per image with its verdict: kept, or rejected with the reasons. Rejected rows stay.",
+    )
+    def filtered_dataset(work: Work) -> dg.MaterializeResult:
+        from posedreamer_assets.batches.verdicts import filter_rows, kept_first
+
+        rows = filter_rows(
+            work.profile,
+            name,
+            work.rows(poses),
+            work.rows(f"{name}/control_maps"),
+            work.rows(f"{name}/raw_generations"),
+            work.rows(f"{name}/sample_scores"),
+        )
+        reasons = rows.column("reason").to_pylist()
+        counts = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+        return work.write_rows(rows, kept_first(rows), kept=counts.get("kept", 0), reasons=counts)
+
+    return [control_maps, raw_generations, sample_scores, filtered_dataset]
+
+
+base_round = round_assets("base", "pose_library")
+hard_round = round_assets("hard", "hard_samples")
