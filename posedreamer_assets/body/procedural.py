@@ -45,7 +45,6 @@ def _arms(raise_: float, forward: float, elbow: float, side: str = "both") -> di
 
 
 _RELAXED = _arms(14, 10, 15)
-_STRIDE = {"left_arm_forward": 80, "left_arm_raise": 30, "right_arm_forward": -50, "right_arm_raise": 28}
 
 FAMILIES: dict[str, Family] = {
     "stand": Family(
@@ -201,6 +200,23 @@ FAMILIES: dict[str, Family] = {
         ),
     ),
 }
+
+
+def _freestyle() -> Family:
+    """Legs of one keyframe with arms of another: poses that no single activity has."""
+    frames = [k for family in FAMILIES.values() for k in family.keyframes if "root_pitch" not in k]
+
+    def pick(frame: Keyframe, words: tuple[str, ...]) -> dict[str, float]:
+        return {name: value for name, value in frame.items() if any(word in name for word in words)}
+
+    mixed = [
+        pick(frame, ("hip", "knee", "ankle", "lift", "spine")) | pick(frames[(7 * i + 3) % len(frames)], ("arm", "elbow", "neck"))
+        for i, frame in enumerate(frames)
+    ]
+    return Family("moving freely", tuple(mixed), noise_deg=13.0)
+
+
+FAMILIES["freestyle"] = _freestyle()
 
 
 def family_names(chosen: Sequence[str] = ()) -> list[str]:

@@ -56,7 +56,7 @@ def _render_one(
     normals = vertex_normals(body, vertices)
     dressed = vertices + normals * cloth_offsets(body, appearance, rng)[:, None]
     direction = np.array([rng.uniform(-0.9, 0.9), rng.uniform(0.25, 1.0), rng.uniform(0.3, 1.0)])
-    light = Light(direction, intensity=float(rng.uniform(2.2, 4.0)), ambient=float(rng.uniform(0.3, 0.5)))
+    light = Light(direction, intensity=float(rng.uniform(1.8, 3.2)), ambient=float(rng.uniform(0.3, 0.45)))
     to_camera = camera.rotation[0]
     picture, depth = renderer().draw_lit(
         camera.to_camera(dressed[None])[0], body.faces, normals @ to_camera.T, colours, light, view
