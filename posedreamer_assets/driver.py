@@ -169,7 +169,9 @@ class Runner:
         # Dagster would send stdout and stderr, and with them the progress bars, to files.
         no_capture = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
         folder = str(self.home.dagster)
-        self._instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(folder, overrides={"compute_logs": no_capture}))
+        self._instance = dg.DagsterInstance.from_ref(
+            InstanceRef.from_dir(folder, overrides={"compute_logs": no_capture})
+        )
         self._job = defs.resolve_implicit_global_asset_job_def()
         return self
 
@@ -185,6 +187,7 @@ class Runner:
             PoseDreamerError: the asset's own error, or CheckError when a blocking check failed.
         """
         import dagster as dg
+        from dagster._core.errors import DagsterAssetCheckFailedError
 
         from posedreamer_assets.defs.partitions import register
 
@@ -197,7 +200,7 @@ class Runner:
                 asset_selection=[dg.AssetKey(stage.key.split("/"))],
                 run_config=run_config(self.home),
             )
-        except dg.DagsterAssetCheckFailedError as error:
+        except DagsterAssetCheckFailedError as error:
             self._remember(stage, key, failed=True)
             place = f"{stage.key}[{key}]" if key else stage.key
             raise CheckError(f"{place}: {error}") from error
@@ -224,7 +227,7 @@ def run_config(home: Home) -> dict[str, Any]:
             "profile": {"config": {"home": str(home.path)}},
             "store": {"config": {"root": str(home.storage)}},
         },
-        "loggers": {"console": {"config": {"log_level": "ERROR"}}},
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         "execution": {"config": {"in_process": {}}},
     }
 

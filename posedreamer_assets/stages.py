@@ -205,6 +205,11 @@ def planned_keys(profile: Profile, group: Group | None) -> list[str]:
     return {"base": base, "align": align, "hard": hard, "pose": base + align, None: []}[group]
 
 
+def checkpoint_digest(info: "CheckpointInfo") -> str:
+    """Digest of what a checkpoint was made from and of its files; its folder is named so."""
+    return info.path.name
+
+
 class Snapshot:
     """What the store holds now, each table's listing read once; make a new one after writing."""
 
@@ -244,7 +249,7 @@ class Snapshot:
                 upstream[f"{name}[{other}]"] = self.partitions(STAGES[name])[other].content_digest
         for name in stage.checkpoints:
             stored_checkpoint = self.checkpoint(STAGES[name])
-            upstream[name] = stored_checkpoint.digest if stored_checkpoint else None
+            upstream[name] = checkpoint_digest(stored_checkpoint) if stored_checkpoint else None
         return {
             "stage": stage.key,
             "key": key,

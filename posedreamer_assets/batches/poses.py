@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,6 @@ from scipy.spatial.transform import Rotation
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.procedural import FAMILIES, procedural_poses
-from posedreamer_assets.body.sources import PoseFrames, read_folder
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import sample_cameras
 from posedreamer_assets.config import ImageConfig, Profile
@@ -21,9 +20,13 @@ from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.records import POSE_LIBRARY, QUARANTINE, sample_id
 from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
 from posedreamer_assets.render.captions import make_caption
+from posedreamer_assets.render.training_set import FRAMING_STRIDE
 from posedreamer_assets.rows import make_table
 from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
 from posedreamer_assets.stages import key_group, path_digest
+
+if TYPE_CHECKING:
+    from posedreamer_assets.body.sources import PoseFrames
 
 PROCEDURAL_LICENCE = "CC0-1.0"
 ALIGN_SHARE = 1 / 3  # of each clip's frames, kept apart for alignment
@@ -124,7 +127,7 @@ def quarantine_table(errors: Sequence[PoseFileError]) -> pa.Table:
     return make_table(columns, QUARANTINE)
 
 
-def _folder(profile: Profile) -> tuple[tuple[PoseFrames, ...], tuple[PoseFileError, ...]]:
+def _folder(profile: Profile) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
     path = Path(profile.poses.source).expanduser()
     return _read_folder(str(path), path_digest(path), profile.poses.frame_stride_s, profile.seed)
 
@@ -132,7 +135,9 @@ def _folder(profile: Profile) -> tuple[tuple[PoseFrames, ...], tuple[PoseFileErr
 @lru_cache(maxsize=2)
 def _read_folder(
     path: str, content: str, stride_s: float, seed: int
-) -> tuple[tuple[PoseFrames, ...], tuple[PoseFileError, ...]]:
+) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
+    from posedreamer_assets.body.sources import read_folder
+
     clips, errors = read_folder(Path(path), stride_s=stride_s, seed=seed)
     return tuple(clips), tuple(errors)
 
@@ -161,7 +166,7 @@ def _draw_from_folder(profile: Profile, body: BodyModel, key: str, ids: Sequence
     )
 
 
-def _frames_of_group(clips: Sequence[PoseFrames], *, align: bool) -> list[tuple[PoseFrames, int]]:
+def _frames_of_group(clips: Sequence["PoseFrames"], *, align: bool) -> list[tuple["PoseFrames", int]]:
     """Frames for alignment (the first part of each clip) or for generation (the rest); they never meet."""
     frames = []
     for clip in clips:
@@ -170,7 +175,7 @@ def _frames_of_group(clips: Sequence[PoseFrames], *, align: bool) -> list[tuple[
     return frames
 
 
-def _one_source(chosen: Sequence[tuple[PoseFrames, int]]) -> str:
+def _one_source(chosen: Sequence[tuple["PoseFrames", int]]) -> str:
     kinds = sorted({Path(clip.names[frame].split("#")[0]).suffix.lstrip(".") or "npz" for clip, frame in chosen})
     return "+".join(kinds)
 
@@ -215,7 +220,7 @@ def _cameras(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence[
     made, truncated = [], []
     for start in range(0, len(ids), _CHUNK):
         part = slice(start, start + _CHUNK)
-        surface = body.forward(batch.params.take(part)).vertices[:, ::7]  # every 7th vertex outlines a body well enough
+        surface = body.forward(batch.params.take(part)).vertices[:, ::FRAMING_STRIDE]
         cameras, cut = sample_cameras(surface, list(ids)[part], profile.seed, profile.cameras, profile.image)
         made.append(cameras)
         truncated.append(cut)

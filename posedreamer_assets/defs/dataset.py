@@ -16,5 +16,7 @@ def dataset(work: Work) -> dg.MaterializeResult:
     from posedreamer_assets.batches.collection import collect
 
     return work.write_checkpoint(
-        collect(work.profile, work.store, work.all_keys("base/filtered_dataset"), work.all_keys("hard/filtered_dataset"))
+        collect(
+            work.profile, work.store, work.all_keys("base/filtered_dataset"), work.all_keys("hard/filtered_dataset")
+        )
     )

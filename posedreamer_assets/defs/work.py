@@ -16,7 +16,7 @@ from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.home import Home
-from posedreamer_assets.stages import STAGES, Snapshot, Stage
+from posedreamer_assets.stages import STAGES, Snapshot, Stage, checkpoint_digest
 from posedreamer_assets.storage import CheckpointInfo, LanceStore
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class Work:
     ) -> dg.MaterializeResult:
         """Write a checkpoint folder through `write`, which returns its figures, and report it."""
         input_digest = self.snapshot.input_digest(self.stage)
-        info = self.store.write_checkpoint(self.stage.table, input_digest, write, input_digest)
-        return self._result(info.digest, dict(info.metrics), thumbnails)
+        info = self.store.write_checkpoint(self.stage.table, input_digest, write, input_digest=input_digest)
+        return self._result(checkpoint_digest(info), dict(info.metrics), thumbnails)
 
     def _result(
         self, content_digest: str, figures: Mapping[str, Any], thumbnails: "np.ndarray | None"

@@ -1,0 +1,298 @@
+"""The command line. Commands import what they compute with when they run, so that `--help` answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+
+from posedreamer_assets import __version__
+from posedreamer_assets.errors import CheckError, ConfigError, PoseDreamerError
+
+if TYPE_CHECKING:
+    from posedreamer_assets.config import Profile
+    from posedreamer_assets.home import Home
+
+_HOME_HELP = "Folder of tables, Dagster's event log and reports. Default: $POSEDREAMER_HOME, else ./posedreamer_home."
+
+
+class _Commands(click.Group):
+    """Prints errors of this project as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PoseDreamerError as error:
+            click.echo(f"posedreamer: {type(error).__name__}: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="posedreamer")
+def cli() -> None:
+    """Images of people with exact SMPL-X labels: poses first, pictures second.
+
+    \b
+    posedreamer run                  the whole graph, on procedural poses
+    posedreamer run --poses DIR      the same on your BVH, AMASS-style npz or fits
+    posedreamer doctor               what is there and what is missing
+    """
+    os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def main() -> None:
+    """Entry point of the `posedreamer` command."""
+    cli(prog_name="posedreamer")
+
+
+_home = click.option("--home", type=click.Path(file_okay=False, path_type=Path), default=None, help=_HOME_HELP)
+_profile = click.option(
+    "--profile",
+    "profile_name",
+    default=None,
+    metavar="NAME|PATH",
+    help="A shipped profile or a YAML file. Default: pocket.",
+)
+_set = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting of the profile, for example --set curation.min_oks=0.7. Can be given many times.",
+)
+
+
+@cli.command()
+@click.option(
+    "--poses",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    metavar="DIR",
+    help="BVH files, AMASS-style npz (SMPL-X or SMPL-H) or per-image fits. Default: procedural poses.",
+)
+@click.option("--poses-per-batch", type=click.IntRange(min=1), default=None, help="Poses of each batch.")
+@click.option("--batches", type=click.IntRange(min=1), default=None, help="Batches of the base round.")
+@click.option("--align-batches", type=click.IntRange(min=1), default=None, help="Batches that alignment learns from.")
+@click.option("--seed", type=int, default=None, help="Seed of everything that is drawn.")
+@_home
+@_profile
+@_set
+@click.option("--force", is_flag=True, help="Make everything again, also what is up to date.")
+def run(
+    poses: Path | None,
+    poses_per_batch: int | None,
+    batches: int | None,
+    align_batches: int | None,
+    seed: int | None,
+    home: Path | None,
+    profile_name: str | None,
+    settings: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Run the whole graph: poses, images, alignment, filter, hard round, dataset and report.
+
+    What is up to date is not made again: change a setting and run again to make only what depends on it.
+    """
+    shortcuts = {
+        "poses.source": str(poses.resolve()) if poses else None,
+        "poses.batch_size": poses_per_batch,
+        "poses.batches": batches,
+        "poses.align_batches": align_batches,
+        "seed": seed,
+    }
+    profile = _resolve(profile_name, settings, shortcuts)
+
+    from posedreamer_assets.display import TerminalDisplay
+    from posedreamer_assets.driver import run_main_job
+    from posedreamer_assets.report import print_summary
+
+    _quiet_libraries()
+    with TerminalDisplay() as display:
+        summary = run_main_job(_find_home(home), profile, force=force, display=display)
+    print_summary(summary.figures)
+    click.echo(f"\nreport   {summary.report}\nfigures  {summary.summary_json}")
+
+
+@cli.command()
+@_home
+@_profile
+@_set
+def doctor(home: Path | None, profile_name: str | None, settings: tuple[str, ...]) -> None:
+    """Say what is there, what is missing and how to get it. Exit code 1 when something needed is missing."""
+    from posedreamer_assets.doctor import examine
+
+    place = _find_home(home)
+    profile = place.profile() if profile_name is None and not settings else _resolve(profile_name, settings, {})
+    _quiet_libraries()
+    findings = examine(place, profile)
+    for finding in findings:
+        click.echo(f"{finding.mark:<8} {finding.name:<18} {finding.detail}")
+        if not finding.ok and finding.remedy:
+            click.echo(f"{'':<8} {'':<18} -> {finding.remedy}")
+    if any(finding.required and not finding.ok for finding in findings):
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("table")
+@click.argument("partition", required=False)
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Default: TABLE.html")
+@click.option("--limit", type=click.IntRange(min=1), default=96, show_default=True, help="At most this many samples.")
+@_home
+def view(table: str, partition: str | None, out: Path | None, limit: int, home: Path | None) -> None:
+    """Write a gallery of a table, or of one partition of it, as one HTML file.
+
+    Shows what the table knows of each sample: image, control map, keypoints and mesh overlay, scores, verdict.
+    TABLE is one of those that `posedreamer status` lists.
+    """
+    from posedreamer_assets.gallery import write_table_gallery
+
+    path = out or Path(f"{table}{'-' + partition if partition else ''}.html")
+    count = write_table_gallery(_find_home(home), table, partition, path, limit=limit)
+    click.echo(f"{count} samples  {path}")
+
+
+@cli.command("train-pocket")
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(["shards", "generator", "detectors"]),
+    help="Only these parts. Default: all, in order.",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: <home>/pocket")
+@click.option(
+    "--scenes", type=click.IntRange(min=8), default=16384, show_default=True, help="Rendered training scenes."
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=6.0,
+    show_default=True,
+    help="Time for the generator.",
+)
+@_home
+@_profile
+@_set
+def train_pocket(
+    parts: tuple[str, ...],
+    out: Path | None,
+    scenes: int,
+    hours: float,
+    home: Path | None,
+    profile_name: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Train the pocket models from renders: generator, keypoint detectors, person counter. Resumes where it stopped."""
+    from posedreamer_assets.pocket import train
+
+    profile = _resolve(profile_name, settings, {})
+    folder = out or _find_home(home).path / "pocket"
+    _quiet_libraries()
+    for line in train(profile, folder, parts=parts or ("shards", "generator", "detectors"), scenes=scenes, hours=hours):
+        click.echo(line)
+
+
+@cli.group()
+def checks() -> None:
+    """Data checks: one YAML file for each asset in dbt_like_checks/."""
+
+
+@checks.command("validate")
+def checks_validate() -> None:
+    """Read all check files; an unknown test, table or column is an error."""
+    from posedreamer_assets.checks import load_checks
+
+    loaded = load_checks()
+    click.echo(f"{sum(len(c.checks) for c in loaded.values())} checks of {len(loaded)} tables are well-formed")
+
+
+@checks.command("list")
+def checks_list() -> None:
+    """Name all checks."""
+    from posedreamer_assets.checks import load_checks
+
+    for table, loaded in sorted(load_checks().items()):
+        for check in loaded.checks:
+            click.echo(f"{table:<24} {check.name}")
+
+
+@checks.command("run")
+@click.argument("table", required=False)
+@click.argument("partition", required=False)
+@_home
+def checks_run(table: str | None, partition: str | None, home: Path | None) -> None:
+    """Run checks on what is stored. Exit code 1 when one that counts fails."""
+    from posedreamer_assets.driver import open_store
+    from posedreamer_assets.check_runs import run_checks
+
+    failed = 0
+    for place, outcome in run_checks(open_store(_find_home(home)), table, partition):
+        click.echo(f"{'ok' if outcome.passed else 'FAILED':<8} {place:<44} {outcome.name}")
+        failed += not outcome.passed and outcome.blocking
+    if failed:
+        raise CheckError(f"{failed} checks failed")
+
+
+@cli.command()
+@click.option("--prepare", is_flag=True, help="Also make the home's folders and settings where they are missing.")
+@_home
+def status(prepare: bool, home: Path | None) -> None:
+    """What is stored: partitions and rows of each table, and whether they are up to date."""
+    from posedreamer_assets.driver import open_store
+    from posedreamer_assets.stages import ORDER, Snapshot
+
+    place = _find_home(home)
+    if prepare:
+        place.prepare()
+    snapshot = Snapshot(place.profile(), open_store(place))
+    click.echo(f"{place.path}, profile {snapshot.profile.name}, seed {snapshot.profile.seed}")
+    for stage in ORDER:
+        if stage.group is None:
+            stored = snapshot.checkpoint(stage)
+            state = "-" if stored is None else ("up to date" if snapshot.is_current(stage) else "out of date")
+            click.echo(f"{stage.table:<24} {state}")
+            continue
+        partitions = snapshot.partitions(stage)
+        current = len(snapshot.current_keys(stage))
+        rows = sum(info.rows for info in partitions.values())
+        counts = f"{len(partitions)} partitions, {current} up to date, {rows} rows" if partitions else "-"
+        click.echo(f"{stage.table:<24} {counts}")
+
+
+def _find_home(given: Path | None) -> "Home":
+    from posedreamer_assets.home import Home
+
+    return Home.find(given)
+
+
+def _resolve(name: str | None, settings: tuple[str, ...], shortcuts: dict[str, Any]) -> "Profile":
+    """The profile of a command: `--set` over shortcuts over the file.
+
+    Raises:
+        ConfigError: a `--set` without "=", or what `load_profile` raises.
+    """
+    from posedreamer_assets.config import load_profile
+
+    overrides = {key: value for key, value in shortcuts.items() if value is not None}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {text}: expected KEY=VALUE")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text}: the value is not valid YAML") from error
+    return load_profile(name or "pocket", overrides)
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries' own progress bars and notices out of ours."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
