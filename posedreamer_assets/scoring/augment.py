@@ -1,7 +1,7 @@
 """Augmentations of labelled images, drawn per row from one seeded generator, on whole batches of tensors.
 
-Detectors are trained on renders and used on what a diffusion model painted; colour, blur, noise and block artefacts close
-the gap.
+Detectors are trained on renders and used on what a diffusion model painted; colour, blur, noise and block artefacts
+close the gap.
 """
 
 from dataclasses import dataclass

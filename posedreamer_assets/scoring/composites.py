@@ -1,15 +1,17 @@
-"""Images of zero to four people, pasted together from single-person rows, with the centres of their visible boxes."""
+"""Images of zero to four people, pasted together from single-person rows, with the boxes of what is seen of each."""
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+from PIL import Image
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 from posedreamer_assets.scoring.shards import KeypointRows
 
 MAX_PEOPLE = 4
 COUNT_SHARES = (0.22, 0.38, 0.2, 0.12, 0.08)  # of images with 0, 1, ... people
-MIN_VISIBLE = 0.4  # a person hidden more than that is not asked for
+MIN_VISIBLE = 0.4  # a person of whom less is seen is not pasted, or not pasted over
+MIN_PIXELS = 40
 
 
 @dataclass(frozen=True)
@@ -21,71 +23,91 @@ class Composite:
 
 
 def compose(rows: KeypointRows, rng: np.random.Generator) -> Composite:
-    """One composite; the number of people is drawn with `COUNT_SHARES`."""
+    """One composite; the number of people is drawn with `COUNT_SHARES`, fewer where they would hide each other."""
     wanted = int(rng.choice(MAX_PEOPLE + 1, p=COUNT_SHARES))
     first = int(rng.integers(len(rows)))
     if wanted == 1 and rng.random() < 0.6:
         return Composite(rows.images[first].copy(), _boxes([rows.silhouettes[first]]))
-    image = empty_background(rows, first, rng)
+    image = empty_background(rows.images[first], rows.silhouettes[first], rng)
     masks: list[np.ndarray] = []
+    whole: list[int] = []
     for _ in range(wanted):
         picture, mask = _placed(rows, int(rng.integers(len(rows))), wanted, rng)
-        trial = [m & ~mask for m in masks] + [mask]
-        whole = [m.sum() for m in masks] + [max(int(mask.sum()), 1)]
-        if all(t.sum() >= MIN_VISIBLE * max(a, 1) and t.sum() >= 40 for t, a in zip(trial, whole, strict=True)):
+        left = [m & ~mask for m in masks]
+        if mask.sum() >= MIN_PIXELS and all(m.sum() >= MIN_VISIBLE * a for m, a in zip(left, whole, strict=True)):
             image = np.where(mask[..., None], picture, image)
-            masks = trial
+            masks, whole = [*left, mask], [*whole, int(mask.sum())]
     return Composite(image, _boxes(masks))
 
 
-def empty_background(rows: KeypointRows, index: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture without people: the person painted over by inpainting, blurring or a stretched crop beside them.
+def empty_background(image: np.ndarray, silhouette: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture without people: the person painted over, all of it blurred, a stretched crop beside them, or noise.
 
-    Some traces of the person's outline stay, which a real background does not have; smooth noise is mixed in as well, so
-    that a trace alone does not come to mean "nobody".
+    A painted-over person leaves traces that no real background has. Other kinds are mixed in, and people are pasted over
+    such traces too, so that a trace does not come to mean "nobody".
     """
-    image, silhouette = rows.images[index], rows.silhouettes[index]
-    grown = cv2.dilate(silhouette.astype(np.uint8), np.ones((5, 5), np.uint8))
     kind = rng.random()
-    if kind < 0.5:
-        return cv2.inpaint(image, grown, 3, cv2.INPAINT_TELEA)
-    if kind < 0.7:
-        blurred = cv2.GaussianBlur(cv2.inpaint(image, grown, 3, cv2.INPAINT_TELEA), (0, 0), rng.uniform(2, 8))
-        return blurred
+    if kind < 0.45:
+        return fill_hole(image, silhouette)
+    if kind < 0.65:
+        sigma = rng.uniform(1.5, 6.0)
+        return gaussian_filter(fill_hole(image, silhouette), (sigma, sigma, 0))
     if kind < 0.9:
-        return _empty_crop(image, grown)
+        return _empty_crop(image, silhouette)
     coarse = rng.integers(0, 256, (int(rng.integers(1, 7)), int(rng.integers(1, 7)), 3)).astype(np.uint8)
-    return cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(Image.fromarray(coarse).resize(image.shape[1::-1], Image.Resampling.BICUBIC))
+
+
+def fill_hole(image: np.ndarray, silhouette: np.ndarray) -> np.ndarray:
+    """The image with the silhouette filled by what surrounds it.
+
+    Means of the background under Gaussians of growing width: the narrowest that reaches a pixel decides its colour.
+    """
+    hole = binary_dilation(silhouette, iterations=3)
+    known = (~hole).astype(np.float32)
+    filled = image.astype(np.float32)
+    todo = hole.copy()
+    for sigma in (3.0, 9.0, 27.0, 81.0):
+        weight = gaussian_filter(known, sigma)
+        reached = todo & (weight > 0.05)
+        for channel in range(3):
+            mean = gaussian_filter(image[..., channel] * known, sigma) / np.maximum(weight, 1e-6)
+            filled[..., channel][reached] = mean[reached]
+        todo &= ~reached
+        if not todo.any():
+            break
+    return filled.clip(0, 255).astype(np.uint8)
 
 
 def _empty_crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The widest strip of columns without a person, stretched to the whole frame; inpainting where there is none."""
-    taken = mask.any(0)
-    left = int(taken.argmax())
-    right = int(len(taken) - taken[::-1].argmax())
+    """The wider strip left or right of the person, stretched to the whole frame; painted over where both are narrow."""
+    taken = binary_dilation(mask, iterations=3).any(0)
+    left, right = int(taken.argmax()), int(len(taken) - taken[::-1].argmax())
     strip = image[:, :left] if left >= len(taken) - right else image[:, right:]
-    if strip.shape[1] < 8:
-        return cv2.inpaint(image, mask, 3, cv2.INPAINT_TELEA)
-    return cv2.resize(strip, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    if strip.shape[1] < 8 or not taken.any():
+        return fill_hole(image, mask)
+    return np.asarray(Image.fromarray(strip).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
 
 
 def _placed(rows: KeypointRows, index: int, people: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A row's image and silhouette, scaled, mirrored and moved inside of the frame."""
-    image, mask = rows.images[index], rows.silhouettes[index].astype(np.uint8)
+    """A row's image and silhouette, scaled, mirrored and moved, at least half of it inside of the frame."""
+    image, mask = rows.images[index], rows.silhouettes[index]
     h, w = mask.shape
     ys, xs = np.nonzero(mask)
     if not len(xs):
-        return image, mask.astype(bool)
+        return image, mask
     scale = rng.uniform(0.35, 1.0) if people > 1 else rng.uniform(0.5, 1.1)
-    sign = -1.0 if rng.random() < 0.5 else 1.0
+    flip = -1.0 if rng.random() < 0.5 else 1.0
     centre = np.array([xs.min() + xs.max() + 1, ys.min() + ys.max() + 1]) / 2
-    reach = scale * np.array([np.ptp(xs), np.ptp(ys)]) / 2
-    low, high = np.minimum(0.8 * reach, [w / 2, h / 2]), np.maximum([w, h] - 0.8 * reach, [w / 2, h / 2])
-    target = rng.uniform(low, high)
-    matrix = np.array([[sign * scale, 0, 0], [0, scale, 0]])
-    matrix[:, 2] = target - matrix[:, :2] @ centre
-    moved = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return moved, cv2.warpAffine(mask, matrix, (w, h), flags=cv2.INTER_NEAREST).astype(bool)
+    reach = 0.8 * scale * np.array([np.ptp(xs), np.ptp(ys)]) / 2
+    middle = np.array([w, h]) / 2
+    target = rng.uniform(np.minimum(reach, middle), np.maximum(2 * middle - reach, middle))
+    # Pillow wants the map from output to input: in = centre + flip / scale * (out - target).
+    ax, ay = flip / scale, 1 / scale
+    matrix = (ax, 0.0, centre[0] - ax * target[0], 0.0, ay, centre[1] - ay * target[1])
+    moved = Image.fromarray(image).transform((w, h), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    shape = Image.fromarray(mask.astype(np.uint8)).transform((w, h), Image.Transform.AFFINE, matrix)
+    return np.asarray(moved), np.asarray(shape) > 0
 
 
 def _boxes(masks: list[np.ndarray]) -> np.ndarray:
@@ -98,7 +120,7 @@ def _boxes(masks: list[np.ndarray]) -> np.ndarray:
 
 
 def centre_targets(boxes: np.ndarray, height: int, width: int, stride: int = 8) -> np.ndarray:
-    """float32 (height, width) cells: 1 at the cell of every box's centre, falling off as a Gaussian of the box's size."""
+    """float32 (height, width) cells: 1 at the cell of each box's centre, falling off as a Gaussian of the box's size."""
     target = np.zeros((height, width), np.float32)
     rows, columns = np.mgrid[:height, :width]
     for x, y, w, h in boxes:

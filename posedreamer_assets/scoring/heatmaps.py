@@ -51,7 +51,7 @@ def decode(
 
 
 def _newton_step(maps: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """-H^-1 g of each map at its peak, in cells (x, y); zero where the peak is at the border or not a strict maximum."""
+    """-H^-1 g of each map at its peak, in cells (x, y); zero at the border or where the peak is no strict maximum."""
     h, w = maps.shape[1:]
     r, c = row.clip(1, h - 2), column.clip(1, w - 2)
     each = np.arange(len(maps))

@@ -17,7 +17,8 @@ STD = (0.229, 0.224, 0.225)
 def make_vitpose(size: int = 128, patch: int = 8, width: int = 160, depth: int = 6) -> VitPoseForPoseEstimation:
     """A ViTPose with the simple decoder; heatmaps have a quarter of the image's side.
 
-    Position embeddings start as two-dimensional sines and cosines, so that tokens know where they are from the first step.
+    Position embeddings start as two-dimensional sines and cosines, so that tokens know where they are from the
+    first step.
     """
     backbone = VitPoseBackboneConfig(
         image_size=(size, size),
@@ -99,7 +100,7 @@ class HeatmapNet(nn.Module):
 
 
 class CentreNet(nn.Module):
-    """Logits of "the centre of a person's visible box is here", at an eighth of the image's side (Zhou et al., 2019)."""
+    """Logits of "the centre of a person's visible box is here", at an eighth of the image's side (CenterNet, 2019)."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()

@@ -63,7 +63,9 @@ def read_shard(path: Path) -> KeypointRows:
             f"{path}: images {images.shape}, keypoints {keypoints.shape}, visible {visible.shape}, "
             f"silhouettes {silhouettes.shape} do not belong together"
         )
-    rows = KeypointRows(images, keypoints.astype(np.float32), visible.astype(bool), silhouettes > 0)
+    # A point behind the camera projects to NaN; it is out of frame, and NaN would spread through masked sums.
+    finite = np.nan_to_num(keypoints.astype(np.float32), nan=-1e4)
+    rows = KeypointRows(images, finite, visible.astype(bool), silhouettes > 0)
     single = np.broadcast_to(people, (n,)) == 1
     return rows if single.all() else rows.take(single)
 

@@ -1,15 +1,16 @@
-"""Train the pocket detectors: `python -m posedreamer_assets.scoring.train vitpose|heatmap|counter --shards ... --out ...`.
+"""Train the pocket detectors.
+
+`python -m posedreamer_assets.scoring.train vitpose|heatmap|counter --shards FOLDER --out FOLDER`
 
 A run is bounded by minutes of training, can be stopped at any time and resumed, keeps an exponential average of the
-weights, and writes into `--out`: `model.safetensors` (half precision), `detector.json`, `README.md` (the model card) and
-`training.jsonl`. The learning rate follows the share of the minutes that is spent.
+weights, and writes into `--out`: `model.safetensors` (half precision), `detector.json`, `README.md` (the model card)
+and `training.jsonl`. The learning rate follows the share of the minutes that is spent.
 """
 
 import argparse
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,6 @@ class TrainConfig:
     max_steps: int = 1_000_000_000
     checkpoint_minutes: float = 2.0
     evaluate_minutes: float = 5.0
-
-
-Loss = Callable[[nn.Module, np.ndarray], Tensor]
 
 
 def make_network(kind: str, size: int = 128) -> nn.Module:
@@ -108,7 +106,7 @@ def centre_loss(logits: Float[Tensor, "n 1 h w"], targets: Float[Tensor, "n 1 h 
 
 
 class _Averaged:
-    """Exponential moving average of weights and buffers; the average starts fast, so early evaluations mean something."""
+    """Exponential moving average of weights and buffers; it starts fast, so that early evaluations mean something."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -299,8 +297,8 @@ _TITLES = {
 }
 _CARD = """# {title}
 
-{parameters:.2f} million parameters, half precision on disk. Trained from random weights on renders of the free body alone;
-it has seen no photograph and knows no other picture style.
+{parameters:.2f} million parameters, half precision on disk. Trained from random weights on renders of the free body
+alone; it has seen no photograph and knows no other picture style.
 
 | | |
 |---|---|
@@ -316,8 +314,8 @@ Held-out figures:
 |---|---|
 {figures}
 
-`oks` is COCO's object keypoint similarity over visible keypoints, with the silhouette's pixels as area; `pck10` the share
-of visible keypoints within 10 % of the square root of that area; `soft_` figures are on blurred, noisy, quantised copies.
+`oks` is COCO's object keypoint similarity over visible keypoints, with the silhouette's pixels as area; `pck10` the
+share of visible keypoints within 10 % of the square root of that area; `soft_` figures are on blurred, noisy copies.
 
 Settings: `{settings}`
 

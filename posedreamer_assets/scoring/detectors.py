@@ -1,0 +1,151 @@
+"""Keypoint detectors behind one protocol: ViTPose, the pocket heatmap network, and ONNX files.
+
+A detector sees a whole image, finds the most prominent person and returns COCO's 17 keypoints in the image's pixels.
+Batches are padded to a fixed size, so that an image's keypoints do not depend on its neighbours.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+from transformers import VitPoseForPoseEstimation
+
+from posedreamer_assets.config import DetectorConfig, ImageConfig
+from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.scoring.heatmaps import decode
+from posedreamer_assets.scoring.letterbox import letterbox
+from posedreamer_assets.scoring.networks import normalise
+from posedreamer_assets.scoring.weights import default_device, describe, folder_digest, folder_of, load_network
+
+KINDS = ("vitpose", "heatmap", "onnx")
+
+
+class KeypointDetector(Protocol):
+    """Finds COCO's 17 keypoints of the most prominent person of each image."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of everything that its results depend on."""
+        ...
+
+    def detect(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 17 3"]:
+        """Keypoints as x, y in pixels and confidence in 0..1."""
+        ...
+
+
+def load_detector(cfg: DetectorConfig, image: ImageConfig | None = None) -> KeypointDetector:
+    """The configured detector; `image` is taken for symmetry with generators, any image size is accepted.
+
+    Raises:
+        DetectorError: an unknown kind, missing or damaged weights, or an ONNX file of an unknown layout.
+    """
+    del image
+    if cfg.batch_size < 1:
+        raise DetectorError(f"detector.batch_size must be at least 1, found {cfg.batch_size}")
+    if cfg.kind == "vitpose":
+        return _load_vitpose(folder_of("vitpose", cfg.path), cfg.batch_size)
+    if cfg.kind == "heatmap":
+        return _load_heatmap(folder_of("heatmap", cfg.path), cfg.batch_size)
+    if cfg.kind == "onnx":
+        if cfg.path is None:
+            raise DetectorError("a detector of kind onnx needs a path to its .onnx file")
+        # Imported here: onnxruntime is only needed by those who bring such a file.
+        from posedreamer_assets.scoring.onnx_detector import OnnxDetector
+
+        return OnnxDetector(Path(cfg.path))
+    raise DetectorError(f"unknown detector kind {cfg.kind!r}; known: {', '.join(KINDS)}")
+
+
+class TorchDetector:
+    """A heatmap network with letterboxing, fixed batches and sub-pixel decoding.
+
+    Args:
+        network: images normalised by ImageNet's statistics to heatmaps (n, 17 or more, h, w); COCO's 17 come first.
+        height: of the network's input, pixels. width: likewise.
+        maps: `log-share`: softmax over cells gives the distribution of the keypoint; `peak`: Gaussian bumps whose height
+            is the confidence, as published ViTPose models give.
+    """
+
+    def __init__(
+        self, network: nn.Module, name: str, digest: str, *, height: int, width: int, maps: str, batch_size: int
+    ) -> None:
+        self.name, self.digest = name, digest
+        self._network = network.eval().to(default_device())
+        self._height, self._width, self._maps, self._batch_size = height, width, maps, batch_size
+
+    def detect(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 17 3"]:
+        """See `KeypointDetector.detect`."""
+        fitted, box = letterbox(images, self._height, self._width)
+        found = np.zeros((len(images), 17, 3), np.float32)
+        for start in range(0, len(images), self._batch_size):
+            part = fitted[start : start + self._batch_size]
+            found[start : start + len(part)] = self._decode(run_padded(self._network, part, self._batch_size)[:, :17])
+        found[..., :2] = box.to_image(found[..., :2])
+        return found
+
+    def _decode(self, maps: np.ndarray) -> np.ndarray:
+        stride_x, stride_y = self._width / maps.shape[-1], self._height / maps.shape[-2]
+        if self._maps == "log-share":
+            return decode(maps, stride_x, stride_y)
+        # DARK smooths the map with the training Gaussian before its logarithm is expanded; sigma 2 cells, half here.
+        smooth = np.asarray(gaussian_filter(maps, sigma=(0, 0, 1.0, 1.0)), np.float32)
+        found = decode(np.log(np.maximum(smooth, 1e-6)), stride_x, stride_y)
+        found[..., 2] = maps.max((-2, -1)).clip(0, 1)
+        return found
+
+
+@torch.no_grad()
+def run_padded(
+    network: nn.Module, images: UInt8[np.ndarray, "n h w 3"], batch_size: int
+) -> Float[np.ndarray, "n k h2 w2"]:
+    """Maps of at most `batch_size` images, computed in a batch of exactly that size."""
+    device = next(network.parameters()).device
+    padded = np.zeros((batch_size, *images.shape[1:]), np.uint8)
+    padded[: len(images)] = images
+    tensor = torch.from_numpy(padded).to(device).permute(0, 3, 1, 2).float().div_(255).contiguous()
+    output = network(normalise(tensor))
+    maps = output if isinstance(output, Tensor) else output.heatmaps
+    return maps[: len(images)].float().cpu().numpy()
+
+
+def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
+    try:
+        network = VitPoseForPoseEstimation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DetectorError(f"{folder}: not a ViTPose checkpoint: {str(error).splitlines()[0]}") from error
+    height, width = network.config.backbone_config.image_size
+    digest = folder_digest(folder / "config.json", folder / "detector.json", folder / "model.safetensors")
+    return TorchDetector(
+        network,
+        f"vitpose {folder.name}",
+        digest,
+        height=height,
+        width=width,
+        maps=describe(folder).get("maps", "peak"),
+        batch_size=batch_size,
+    )
+
+
+def _load_heatmap(folder: Path, batch_size: int) -> TorchDetector:
+    size = describe(folder).get("size", 128)
+    if not isinstance(size, int) or size < 32 or size % 32:
+        raise DetectorError(f"{folder / 'detector.json'}: size must be a multiple of 32, found {size!r}")
+    return TorchDetector(
+        load_network("heatmap", folder),
+        f"heatmap {folder.name}",
+        folder_digest(folder / "detector.json", folder / "model.safetensors"),
+        height=size,
+        width=size,
+        maps="log-share",
+        batch_size=batch_size,
+    )

@@ -1,0 +1,81 @@
+"""Where detectors' weights lie, and loading them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet
+
+WEIGHTS_DIR = Path(__file__).parent.parent / "weights"
+SHIPPED = {"vitpose": WEIGHTS_DIR / "ranker", "heatmap": WEIGHTS_DIR / "judge", "counter": WEIGHTS_DIR / "counter"}
+
+
+def folder_of(kind: str, path: str | None) -> Path:
+    """The user's folder, or the shipped one of the kind.
+
+    Raises:
+        DetectorError: it does not exist or holds no weights.
+    """
+    folder = SHIPPED[kind] if path is None else Path(path)
+    if not (folder / "model.safetensors").is_file():
+        raise DetectorError(
+            f"no {kind} weights at {folder} (model.safetensors); train them with "
+            f"`python -m posedreamer_assets.scoring.train {kind} --shards ... --out {folder}`"
+        )
+    return folder
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """`detector.json`; empty where there is none (published ViTPose checkpoints).
+
+    Raises:
+        DetectorError: it is not a JSON object.
+    """
+    file = folder / "detector.json"
+    if not file.exists():
+        return {}
+    try:
+        description = json.loads(file.read_text())
+    except ValueError as error:
+        raise DetectorError(f"{file}: not valid JSON: {error}") from error
+    if not isinstance(description, dict):
+        raise DetectorError(f"{file}: expected an object, found {description!r}")
+    return description
+
+
+def load_network(kind: str, folder: Path) -> nn.Module:
+    """The heatmap or counter network with its weights, in full precision and evaluation mode.
+
+    Raises:
+        DetectorError: the file is damaged or holds other arrays.
+    """
+    network: nn.Module = HeatmapNet() if kind == "heatmap" else CentreNet()
+    file = folder / "model.safetensors"
+    try:
+        state = load_file(file)
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise DetectorError(f"{file}: not weights of a {kind} network: {str(error).splitlines()[0]}") from error
+    return network.float().eval()
+
+
+def folder_digest(*files: Path) -> str:
+    """blake2b of the files' names and bytes, in the given order; absent files are left out."""
+    state = hashlib.blake2b(digest_size=16)
+    for file in files:
+        if file.exists():
+            state.update(file.name.encode() + b"\0")
+            state.update(file.read_bytes())
+    return state.hexdigest()
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
