@@ -1,0 +1,226 @@
+"""Plots of the report as inline SVG that takes its colours from the page, so that they follow light and dark.
+
+Matplotlib draws with sentinel colours, which are replaced by CSS variables (`--ink`, `--accent`, ...) afterwards.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from posedreamer_assets.errors import MetricsError
+
+SENTINELS = {
+    "#010203": "var(--ink)",
+    "#010204": "var(--muted)",
+    "#010205": "var(--line)",
+    "#010206": "var(--accent)",
+    "#010207": "var(--second)",
+    "#010208": "var(--good)",
+    "#010209": "var(--bad)",
+}
+INK, MUTED, LINE, ACCENT, SECOND, GOOD, BAD = SENTINELS
+SERIES = (ACCENT, SECOND, GOOD, MUTED, BAD)
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "posedreamer",
+    "text.parse_math": False,
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.width": 0.6,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "figure.constrained_layout.use": True,
+}
+# Above this number of points a scatter is embedded as one small picture.
+MANY_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class Plot:
+    """An inline SVG picture with the words that go with it."""
+
+    svg: Markup
+    title: str
+    caption: str = ""
+    wide: bool = False
+
+
+def oks_histogram(groups: Mapping[str, Float[np.ndarray, " n"]], *, threshold: float | None = None) -> Plot:
+    """Histograms of OKS, one outline per group ("before DPO", "after DPO"), as shares of each group's images."""
+    kept = {name: _finite(values) for name, values in groups.items()}
+    bins = np.linspace(0.0, 1.0, 26)
+
+    def paint(axes: Axes) -> None:
+        for colour, (name, values) in zip(SERIES, kept.items(), strict=False):
+            heights = np.histogram(values, bins)[0] / max(len(values), 1)
+            label = f"{name} (n={len(values)}, mean {values.mean():.3f})" if len(values) else f"{name} (none)"
+            axes.stairs(heights, bins, fill=True, color=colour, alpha=0.22)
+            axes.stairs(heights, bins, color=colour, linewidth=1.6, label=label)
+        if threshold is not None:
+            axes.axvline(threshold, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.set(xlabel="OKS", ylabel="share of images", xlim=(0, 1))
+        _legend_above(axes, columns=1)
+
+    caption = "" if threshold is None else f"Dashed: the filter keeps OKS of at least {threshold:g}."
+    return _plot("Object keypoint similarity", caption, paint)
+
+
+def reason_bars(counts: Mapping[str, int]) -> Plot:
+    """Images per verdict, most frequent first; "kept" stands apart in colour."""
+    if not counts:
+        raise MetricsError("no verdicts to plot")
+    order = sorted(counts, key=lambda reason: (reason == "kept", counts[reason]))
+    total = max(sum(counts.values()), 1)
+
+    def paint(axes: Axes) -> None:
+        values = [counts[reason] for reason in order]
+        axes.barh(order, values, color=[GOOD if r == "kept" else SECOND for r in order], height=0.62)
+        for y, value in enumerate(values):
+            axes.annotate(
+                f"{value} · {value / total:.0%}", (value, y), (4, 0), textcoords="offset points", va="center", color=INK
+            )
+        axes.grid(False)
+        axes.set_xlim(0, max(max(values), 1) * 1.3)
+        axes.spines[["bottom", "left"]].set_visible(False)
+        axes.tick_params(length=0, labelbottom=False, labelcolor=INK)
+
+    return _plot("Verdicts", f"{total} images, first failed test each.", paint, height=0.6 + 0.36 * len(order))
+
+
+def loss_curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    title: str = "DPO loss",
+    reference: float | None = None,
+) -> Plot:
+    """Curves of (steps, values) by name; `reference` is a level to compare with, log 2 for an untrained DPO loss."""
+
+    def paint(axes: Axes) -> None:
+        for colour, (name, (steps, values)) in zip(SERIES, series.items(), strict=False):
+            dense = len(steps) > 40
+            axes.plot(steps, values, color=colour, linewidth=0.7 if dense else 1.6, alpha=0.45 if dense else 1.0)
+            axes.plot(*_smoothed(steps, values), color=colour, linewidth=1.8, label=name)
+        if reference is not None:
+            axes.axhline(reference, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.set(xlabel="step", ylabel="loss")
+        _legend_above(axes, columns=len(series))
+
+    caption = "" if reference is None else f"Dashed: {reference:.3f}, the loss of a policy equal to its reference."
+    return _plot(title, caption, paint)
+
+
+def difficulty_scatter(
+    predicted: Float[np.ndarray, " n"], true: Float[np.ndarray, " n"], *, figures: Mapping[str, str] | None = None
+) -> Plot:
+    """Predicted against measured OKS of held-out poses; `figures` (R2, Spearman) go into the caption."""
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.scatter(predicted, true, s=9, color=ACCENT, alpha=0.5, linewidths=0, rasterized=len(true) > MANY_POINTS)
+        low = float(np.min(predicted)) if len(predicted) else 0.0
+        axes.set(xlabel="predicted OKS", ylabel="measured OKS", xlim=(max(0.0, low - 0.05), 1), ylim=(0, 1))
+
+    caption = " · ".join(f"{name} {value}" for name, value in (figures or {}).items())
+    return _plot("Difficulty model on held-out poses", caption, paint)
+
+
+def distributions(
+    title: str, groups: Mapping[str, Float[np.ndarray, " n"]], *, label: str, bins: int = 24, caption: str = ""
+) -> Plot:
+    """Outlined histograms of a quantity (camera pitch, a joint angle) per group, on common bins."""
+    kept = {name: _finite(values) for name, values in groups.items()}
+    everything = np.concatenate(list(kept.values())) if kept else np.zeros(0)
+    if len(everything) == 0:
+        raise MetricsError(f"{title}: no finite values to plot")
+    edges = np.histogram_bin_edges(everything, bins=bins)
+
+    def paint(axes: Axes) -> None:
+        for colour, (name, values) in zip(SERIES, kept.items(), strict=False):
+            heights = np.histogram(values, edges)[0] / max(len(values), 1)
+            axes.stairs(heights, edges, fill=True, color=colour, alpha=0.18)
+            axes.stairs(heights, edges, color=colour, linewidth=1.5, label=f"{name} (n={len(values)})")
+        axes.set(xlabel=label, ylabel="share")
+        if len(kept) > 1:
+            _legend_above(axes, columns=2)
+
+    return _plot(title, caption, paint)
+
+
+def counts_bars(title: str, counts: Mapping[str, int], *, caption: str = "") -> Plot:
+    """Horizontal bars of counts by name (pose families, sources), in the given order."""
+    if not counts:
+        raise MetricsError(f"{title}: nothing to plot")
+
+    def paint(axes: Axes) -> None:
+        names = list(counts)[::-1]
+        axes.barh(names, [counts[n] for n in names], color=ACCENT, height=0.62)
+        for y, name in enumerate(names):
+            axes.annotate(
+                str(counts[name]), (counts[name], y), (4, 0), textcoords="offset points", va="center", color=INK
+            )
+        axes.grid(False)
+        axes.set_xlim(0, max(*counts.values(), 1) * 1.15)
+        axes.spines[["bottom", "left"]].set_visible(False)
+        axes.tick_params(length=0, labelbottom=False, labelcolor=INK)
+
+    return _plot(title, caption, paint, height=0.6 + 0.28 * len(counts))
+
+
+def themed_svg(figure: Figure) -> Markup:
+    """The figure as inline SVG without prolog, metadata or namespaces, its sentinel colours as CSS variables."""
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(r'(<svg\b[^>]*?)\s+width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg\b[^>]*?)\s+height="[^"]*"', r"\1", text, count=1)
+    for sentinel, variable in SENTINELS.items():
+        text = text.replace(sentinel, variable)
+    return Markup(text)
+
+
+def _plot(title: str, caption: str, paint, *, width: float = 4.7, height: float = 2.9) -> Plot:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, max(height, 1.2)))
+        paint(figure.add_subplot())
+        return Plot(themed_svg(figure), title, caption)
+
+
+def _legend_above(axes: Axes, columns: int) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=max(columns, 1), borderaxespad=0.1, handlelength=1.2)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    array = np.asarray(values, np.float64).ravel()
+    return array[np.isfinite(array)]
+
+
+def _smoothed(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """A running mean over a twentieth of the points, without padding."""
+    span = max(1, len(values) // 20)
+    kernel = np.ones(span) / span
+    return np.convolve(steps, kernel, mode="valid"), np.convolve(values, kernel, mode="valid")

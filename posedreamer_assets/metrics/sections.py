@@ -1,0 +1,162 @@
+"""The report's usual sections, each from plain arrays and figures."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from posedreamer_assets.metrics import plots
+from posedreamer_assets.metrics.html import Note, PanelRow, Panels, Plots, Section, Table
+from posedreamer_assets.metrics.quality import CLASSIFIER_SCORE
+
+REASON_TEXTS = {
+    "kept": "passes every test",
+    "low_oks": "the detected pose is too far from the label's",
+    "no_person": "no person was found",
+    "crowded": "more people than allowed",
+    "head_pose": "the head looks another way than the label's",
+}
+
+
+def samples_section(rows: Sequence[PanelRow], *, title: str = "Samples", intro: str = "") -> Section:
+    """Strips of control map, generated image and keypoint overlay."""
+    words = intro or "The body is chosen first; its rendering steers the generator; what a detector sees is compared."
+    return Section(title, [Panels(rows, caption="Blue: the person's left. Orange: their right.")], words)
+
+
+def alignment_section(
+    before: Float[np.ndarray, " n"],
+    after: Float[np.ndarray, " n"],
+    losses: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    pairs: Mapping[str, int] | None = None,
+    same_seed: Sequence[PanelRow] = (),
+    judge: str = "",
+) -> Section:
+    """OKS of held-out poses before and after preference alignment, from the same seeds.
+
+    Args:
+        before, after: OKS of the same poses and seeds.
+        losses: (steps, values) by curve name.
+        pairs: number of poses per pair status.
+        same_seed: strips that show one pose before and after.
+        judge: which detector measured OKS.
+    """
+    shown = [plots.oks_histogram({"before DPO": before, "after DPO": after})]
+    if losses:
+        shown.append(plots.loss_curves(losses, reference=float(np.log(2))))
+    if pairs:
+        shown.append(plots.counts_bars("Preference pairs", pairs, caption="Poses by what their candidates gave."))
+    error_before, error_after = 1 - float(np.mean(before)), 1 - float(np.mean(after))
+    better = float(np.mean(np.asarray(after) > np.asarray(before)))
+    rows = [
+        ["mean OKS", float(np.mean(before)), float(np.mean(after))],
+        ["OKS error (1 − mean)", error_before, error_after],
+        ["median OKS", float(np.median(before)), float(np.median(after))],
+        ["share above 0.8", float(np.mean(np.asarray(before) > 0.8)), float(np.mean(np.asarray(after) > 0.8))],
+    ]
+    change = f"{better:.0%} of {len(before)} held-out poses improved."
+    if error_before > 0:
+        change = f"OKS error changed by {(error_after - error_before) / error_before:+.1%}. {change}"
+    table = Table(("held-out poses", "before DPO", "after DPO"), rows, caption=change)
+    blocks: list[Any] = [table, Plots(shown)]
+    if same_seed:
+        blocks.append(Panels(same_seed, "Same pose, same seed", "Before and after alignment."))
+    judged = f" Measured by {judge}, which took no part in ranking the pairs." if judge else ""
+    return Section("Preference alignment", blocks, f"Flow-DPO on pairs ranked by how well they show the pose.{judged}")
+
+
+def curation_section(
+    reasons: Sequence[str],
+    oks: Float[np.ndarray, " n"],
+    *,
+    min_oks: float,
+    examples: Mapping[str, Sequence[PanelRow]] | None = None,
+) -> Section:
+    """What the filter kept and why it rejected the rest; `reasons` holds "kept" or the first failed test."""
+    counts = Counter(reasons)
+    order = sorted(counts, key=lambda reason: (reason != "kept", -counts[reason]))
+    rows = [[reason, counts[reason], counts[reason] / len(reasons), REASON_TEXTS.get(reason, "")] for reason in order]
+    values = np.asarray(oks, np.float64)
+    kept = np.array([reason == "kept" for reason in reasons], dtype=bool)
+    histogram = plots.oks_histogram({"kept": values[kept], "rejected": values[~kept]}, threshold=min_oks)
+    blocks: list[Any] = [
+        Plots([plots.reason_bars(counts), histogram]),
+        Table(("verdict", "images", "share", "meaning"), [[r, n, f"{s:.1%}", m] for r, n, s, m in rows]),
+    ]
+    for reason in sorted(examples or {}, key=lambda name: (name != "kept", name)):
+        title = "Kept" if reason == "kept" else f"Rejected: {reason}"
+        blocks.append(Panels((examples or {})[reason], title, REASON_TEXTS.get(reason, "")))
+    return Section("Curation", blocks, "Rejected images stay in the table with their reason.")
+
+
+def difficulty_section(
+    predicted: Float[np.ndarray, " n"],
+    measured: Float[np.ndarray, " n"],
+    figures: Mapping[str, str],
+    *,
+    rounds: Mapping[str, Float[np.ndarray, " _k"]] | None = None,
+    hardest: Sequence[PanelRow] = (),
+) -> Section:
+    """How well OKS is predicted from the label alone, and what the hard round picked.
+
+    `predicted` are out-of-fold predictions; `rounds` gives measured OKS by round.
+    """
+    shown = [plots.difficulty_scatter(predicted, measured, figures=figures)]
+    if rounds:
+        shown.append(plots.oks_histogram(rounds))
+    blocks: list[Any] = [Plots(shown)]
+    if hardest:
+        blocks.append(Panels(hardest, "Hardest poses", "Lowest predicted OKS first."))
+    intro = "A gradient-boosted model predicts OKS from body and camera; the hard round draws what it expects to fail."
+    return Section("Hard samples", blocks, intro)
+
+
+def quality_section(results: Mapping[str, Mapping[str, Any]]) -> Section:
+    """Quality figures, one column per image set; each value is a result of `quality_report`."""
+    first = next(iter(results.values()))
+    figures = (
+        ("FID, 2048 features ↓", "fid_2048"),
+        ("FID, 64 features ↓", "fid_64"),
+        ("KID ↓", "kid"),
+        ("precision ↑", "precision"),
+        ("recall ↑", "recall"),
+        (f"{CLASSIFIER_SCORE} ↑", CLASSIFIER_SCORE),
+    )
+    rows: list[list[Any]] = [
+        ["images: generated / reference", *(f"{r['generated']:,} / {r['reference']:,}" for r in results.values())]
+    ]
+    rows += [[label, *(interval_text(r[key]) for r in results.values())] for label, key in figures]
+    rows.append(["KID over blocks, mean ± std", *(_blocks_text(r) for r in results.values())])
+    rows.append(["FID 2048 between reference halves", *(r["fid_2048_halves"] for r in results.values())])
+    rows.append(["FID 64 between reference halves", *(r["fid_64_halves"] for r in results.values())])
+    reference = f"{CLASSIFIER_SCORE}_reference"
+    rows.append([f"{CLASSIFIER_SCORE} of the reference", *(interval_text(r[reference]) for r in results.values())])
+    caption = "In brackets: 95 % interval, value ± 1.96 bootstrap standard errors over images."
+    blocks: list[Any] = [Table(("figure", *results), rows, caption=caption)]
+    blocks += [Note(text) for text in first["notes"]]
+    return Section("Image quality", blocks, "How close the images are to the reference as a set.")
+
+
+def distribution_section(groups: Sequence[plots.Plot], *, intro: str = "") -> Section:
+    """Distributions of poses and cameras."""
+    return Section("Poses and cameras", [Plots(groups)], intro or "What was asked for, by round.")
+
+
+def interval_text(estimate: Mapping[str, Any]) -> str:
+    """`12.3 [11.8, 12.9]`, from an `Estimate` as plain values."""
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if low is None or high is None:
+        return _short(value)
+    return f"{_short(value)} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _blocks_text(result: Mapping[str, Any]) -> str:
+    size, blocks = result["kid_block_size"], result["kid_blocks"]
+    return f"{result['kid_block_mean']:.4f} ± {result['kid_block_std']:.4f} ({blocks} of {size})"
