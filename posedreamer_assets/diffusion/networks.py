@@ -77,10 +77,12 @@ def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
         axes_dims_rope=(sizes.head_dim - 2 * third, third, third),
     )
     for name, module in transformer.named_modules():
-        if isinstance(module, nn.Linear) and (name == "proj_out" or name.endswith((".linear", "norm_out.linear"))):
-            if "time_text_embed" not in name:
-                nn.init.zeros_(module.weight)
-                nn.init.zeros_(module.bias)
+        if name == "proj_out" or name.endswith(
+            ("norm.linear", "norm1.linear", "norm1_context.linear", "norm_out.linear")
+        ):
+            assert isinstance(module, nn.Linear)
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
     return transformer
 
 

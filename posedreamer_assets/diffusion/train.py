@@ -11,8 +11,10 @@ up shards that appear while it runs.
 import argparse
 import importlib
 import importlib.util
+import itertools
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -38,7 +39,7 @@ from posedreamer_assets.diffusion.networks import (
     parameter_count,
     unpack_latents,
 )
-from posedreamer_assets.diffusion.shards import Shard, batches, read_shard, shard_paths, to_pixels, to_signed
+from posedreamer_assets.diffusion.shards import batches, read_shard, shard_paths, to_pixels, to_signed
 from posedreamer_assets.diffusion.text import CaptionEncoder, build_text_encoder, build_tokenizer
 from posedreamer_assets.errors import BackendError
 
@@ -94,7 +95,6 @@ class JsonLog:
         line = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in fields.items()})
         with self.path.open("a") as file:
             file.write(line + "\n")
-        print(line, flush=True)
 
 
 def cosine_rate(peak: float, progress: float, step: int, warmup_steps: int) -> float:
@@ -377,7 +377,7 @@ class FluxTrainer:
         tokens = torch.randn(controls.shape, generator=torch.Generator().manual_seed(seed))
         grid = torch.linspace(1.0, 0.0, self.cfg.grid_steps + 1)
         with _autocast(self.cfg.dtype):
-            for now, after in zip(grid[:-1], grid[1:], strict=True):
+            for now, after in itertools.pairwise(grid):
                 velocity = self.velocity(tokens, controls, captions, now.expand(len(tokens)))
                 tokens = tokens + (after - now) * velocity.float()
         return tokens

@@ -1,0 +1,156 @@
+"""LoRA adapters beside a base model: strict loading, replacing and removing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from posedreamer_assets.digests import file_digest
+from posedreamer_assets.errors import BackendError
+
+ADAPTER = "dpo"
+WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+
+
+class AdapterSlot:
+    """The one place of a pipeline where a DPO adapter is or is not."""
+
+    def __init__(self, pipeline: Any, network_name: str) -> None:
+        self.pipeline, self.network_name = pipeline, network_name
+        self.loaded: str | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that the adapter changes."""
+        return getattr(self.pipeline, self.network_name)
+
+    def use(self, path: Path | None) -> None:
+        """Make the adapter at `path` the active one; None goes back to the base model.
+
+        Raises:
+            BackendError: the file is missing, is not a LoRA of this network, or lacks or adds a weight.
+        """
+        file = None if path is None else adapter_file(path)
+        digest = None if file is None else file_digest(file)
+        if digest == self.loaded:
+            return
+        self.clear()
+        if file is not None:
+            self._load(file)
+            self.loaded = digest
+
+    def clear(self) -> None:
+        """Remove the adapter; the base model then gives the same bits as before it was added."""
+        if ADAPTER in getattr(self.network, "peft_config", {}):
+            others = [name for name in self.network.peft_config if name != ADAPTER]
+            self.network.delete_adapters(ADAPTER)
+            if others:
+                self.network.set_adapters(others)
+        self.loaded = None
+
+    def _load(self, file: Path) -> None:
+        state, metadata = read_adapter(file)
+        check_adapter(state, metadata, self.network, self.network_name, str(file))
+        others = list(getattr(self.network, "peft_config", {}))
+        self.pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=ADAPTER)
+        if others:
+            self.network.set_adapters([*others, ADAPTER])
+        self.network.requires_grad_(False)
+        loaded = get_peft_model_state_dict(self.network, adapter_name=ADAPTER)
+        _same_weights(state, {f"{self.network_name}.{key}": value for key, value in loaded.items()}, str(file))
+
+
+def adapter_file(path: Path) -> Path:
+    """The safetensors file of an adapter given as a file or as its folder.
+
+    Raises:
+        BackendError: there is none; other formats are not read.
+    """
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".safetensors":
+        raise BackendError(f"no LoRA adapter at {path}: expected a .safetensors file or a folder with {WEIGHTS_NAME}")
+    return file
+
+
+def read_adapter(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and the LoRA configuration that diffusers stores beside them (empty where there is none).
+
+    Raises:
+        BackendError: not a safetensors file.
+    """
+    try:
+        with safe_open(file, framework="pt") as handle:
+            state = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a mapping
+            metadata = handle.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise BackendError(f"{file}: not a safetensors file: {error}") from error
+    return state, json.loads(metadata.get("lora_adapter_metadata", "{}"))
+
+
+def check_adapter(
+    state: dict[str, Tensor], metadata: dict[str, Any], network: nn.Module, prefix: str, where: str
+) -> None:
+    """Check that every weight has its place and that no place lacks its weight.
+
+    Raises:
+        BackendError: a key that is not of a LoRA for this network, a half without its other half, a shape that does not
+            fit, or a layer that the stored configuration targets and the file does not hold.
+    """
+    halves: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        layer, dot, half = key.removeprefix(f"{prefix}.").rpartition(".lora_")
+        if not (dot and key.startswith(f"{prefix}.") and half in ("A.weight", "B.weight")):
+            raise BackendError(f"{where}: unexpected key {key!r}")
+        halves.setdefault(layer, {})[half[0]] = value
+    if not halves:
+        raise BackendError(f"{where}: holds no weights")
+    layers = base_layers(network)
+    for layer, pair in halves.items():
+        _check_layer(layer, pair, layers, where)
+    missing = sorted(set(_targets(metadata, prefix, layers)) - set(halves))
+    if missing:
+        raise BackendError(f"{where}: missing weights of {len(missing)} layers, the first is {missing[0]}")
+
+
+def base_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Layers with a weight by name, whether or not an adapter wraps them."""
+    found: dict[str, nn.Module] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            found[name] = module.get_base_layer()
+        elif isinstance(module, nn.Linear | nn.Conv2d) and ".lora_" not in name and not name.endswith(".base_layer"):
+            found[name] = module
+    return found
+
+
+def _check_layer(layer: str, pair: dict[str, Tensor], layers: dict[str, nn.Module], where: str) -> None:
+    if layer not in layers:
+        raise BackendError(f"{where}: unexpected layer {layer}: the model has no such layer")
+    if set(pair) != {"A", "B"}:
+        raise BackendError(f"{where}: {layer} has only its lora_{next(iter(pair))} half")
+    weight = layers[layer].weight
+    assert isinstance(weight, Tensor)
+    down, up = pair["A"].shape, pair["B"].shape
+    if down[0] != up[1] or up[0] != weight.shape[0] or down[1] != weight.shape[1]:
+        raise BackendError(f"{where}: {layer} has shapes {tuple(down)} and {tuple(up)} for {tuple(weight.shape)}")
+
+
+def _targets(metadata: dict[str, Any], prefix: str, layers: dict[str, nn.Module]) -> list[str]:
+    targets = metadata.get(f"{prefix}.target_modules", [])
+    if isinstance(targets, str):
+        return []  # a regular expression of peft's; what it meant is known to its writer alone
+    return [name for name in layers if any(name == t or name.endswith(f".{t}") for t in targets)]
+
+
+def _same_weights(stored: dict[str, Tensor], loaded: dict[str, Tensor], where: str) -> None:
+    different = sorted(set(stored) ^ set(loaded))
+    if different:
+        raise BackendError(f"{where}: {len(different)} weights were not taken up, the first is {different[0]}")
+    for key, value in loaded.items():
+        if not torch.equal(value.cpu(), stored[key].to(value.dtype)):
+            raise BackendError(f"{where}: {key} was not taken up as stored")

@@ -1,0 +1,144 @@
+"""What all backends on diffusers' pipelines share: blocks of rows, per-row noise, devices, adapters."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import UInt8
+from safetensors import SafetensorError
+
+from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.diffusion.adapters import AdapterSlot
+from posedreamer_assets.digests import digest, file_digest, folder_digest
+from posedreamer_assets.errors import BackendError
+from posedreamer_assets.progress import advance
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class PipelineGenerator(ABC):
+    """A diffusers pipeline as a `Generator`.
+
+    Rows are run in blocks of one size, the last one filled up with copies of its last row, so that every row meets the
+    same matrix shapes whatever the number of rows. On a CPU the block is a single row: larger ones are not faster, and
+    a row's bits then depend on that row alone.
+    """
+
+    def __init__(self, pipeline: DiffusionPipeline, cfg: GeneratorConfig, image: ImageConfig, weights: str) -> None:
+        self.pipeline: Any = pipeline
+        self.cfg, self.image = cfg, image
+        self.device = resolve_device(cfg.device)
+        self._digest = weights
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.adapter = AdapterSlot(self.pipeline, self.network_name)
+
+    @property
+    @abstractmethod
+    def network_name(self) -> str:
+        """The pipeline's denoising network: `transformer` or `unet`."""
+
+    @property
+    def name(self) -> str:
+        """Backend and model, for people."""
+        return f"{self.cfg.backend}:{Path(self.cfg.model_path).name if self.cfg.model_path else 'shipped'}"
+
+    @property
+    def digest(self) -> str:
+        """Digest of the weights."""
+        return self._digest
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The denoising network."""
+        return getattr(self.pipeline, self.network_name)
+
+    @abstractmethod
+    def run_block(
+        self, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """Images of one block of rows."""
+
+    @torch.no_grad()
+    def generate(
+        self,
+        controls: UInt8[np.ndarray, "n h w 3"],
+        captions: list[str],
+        seeds: list[int],
+        *,
+        adapter_path: Path | None = None,
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """See `Generator.generate`."""
+        self._check(controls, captions, seeds)
+        self.adapter.use(adapter_path)
+        images = np.empty_like(controls)
+        block = 1 if self.device.type == "cpu" else self.cfg.batch_size
+        for start in range(0, len(controls), block):
+            rows = [min(start + i, len(controls) - 1) for i in range(block)]
+            noise = [torch.Generator().manual_seed(seeds[r]) for r in rows]
+            filled = self.run_block(controls[rows], [captions[r] for r in rows], noise)
+            kept = min(block, len(controls) - start)
+            images[start : start + kept] = filled[:kept]
+            advance(kept)
+        return images
+
+    def _check(self, controls: np.ndarray, captions: list[str], seeds: list[int]) -> None:
+        if not len(controls) == len(captions) == len(seeds):
+            raise BackendError(f"{len(controls)} control images, {len(captions)} captions and {len(seeds)} seeds")
+        size = (self.image.height, self.image.width, 3)
+        if controls.dtype != np.uint8 or controls.shape[1:] != size:
+            raise BackendError(
+                f"control images: expected uint8 (n, {str(size)[1:]}, found {controls.dtype} {controls.shape}"
+            )
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        BackendError: a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise BackendError(f"generator.device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return torch.device(name)
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a configured name.
+
+    Raises:
+        BackendError: another name than float32, bfloat16 or float16.
+    """
+    if name not in DTYPES:
+        raise BackendError(f"generator.dtype: expected one of {', '.join(DTYPES)}, found {name!r}")
+    return DTYPES[name]
+
+
+def weights_digest(*sources: str | Path | None) -> str:
+    """Digest of local files and folders by content, and of names on a model hub by name."""
+    return digest([None if source is None else _source_digest(str(source)) for source in sources])
+
+
+def _source_digest(source: str) -> str:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return folder_digest(path)
+    return file_digest(path) if path.is_file() else source
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Turn what diffusers, transformers and safetensors raise about bad weights into a BackendError naming them."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, NotImplementedError, SafetensorError) as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        raise BackendError(f"{what} could not be loaded: {type(error).__name__}: {first_line}") from error

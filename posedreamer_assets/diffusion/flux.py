@@ -1,0 +1,155 @@
+"""FLUX.1 with a control LoRA, through diffusers' `FluxControlPipeline`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FluxControlPipeline, FluxTransformer2DModel
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.diffusion.backend import (
+    PipelineGenerator,
+    loading,
+    resolve_device,
+    resolve_dtype,
+    weights_digest,
+)
+from posedreamer_assets.diffusion.networks import image_ids, pack_latents
+from posedreamer_assets.diffusion.shards import to_signed
+from posedreamer_assets.errors import BackendError
+
+CONTROL_ADAPTER = "control"
+MAX_CAPTION_TOKENS = 128
+
+
+class FluxGenerator(PipelineGenerator):
+    """A FLUX transformer that sees the control image's latents beside the noisy ones.
+
+    `model_path` names FLUX.1-dev (a folder or a name on the hub) or a model whose transformer already takes control
+    latents, such as FLUX.1-Depth-dev; `control_lora_path` names the control LoRA, which widens FLUX.1-dev's input layer.
+    """
+
+    @property
+    def network_name(self) -> str:
+        return "transformer"
+
+    @property
+    def transformer(self) -> FluxTransformer2DModel:
+        """The denoising transformer."""
+        return self.pipeline.transformer
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        """The autoencoder of images and control images."""
+        return self.pipeline.vae
+
+    @classmethod
+    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> Self:
+        """Load the base model and its control LoRA.
+
+        Raises:
+            BackendError: no `model_path`, weights that cannot be read or do not fit, or a transformer that takes no
+                control latents.
+        """
+        if cfg.model_path is None:
+            raise BackendError(
+                "generator.model_path: the flux backend needs a model, e.g. black-forest-labs/FLUX.1-dev"
+            )
+        device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
+        with loading(cfg.model_path):
+            pipeline = FluxControlPipeline.from_pretrained(cfg.model_path, torch_dtype=dtype, use_safetensors=True)
+        if cfg.control_lora_path is not None:
+            load_control_lora(pipeline, cfg.control_lora_path)
+        expected = 2 * 4 * pipeline.vae.config["latent_channels"]
+        found = pipeline.transformer.config["in_channels"]
+        if found != expected:
+            raise BackendError(
+                f"{cfg.model_path}: the transformer takes {found} channels, {expected} are needed to see a control "
+                "image: give generator.control_lora_path"
+            )
+        pipeline.to(device)
+        freeze(pipeline)
+        return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))
+
+    def run_block(
+        self, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        hidden, pooled = self.encode_captions(captions)
+        images = self.pipeline(
+            prompt_embeds=hidden,
+            pooled_prompt_embeds=pooled,
+            control_image=to_signed(controls),
+            height=self.image.height,
+            width=self.image.width,
+            num_inference_steps=self.cfg.steps,
+            guidance_scale=self.cfg.guidance,
+            generator=noise,
+            output_type="pt",
+        ).images
+        return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+    @torch.no_grad()
+    def encode_captions(self, captions: Sequence[str]) -> tuple[Float[Tensor, "n tokens d"], Float[Tensor, "n e"]]:
+        """Token embeddings and pooled embeddings of captions."""
+        hidden, pooled, _ = self.pipeline.encode_prompt(
+            prompt=list(captions), prompt_2=None, device=self.device, max_sequence_length=MAX_CAPTION_TOKENS
+        )
+        return hidden, pooled
+
+    @torch.no_grad()
+    def encode_image(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "tokens c"]:
+        """Packed, normalised latents of one image: the mode of the posterior, as the transformer sees them."""
+        pixels = to_signed(image[None]).to(self.device, self.vae.dtype)
+        latents = self.vae.encode(pixels).latent_dist.mode()
+        return pack_latents((latents - self.vae.config["shift_factor"]) * self.vae.config["scaling_factor"])[0]
+
+    def velocity(
+        self,
+        tokens: Float[Tensor, "n tokens c"],
+        controls: Float[Tensor, "n tokens c"],
+        hidden: Float[Tensor, "n words d"],
+        pooled: Float[Tensor, "n e"],
+        sigma: Float[Tensor, "n"],
+    ) -> Float[Tensor, "n tokens c"]:
+        """The transformer's velocity for noisy tokens at noise level sigma in [0, 1]."""
+        scale = 2 ** len(self.vae.config["block_out_channels"]) // 2
+        ids = image_ids(self.image.height // scale, self.image.width // scale)
+        guidance = None
+        if self.transformer.config["guidance_embeds"]:
+            guidance = torch.full((len(tokens),), self.cfg.guidance, device=tokens.device)
+        return self.transformer(
+            hidden_states=torch.cat([tokens, controls], dim=2).to(self.transformer.dtype),
+            timestep=sigma,
+            guidance=guidance,
+            pooled_projections=pooled,
+            encoder_hidden_states=hidden,
+            txt_ids=torch.zeros(hidden.shape[1], 3, device=tokens.device),
+            img_ids=ids.to(tokens.device),
+        ).sample
+
+
+def load_control_lora(pipeline: FluxControlPipeline, path: str) -> None:
+    """Add the control LoRA; diffusers widens the input layer where the LoRA is wider than the model.
+
+    Raises:
+        BackendError: no safetensors file there, or weights that do not fit.
+    """
+    local = Path(path).expanduser()
+    with loading(path):
+        if local.is_file():
+            pipeline.load_lora_weights(str(local.parent), weight_name=local.name, adapter_name=CONTROL_ADAPTER)
+        else:
+            pipeline.load_lora_weights(path, adapter_name=CONTROL_ADAPTER, use_safetensors=True)
+    if CONTROL_ADAPTER not in getattr(pipeline.transformer, "peft_config", {}):
+        raise BackendError(f"{path}: holds no LoRA of the transformer")
+
+
+def freeze(pipeline: FluxControlPipeline) -> None:
+    """Evaluation mode and no gradients, for every network of a pipeline."""
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)

@@ -1,0 +1,75 @@
+"""The pocket generator: FLUX's own classes with the small weights that this project trains on its renders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxControlPipeline, FluxTransformer2DModel
+from jaxtyping import Float
+from torch import Tensor
+
+from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.diffusion.backend import loading, resolve_device, resolve_dtype, weights_digest
+from posedreamer_assets.diffusion.flux import FluxGenerator, freeze
+from posedreamer_assets.diffusion.text import CaptionEncoder
+from posedreamer_assets.errors import BackendError
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "generator"
+PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+
+
+class PocketGenerator(FluxGenerator):
+    """`FluxControlPipeline` with a caption encoder of its own in place of CLIP and T5."""
+
+    captions: CaptionEncoder
+
+    @classmethod
+    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> Self:
+        """Load the shipped weights, or those in the folder `model_path`.
+
+        Raises:
+            BackendError: a part is missing or does not fit, an image size that cannot be packed into tokens, or a
+                guidance other than 1: these weights are not distilled for guidance.
+        """
+        folder = Path(cfg.model_path).expanduser() if cfg.model_path else SHIPPED
+        missing = [part for part in PARTS if not (folder / part).is_dir()]
+        if missing:
+            raise BackendError(f"{folder}: not a pocket generator, missing {', '.join(missing)}")
+        if image.width % 8 or image.height % 8:
+            raise BackendError(f"image size {image.width} x {image.height}: the pocket generator needs multiples of 8")
+        if cfg.guidance != 1.0:
+            raise BackendError(
+                f"generator.guidance: the pocket generator has no guidance, expected 1, found {cfg.guidance}"
+            )
+        device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
+        with loading(str(folder)):
+            pipeline = FluxControlPipeline(
+                scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(str(folder / "scheduler")),
+                vae=_load_part(AutoencoderKL, folder / "vae"),
+                transformer=_load_part(FluxTransformer2DModel, folder / "transformer"),
+                text_encoder=None,  # type: ignore[arg-type]  # captions come as embeddings
+                tokenizer=None,  # type: ignore[arg-type]
+                text_encoder_2=None,  # type: ignore[arg-type]
+                tokenizer_2=None,  # type: ignore[arg-type]
+            )
+            captions = CaptionEncoder.load(folder)
+        pipeline.to(device, dtype)
+        freeze(pipeline)
+        generator = cls(pipeline, cfg, image, weights_digest(*(folder / part for part in PARTS)))
+        generator.captions = captions.to(device, dtype).requires_grad_(False)
+        return generator
+
+    @torch.no_grad()
+    def encode_captions(self, captions: Sequence[str]) -> tuple[Float[Tensor, "n tokens d"], Float[Tensor, "n e"]]:
+        ids, mask = self.captions.tokenize(captions)
+        return self.captions(ids.to(self.device), mask.to(self.device))
+
+
+def _load_part(kind: Any, folder: Path) -> Any:
+    """A diffusers model with every weight present and none too many."""
+    model, info = kind.from_pretrained(str(folder), output_loading_info=True, use_safetensors=True)
+    for trouble in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[trouble]:
+            raise BackendError(f"{folder}: {trouble.replace('_', ' ')}: {sorted(map(str, info[trouble]))[0]}")
+    return model

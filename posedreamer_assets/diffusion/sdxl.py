@@ -1,0 +1,70 @@
+"""Stable Diffusion XL with a ControlNet, through diffusers' own pipeline."""
+
+from typing import Self
+
+import numpy as np
+import torch
+from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
+from jaxtyping import UInt8
+
+from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.diffusion.backend import (
+    PipelineGenerator,
+    loading,
+    resolve_device,
+    resolve_dtype,
+    weights_digest,
+)
+from posedreamer_assets.errors import BackendError
+
+NEGATIVE_PROMPT = "drawing, cartoon, deformed body, extra limbs, several people"
+
+
+class SdxlGenerator(PipelineGenerator):
+    """SDXL and a ControlNet with public weights.
+
+    `model_path` names SDXL, `control_lora_path` the ControlNet. Control images are of the kind that the ControlNet was
+    trained on. Flow-DPO does not apply to SDXL, which predicts noise; a LoRA of its UNet can be added all the same.
+    """
+
+    @property
+    def network_name(self) -> str:
+        return "unet"
+
+    @classmethod
+    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> Self:
+        """Load both models.
+
+        Raises:
+            BackendError: a path that is not given, or weights that cannot be read or do not fit.
+        """
+        if cfg.model_path is None or cfg.control_lora_path is None:
+            raise BackendError(
+                "the sdxl backend needs generator.model_path (SDXL) and generator.control_lora_path (a ControlNet)"
+            )
+        device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
+        with loading(cfg.control_lora_path):
+            control = ControlNetModel.from_pretrained(cfg.control_lora_path, torch_dtype=dtype, use_safetensors=True)
+        with loading(cfg.model_path):
+            pipeline = StableDiffusionXLControlNetPipeline.from_pretrained(
+                cfg.model_path, controlnet=control, torch_dtype=dtype, use_safetensors=True, add_watermarker=False
+            )
+        pipeline.to(device)
+        return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))
+
+    def run_block(
+        self, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        control = torch.from_numpy(np.ascontiguousarray(controls)).permute(0, 3, 1, 2).float().div(255)
+        images = self.pipeline(
+            prompt=captions,
+            negative_prompt=[NEGATIVE_PROMPT] * len(captions),
+            image=control,
+            height=self.image.height,
+            width=self.image.width,
+            num_inference_steps=self.cfg.steps,
+            guidance_scale=self.cfg.guidance,
+            generator=noise,
+            output_type="pt",
+        ).images
+        return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
