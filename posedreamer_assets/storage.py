@@ -493,7 +493,7 @@ class _Stamper:
             self._seen.add(sample)
 
 
-def _batches(rows: pa.Table | Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+def _batches(rows: Any) -> Iterable[pa.RecordBatch]:
     return rows.to_batches() if isinstance(rows, pa.Table) else rows
 
 
