@@ -13,6 +13,7 @@ direction onto SMPL-X's. Limb directions are thereby exact, and bone twists are 
 reference pose. Bone lengths stay those of the SMPL-X body.
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,15 +30,17 @@ from posedreamer_assets.body.rotations import matrix_to_axis_angle, rotation_bet
 _SIDES = ("left", "right")
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 _PARTS = (
-    *("hand wrist foot ankle toe toes toebase thumb finger fingers clavicle collar shoulder humerus radius elbow".split()),
-    *("femur tibia knee hip leg arm forearm upperarm lowerarm thigh shin calf uparm lowarm upleg lowleg".split()),
-    *("hipjoint index middle ring pinky handindex".split()),
+    *(["hand", "wrist", "foot", "ankle", "toe", "toes", "toebase", "thumb", "finger", "fingers", "clavicle", "collar", "shoulder", "humerus", "radius", "elbow"]),
+    *(["femur", "tibia", "knee", "hip", "leg", "arm", "forearm", "upperarm", "lowerarm", "thigh", "shin", "calf", "uparm", "lowarm", "upleg", "lowleg"]),
+    *(["hipjoint", "index", "middle", "ring", "pinky", "handindex"]),
 )
 _HELPERS = {"roll", "twist", "end", "nub", "ik", "pole", "target"}
 _MIN_BONE = 1e-4  # of the rig's leg length; shorter bones are doubles of their parent
 _SANE_LEG_DEG, _SANE_ARM_DEG = 40.0, 100.0
 _T_POSE_DEG = 20.0
 _FOOT_KEEPS_DEG = 35.0
+_LEVEL_FRAMES, _LEVEL_SPREAD_DEG = 12, 8.0  # least evidence for where a sole is level
+_LEAST_BEND = 0.05  # mean sine of an elbow's or knee's bend from which its axis can be told
 
 
 class RetargetError(Exception):
@@ -262,7 +265,7 @@ class Retargeter:
     to_world: np.ndarray  # M
     scale: float  # metres in one unit of the file
     rest: np.ndarray  # (55, 3) SMPL-X joints in the T-pose
-    spine_shares: np.ndarray  # arc length of pelvis and spine joints, 0..1
+    trunk_weights: np.ndarray  # (4, rig trunk joints): share of each in pelvis, spine1, spine2, spine3
     first_is_reference: bool
     notes: tuple[str, ...]
 
@@ -290,6 +293,7 @@ class Retargeter:
         up = _up_axis(mapping, position, rest_position if upright_rest < np.inf else None)
         to_world = np.eye(3) if up == 1 else rotation_x(-np.pi / 2)
         first_error = _reference_error(mapping, position[0] @ to_world.T, upright_in_world=True)
+        built = False
         use_first = first_error < _T_POSE_DEG and first_error < upright_rest
         notes = [f"{'yz'[up - 1]} up"]
         if use_first:
@@ -301,22 +305,41 @@ class Retargeter:
             placed = rest_position @ align.T
             notes.append("reference: rest pose")
         else:
-            reference, placed = _built_reference(skeleton, mapping, rotation, position, rest)
-            align = np.eye(3)
+            reference, placed = _built_reference(skeleton, mapping, rotation, position)
+            align, built = np.eye(3), True
             notes.append("reference: built from bones and hinges")
         to_reference = _limb_swings(mapping, placed, rest, align @ reference)
-        shoulders = rest[[JOINT_INDEX["left_hip"], JOINT_INDEX["left_knee"], JOINT_INDEX["left_ankle"]]]
-        body_leg = float(np.linalg.norm(np.diff(shoulders, axis=0), axis=1).sum())
-        return cls(
+        leg_joints = rest[[JOINT_INDEX["left_hip"], JOINT_INDEX["left_knee"], JOINT_INDEX["left_ankle"]]]
+        body_leg = float(np.linalg.norm(np.diff(leg_joints, axis=0), axis=1).sum())
+        upright = cls(
             mapping=mapping,
             to_reference=to_reference,
             to_world=to_world,
             scale=body_leg / leg,
             rest=rest,
-            spine_shares=_arc_shares([mapping.joints["pelvis"], *mapping.spine], skeleton),
+            trunk_weights=_trunk_weights(mapping, placed, rest),
             first_is_reference=use_first,
             notes=tuple(notes),
         )
+        return upright._with_level_soles(rotation, position) if built else upright
+
+    def _with_level_soles(self, rotation: np.ndarray, position: np.ndarray) -> "Retargeter":
+        """Feet and toes made level where the ankle is lowest, for rigs without a pose in which the soles are known flat."""
+        levelled = dict(self.to_reference)
+        heights = position @ self.to_world[1]
+        for side in _SIDES:
+            ankle = heights[:, self.mapping.joints[f"{side}_ankle"]]
+            standing = np.flatnonzero(ankle <= np.percentile(ankle, 25))
+            for name in (f"{side}_ankle", f"{side}_foot"):
+                if name not in self.mapping.joints or len(standing) < _LEVEL_FRAMES:
+                    continue
+                joint = self.mapping.joints[name]
+                forward = (self.to_world @ rotation[standing, joint] @ self.to_reference[joint])[..., 2]
+                pitch = np.arcsin(np.clip(forward[:, 1], -1, 1))
+                middle = float(np.median(pitch))
+                if np.rad2deg(np.median(np.abs(pitch - middle))) < _LEVEL_SPREAD_DEG:
+                    levelled[joint] = self.to_reference[joint] @ rotation_x(middle)
+        return dataclasses.replace(self, to_reference=levelled)
 
     def retarget(
         self, rotation: Float[np.ndarray, "n joints 3 3"], position: Float[np.ndarray, "n joints 3"]
@@ -349,12 +372,11 @@ class Retargeter:
 
         world = np.empty((len(rotation), 55, 3, 3))
         trunk = np.stack([turned(j) for j in (self.mapping.joints["pelvis"], *self.mapping.spine)])
-        for k, name in enumerate(("pelvis", "spine1", "spine2", "spine3")):
-            world[:, JOINT_INDEX[name]] = _along(trunk, self.spine_shares, k / 3)
+        for name, weights in zip(("pelvis", "spine1", "spine2", "spine3"), self.trunk_weights, strict=True):
+            world[:, JOINT_INDEX[name]] = _mean_rotation(trunk, weights)
         head = turned(self.mapping.joints["head"])
-        neck = [turned(joint) for joint in self.mapping.neck]
-        ends = np.stack(neck) if neck else np.stack([trunk[-1], head])
-        world[:, JOINT_INDEX["neck"]] = _along(ends, np.linspace(0, 1, len(ends)), 0.5)
+        neck = [turned(joint) for joint in self.mapping.neck] or [trunk[-1], head]
+        world[:, JOINT_INDEX["neck"]] = _mean_rotation(np.stack(neck), np.ones(len(neck)))
         world[:, JOINT_INDEX["head"]] = head
         mapped = {JOINT_INDEX[name]: joint for name, joint in self.mapping.joints.items()}
         for joint, parent in enumerate(PARENTS):
@@ -364,22 +386,37 @@ class Retargeter:
         return world
 
 
-def _along(rotations: np.ndarray, shares: np.ndarray, share: float) -> np.ndarray:
-    """Rotations (n, 3, 3) at a share of the way along a chain of rotations (k, n, 3, 3)."""
-    if len(rotations) == 1:
-        return rotations[0]
-    after = int(np.clip(np.searchsorted(shares, share), 1, len(shares) - 1))
-    low, high = shares[after - 1], shares[after]
-    weight = 1.0 if high <= low else float(np.clip((share - low) / (high - low), 0, 1))
-    first = Rotation.from_matrix(rotations[after - 1])
-    step = (first.inv() * Rotation.from_matrix(rotations[after])).as_rotvec()
-    return (first * Rotation.from_rotvec(weight * step)).as_matrix()
+def _mean_rotation(rotations: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weighted chordal mean over the first axis of rotations (k, n, 3, 3)."""
+    if np.count_nonzero(weights) == 1:
+        return rotations[int(np.argmax(weights))]
+    u, _, vt = np.linalg.svd(np.einsum("k,knab->nab", weights, rotations))
+    u[..., -1] *= np.sign(np.linalg.det(u @ vt))[:, None]
+    return u @ vt
 
 
-def _arc_shares(chain: list[int], skeleton: Skeleton) -> np.ndarray:
-    lengths = np.array([0.0] + [_bone_length(skeleton, joint) for joint in chain[1:]])
-    arc = np.cumsum(lengths)
-    return arc / arc[-1] if arc[-1] > 0 else np.linspace(0, 1, len(chain))
+def _trunk_weights(mapping: JointMap, placed: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """How much each rig trunk joint turns each of pelvis, spine1..3: the overlap in height of the parts they carry.
+
+    Heights run from the hips (0) to the shoulders (1); the pelvis follows the rig's pelvis alone, since hips hang on it.
+    """
+
+    def starts(heights: np.ndarray, low: float, high: float) -> np.ndarray:
+        shares = np.clip((heights - low) / max(high - low, 1e-9), 0, 1)
+        return np.concatenate([[0.0], np.maximum.accumulate(shares), [1.0]])
+
+    rig_ends = _middle(mapping, placed, "hip")[1], _middle(mapping, placed, "shoulder")[1]
+    rig = starts(placed[list(mapping.spine), 1], *rig_ends)
+    names = ("spine1", "spine2", "spine3")
+    ends = [(rest[JOINT_INDEX[f"left_{part}"], 1]) for part in ("hip", "shoulder")]
+    own = starts(np.array([rest[JOINT_INDEX[name], 1] for name in names]), *ends)
+    weights = np.zeros((4, len(rig) - 1))
+    for k in range(4):
+        weights[k] = np.clip(np.minimum(rig[1:], own[k + 1]) - np.maximum(rig[:-1], own[k]), 0, None)
+    weights[0] = np.eye(len(rig) - 1)[0]
+    empty = weights.sum(axis=1) <= 1e-6
+    weights[empty] = np.eye(len(rig) - 1)[-1]
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _middle(mapping: JointMap, position: np.ndarray, part: str) -> np.ndarray:
@@ -500,9 +537,23 @@ def _limb_swings(mapping: JointMap, placed: np.ndarray, rest: np.ndarray, base: 
         if name.endswith("ankle") and _angle_deg(rig, target) < _FOOT_KEEPS_DEG:
             continue
         swings[name] = rotation_between(rig, target) @ inherited
-    by_joint = {joint: np.eye(3) for joint in (mapping.joints["pelvis"], *mapping.spine, *mapping.neck)}
-    by_joint |= {mapping.joints[name]: swings.get(name, np.eye(3)) for name in mapping.joints}
+    lean = _trunk_lean(mapping, placed, rest)
+    by_joint = {joint: np.eye(3) for joint in (*mapping.neck, mapping.joints["head"])}
+    by_joint |= dict.fromkeys((mapping.joints["pelvis"], *mapping.spine), lean)
+    by_joint |= {mapping.joints[name]: lean for name in ("left_collar", "right_collar") if name in mapping.joints}
+    by_joint |= {mapping.joints[name]: swing for name, swing in swings.items()}
     return {joint: (swing @ base[joint]).T for joint, swing in by_joint.items()}
+
+
+def _trunk_lean(mapping: JointMap, placed: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """The turn about x after which the rig's hips and shoulders stand over each other as SMPL-X's do."""
+
+    def pitch(trunk: np.ndarray) -> float:
+        return float(np.arctan2(trunk[2], trunk[1]))
+
+    own = rest[JOINT_INDEX["left_shoulder"]] - rest[JOINT_INDEX["left_hip"]]
+    rig = _middle(mapping, placed, "shoulder") - _middle(mapping, placed, "hip")
+    return rotation_x(pitch(own) - pitch(rig))
 
 
 def _limb_bones(mapping: JointMap) -> dict[str, tuple[str, int | None]]:
@@ -536,11 +587,52 @@ def _target_direction(name: str, rest: np.ndarray) -> np.ndarray | None:
 
 
 def _built_reference(
-    skeleton: Skeleton, mapping: JointMap, rotation: np.ndarray, position: np.ndarray, rest: np.ndarray
+    skeleton: Skeleton, mapping: JointMap, rotation: np.ndarray, position: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A G_ref for rigs whose zero pose is no pose of a body: bones give directions, hinges and hands give twists.
+    """A G_ref for rigs whose zero pose is no pose of a body.
+
+    Trunk joints are upright where the body's left and up lie on average, to the nearest axes of the joint. Limbs hang
+    together as their offsets tell; which way they are twisted follows from the axes about which elbows and knees bend.
 
     Returns:
         World rotations (joints, 3, 3) and positions (joints, 3) of the rig in a T-pose, y up, facing +z.
     """
-    raise RetargetError("the rest pose is not upright, and the first frame is no T-pose")
+    known: dict[int, np.ndarray] = {}
+    hips, shoulders = (_unit(_across(mapping, position, part)) for part in ("hip", "shoulder"))
+    up = _unit(_middle(mapping, position, "shoulder") - _middle(mapping, position, "hip"))
+    collars = [mapping.joints[name] for name in ("left_collar", "right_collar") if name in mapping.joints]
+    for joint in (mapping.joints["pelvis"], *mapping.spine, *collars, *mapping.neck, mapping.joints["head"]):
+        left = hips if joint == mapping.joints["pelvis"] else shoulders
+        known[joint] = _snapped(_frame(_seen_from(rotation[:, joint], left), _seen_from(rotation[:, joint], up)))
+    for side, outward in zip(_SIDES, (1.0, -1.0), strict=True):
+        arm = _hinged(mapping, rotation, position, [f"{side}_{part}" for part in ("shoulder", "elbow", "wrist")])
+        leg = _hinged(mapping, rotation, position, [f"{side}_{part}" for part in ("hip", "knee", "ankle")])
+        # In the T-pose the left elbow bends about -y and the right one about +y; both knees bend about +x.
+        known[mapping.joints[f"{side}_shoulder"]] = np.diag([outward, -outward, -1.0]) @ arm
+        known[mapping.joints[f"{side}_hip"]] = np.array([[0, 1.0, 0], [-1.0, 0, 0], [0, 0, 1.0]]) @ leg
+    reference = np.empty((len(skeleton.names), 3, 3))
+    placed = np.zeros((len(skeleton.names), 3))
+    for joint, parent in enumerate(skeleton.parents):
+        reference[joint] = known.get(joint, reference[parent] if parent >= 0 else np.eye(3))
+        if parent >= 0:
+            placed[joint] = placed[parent] + reference[parent] @ skeleton.offsets[joint]
+    return reference, placed
+
+
+def _seen_from(rotation: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """A world direction (n, 3) in a joint's own axes, averaged over the frames."""
+    return np.einsum("nba,nb->na", rotation, direction).mean(axis=0)
+
+
+def _hinged(mapping: JointMap, rotation: np.ndarray, position: np.ndarray, chain: list[str]) -> np.ndarray:
+    """The rotation that turns a limb's bone to +x and the axis about which its middle joint bends to +y."""
+    start, middle, end = (position[:, mapping.joints[name]] for name in chain)
+    upper, lower = _unit(middle - start), _unit(end - middle)
+    frames = rotation[:, mapping.joints[chain[0]]]
+    axis = _seen_from(frames, np.cross(upper, lower))
+    if np.linalg.norm(axis) < _LEAST_BEND:
+        raise RetargetError(
+            f"the rest pose is not upright, the first frame is no T-pose, and the {chain[1].replace('_', ' ')} never "
+            "bends, so that the limb's twist is unknown"
+        )
+    return _snapped(_frame(_seen_from(frames, upper), axis))
