@@ -43,8 +43,8 @@ def compose(rows: KeypointRows, rng: np.random.Generator) -> Composite:
 def empty_background(image: np.ndarray, silhouette: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A picture without people: the person painted over, all of it blurred, a stretched crop beside them, or noise.
 
-    A painted-over person leaves traces that no real background has. Other kinds are mixed in, and people are pasted over
-    such traces too, so that a trace does not come to mean "nobody".
+    A painted-over person leaves traces that no real background has. Other kinds are mixed in, and people are pasted
+    over such traces too, so that a trace does not come to mean "nobody".
     """
     kind = rng.random()
     if kind < 0.45:
@@ -120,7 +120,7 @@ def _boxes(masks: list[np.ndarray]) -> np.ndarray:
 
 
 def centre_targets(boxes: np.ndarray, height: int, width: int, stride: int = 8) -> np.ndarray:
-    """float32 (height, width) cells: 1 at the cell of each box's centre, falling off as a Gaussian of the box's size."""
+    """float32 (height, width) cells: 1 at the cell of each box's centre, a Gaussian of the box's size around it."""
     target = np.zeros((height, width), np.float32)
     rows, columns = np.mgrid[:height, :width]
     for x, y, w, h in boxes:

@@ -17,6 +17,7 @@ from transformers import VitPoseForPoseEstimation
 
 from posedreamer_assets.config import DetectorConfig, ImageConfig
 from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.heatmaps import decode
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.networks import normalise
@@ -72,8 +73,8 @@ class TorchDetector:
     Args:
         network: images normalised by ImageNet's statistics to heatmaps (n, 17 or more, h, w); COCO's 17 come first.
         height: of the network's input, pixels. width: likewise.
-        maps: `log-share`: softmax over cells gives the distribution of the keypoint; `peak`: Gaussian bumps whose height
-            is the confidence, as published ViTPose models give.
+        maps: `log-share`: softmax over cells gives the distribution of the keypoint; `peak`: Gaussian bumps whose
+            height is the confidence, as published ViTPose models give.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class TorchDetector:
         for start in range(0, len(images), self._batch_size):
             part = fitted[start : start + self._batch_size]
             found[start : start + len(part)] = self._decode(run_padded(self._network, part, self._batch_size)[:, :17])
+            advance(len(part))
         found[..., :2] = box.to_image(found[..., :2])
         return found
 

@@ -23,7 +23,7 @@ class Letterbox:
 def letterbox(
     images: UInt8[np.ndarray, "n h w 3"], height: int, width: int, fill: int = 114
 ) -> tuple[UInt8[np.ndarray, "n height width 3"], Letterbox]:
-    """Scale images to fit, centre them, and fill the rest with grey; images that fit exactly are returned as they are."""
+    """Scale images to fit, centre them, and fill the rest with grey; images that fit exactly are left alone."""
     n, h, w = images.shape[:3]
     if (h, w) == (height, width):
         return images, Letterbox(1.0, 0.0, 0.0)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.progress import track
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.networks import MEAN, STD
 from posedreamer_assets.scoring.weights import folder_digest
@@ -69,7 +70,7 @@ class OnnxDetector:
         """All candidates of each image; row 17 holds the person's score in its last column."""
         fitted, box = letterbox(images, self._height, self._width, fill=0 if self.layout.startswith("movenet") else 114)
         found = []
-        for image in fitted:
+        for image in track(fitted):
             tensor = np.repeat(self._prepare(image)[None], self._batch, 0)
             outputs = self._session.run(None, {self._input.name: tensor})
             people = DECODERS[self.layout]([np.asarray(o)[:1] for o in outputs], self._height, self._width)
@@ -145,7 +146,7 @@ def _movenet_multi(outputs: list[np.ndarray], height: int, width: int) -> np.nda
 
 
 def _simcc(outputs: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Each axis is a classification over w * s or h * s bins; bin b stands for pixel index b / s (Li et al., ECCV 2022)."""
+    """Each axis is a classification over w * s or h * s bins; bin b is pixel index b / s (SimCC, ECCV 2022)."""
     x_maps, y_maps = outputs[0][:, :17], outputs[1][:, :17]
     x = x_maps.argmax(-1) * (width / x_maps.shape[-1]) + 0.5
     y = y_maps.argmax(-1) * (height / y_maps.shape[-1]) + 0.5

@@ -9,6 +9,7 @@ from torch import nn
 
 from posedreamer_assets.config import ImageConfig
 from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.detectors import run_padded
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.peaks import count_peaks
@@ -51,6 +52,7 @@ class CentreCounter:
             part = slice(start, min(start + self._batch_size, len(images)))
             maps = run_padded(self._network, fitted[part], self._batch_size)
             counts[part], scores[part] = count_peaks(maps, self.threshold)
+            advance(len(maps))
         return counts, scores
 
 

@@ -29,9 +29,9 @@ def judge_samples(
 ) -> list[Verdict]:
     """One verdict per sample.
 
-    A sample fails when nobody is seen (`no_person`), more than `max_people` are (`crowded`), the OKS is below `min_oks` or
-    NaN (`low_oks`), or the head is turned away by more than `max_head_error_deg` (`head_pose`). A head error of NaN, too
-    few face keypoints seen, does not fail.
+    A sample fails when nobody is seen (`no_person`), more than `max_people` are (`crowded`), the OKS is below `min_oks`
+    or NaN (`low_oks`), or the head is turned away by more than `max_head_error_deg` (`head_pose`). A head error of NaN,
+    too few face keypoints seen, does not fail.
     """
     failed = {
         "no_person": people < 1,
