@@ -5,7 +5,6 @@ bootstrap's percentiles: a resample holds about 63 % distinct images, which push
 down, so its percentiles need not contain the value itself; its spread is still informative.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,24 +174,6 @@ def classifier_score_estimate(probs: Float[Array, "n c"], replicates: int, rng: 
     p = _checked_probs(probs)
     draws = [_score(p, _resample(len(p), rng) / len(p)) for _ in range(replicates)]
     return _estimate(classifier_score(probs), draws, lowest=1.0)
-
-
-def bootstrap_mean(
-    values: Float[Array, " n"],
-    replicates: int,
-    rng: np.random.Generator,
-    statistic: Callable[[Array], float] = lambda draw: float(np.mean(draw)),
-) -> Estimate:
-    """A statistic of per-image values (the mean unless given) with its bootstrap interval.
-
-    Raises:
-        MetricsError: no values, or values that are not finite.
-    """
-    v = np.asarray(values, np.float64)
-    if len(v) == 0 or not np.isfinite(v).all():
-        raise MetricsError(f"expected finite values, found {len(v)} of which {int((~np.isfinite(v)).sum())} are not")
-    draws = [statistic(v[rng.integers(len(v), size=len(v))]) for _ in range(replicates)]
-    return _estimate(statistic(v), draws)
 
 
 def _estimate(

@@ -92,7 +92,7 @@ class InceptionFeatures:
     ) -> tuple[Float32[np.ndarray, "n 2048"], Float32[np.ndarray, "n 64"]]:
         """2048 pooled features and the 64 of the first max-pool, averaged over the image.
 
-        Reports one unit of progress per batch. Raises MetricsError where there are no images or no weights.
+        Reports one unit of progress per image. Raises MetricsError where there are no images or no weights.
         """
         pooled, early = [], []
         for batch in _batches(images, batch_size):
@@ -126,7 +126,10 @@ class ClassifierProbs:
     def __call__(
         self, images: UInt8[np.ndarray, "n h w 3"], batch_size: int = BATCH_SIZE
     ) -> Float32[np.ndarray, "n 1000"]:
-        """Class probabilities; raises MetricsError where there are no images or no weights."""
+        """Class probabilities.
+
+        Reports one unit of progress per image. Raises MetricsError where there are no images or no weights.
+        """
         probs = []
         for batch in _batches(images, batch_size):
             x = (_resized(batch, CLASSIFIER_PX, self.device) - 127.0) / 128.0
@@ -229,8 +232,14 @@ def _device(name: str) -> torch.device:
 def _batches(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     if len(images) == 0:
         raise MetricsError("no images to compute features of")
-    starts = range(0, len(images), batch_size)
-    return (images[start : start + batch_size] for start in progress.track(starts))
+    return _reported(images, batch_size)
+
+
+def _reported(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        yield batch
+        progress.advance(len(batch))
 
 
 def _resized(images: np.ndarray, side: int, device: torch.device) -> Float[Tensor, "b 3 side side"]:

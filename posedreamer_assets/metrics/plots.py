@@ -5,8 +5,9 @@ Matplotlib draws with sentinel colours, which are replaced by CSS variables (`--
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -28,7 +29,7 @@ SENTINELS = {
 }
 INK, MUTED, LINE, ACCENT, SECOND, GOOD, BAD = SENTINELS
 SERIES = (ACCENT, SECOND, GOOD, MUTED, BAD)
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "posedreamer",
     "text.parse_math": False,
@@ -52,6 +53,7 @@ STYLE = {
     "legend.labelcolor": INK,
     "figure.constrained_layout.use": True,
 }
+NO_METADATA: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 # Above this number of points a scatter is embedded as one small picture.
 MANY_POINTS = 1500
 
@@ -63,7 +65,6 @@ class Plot:
     svg: Markup
     title: str
     caption: str = ""
-    wide: bool = False
 
 
 def oks_histogram(groups: Mapping[str, Float[np.ndarray, " n"]], *, threshold: float | None = None) -> Plot:
@@ -190,9 +191,7 @@ def counts_bars(title: str, counts: Mapping[str, int], *, caption: str = "") -> 
 def themed_svg(figure: Figure) -> Markup:
     """The figure as inline SVG without prolog, metadata or namespaces, its sentinel colours as CSS variables."""
     buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    )
+    figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
@@ -203,7 +202,7 @@ def themed_svg(figure: Figure) -> Markup:
     return Markup(text)
 
 
-def _plot(title: str, caption: str, paint, *, width: float = 4.7, height: float = 2.9) -> Plot:
+def _plot(title: str, caption: str, paint: Callable[[Axes], None], *, width: float = 4.7, height: float = 2.9) -> Plot:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, max(height, 1.2)))
         paint(figure.add_subplot())

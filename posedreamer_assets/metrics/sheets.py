@@ -54,7 +54,7 @@ def draw_keypoints(
         for a, b in bones:
             colour = OUTLINE_RGB if extra else _bone_colour(a, b)
             pen.line((points[a], points[b]), fill=colour, width=width + extra)
-    for index in np.flatnonzero(shown):
+    for index in np.flatnonzero(shown).tolist():
         (x, y), radius = points[index], width * 1.1
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_side_colour(index), outline=OUTLINE_RGB)
     return np.asarray(big)
@@ -76,7 +76,7 @@ def overlay_render(
     image: UInt8[np.ndarray, "h w 3"], render: UInt8[np.ndarray, "h w 3"], *, alpha: float = 0.6
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A rendered mesh (any map that is black outside the body) blended over an image."""
-    return _blend(image, render.astype(np.float32), render.any(axis=2), alpha)
+    return _blend(image, render.astype(np.float32), np.asarray(render.any(axis=2)), alpha)
 
 
 def contact_sheet(
