@@ -125,6 +125,11 @@ def _relationships(rows: pa.Table, check: DataCheck, references: References) -> 
     return [None if v is None else v in known for v in _values(rows, check)]
 
 
+def _all_not_null(rows: pa.Table, check: DataCheck, references: References) -> Verdicts:
+    present = [rows.column(name).is_valid().to_numpy() for name in check.args["columns"]]
+    return np.logical_and.reduce(present).tolist()
+
+
 def _finite(rows: pa.Table, check: DataCheck, references: References) -> Verdicts:
     return [None if v is None else bool(np.isfinite(v).all()) for v in _vectors(rows, check)]
 
@@ -265,6 +270,7 @@ _RANGE = {"min": float, "max": float}
 KINDS: dict[str, Kind] = {
     "row_count": Kind("The number of rows is within {range}", _RANGE, None),
     "unique_combination": Kind("No two rows agree in all of {columns}", {"columns!": list}, None),
+    "all_not_null": Kind("None of {columns} is null", {"columns!": list}, None, compute=_all_not_null),
     "expression_is_true": Kind("{expression}", {"expression!": str}, None),
     "not_null": Kind("{column} is never null", {}, lambda kind: True),
     "unique": Kind("No two rows have the same {column}"),
@@ -428,6 +434,8 @@ class _FileReader:
         for name in ("expression", "where"):
             if name in values:
                 self._check_expression(values[name], nodes[name])
+        if values.get("columns") == []:
+            raise self._error(nodes["columns"], "expected at least one column")
         for column in [*values.get("columns", []), *([values["column"]] if "column" in values else [])]:
             self._require_column(column, nodes.get("columns") or nodes["column"])
         if "sized" in values and not {"width", "height"} <= set(self._schema.names):
