@@ -30,16 +30,53 @@ from posedreamer_assets.body.rotations import matrix_to_axis_angle, rotation_bet
 _SIDES = ("left", "right")
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 _PARTS = (
-    *(["hand", "wrist", "foot", "ankle", "toe", "toes", "toebase", "thumb", "finger", "fingers", "clavicle", "collar", "shoulder", "humerus", "radius", "elbow"]),
-    *(["femur", "tibia", "knee", "hip", "leg", "arm", "forearm", "upperarm", "lowerarm", "thigh", "shin", "calf", "uparm", "lowarm", "upleg", "lowleg"]),
+    *(
+        [
+            "hand",
+            "wrist",
+            "foot",
+            "ankle",
+            "toe",
+            "toes",
+            "toebase",
+            "thumb",
+            "finger",
+            "fingers",
+            "clavicle",
+            "collar",
+            "shoulder",
+            "humerus",
+            "radius",
+            "elbow",
+        ]
+    ),
+    *(
+        [
+            "femur",
+            "tibia",
+            "knee",
+            "hip",
+            "leg",
+            "arm",
+            "forearm",
+            "upperarm",
+            "lowerarm",
+            "thigh",
+            "shin",
+            "calf",
+            "uparm",
+            "lowarm",
+            "upleg",
+            "lowleg",
+        ]
+    ),
     *(["hipjoint", "index", "middle", "ring", "pinky", "handindex"]),
 )
 _HELPERS = {"roll", "twist", "end", "nub", "ik", "pole", "target"}
 _MIN_BONE = 1e-4  # of the rig's leg length; shorter bones are doubles of their parent
 _SANE_LEG_DEG, _SANE_ARM_DEG = 40.0, 100.0
 _T_POSE_DEG = 20.0
-_FOOT_KEEPS_DEG = 35.0
-_LEVEL_FRAMES, _LEVEL_SPREAD_DEG = 12, 8.0  # least evidence for where a sole is level
+_FOOT_KEEPS_DEG = 60.0
 _LEAST_BEND = 0.05  # mean sine of an elbow's or knee's bend from which its axis can be told
 
 
@@ -293,7 +330,6 @@ class Retargeter:
         up = _up_axis(mapping, position, rest_position if upright_rest < np.inf else None)
         to_world = np.eye(3) if up == 1 else rotation_x(-np.pi / 2)
         first_error = _reference_error(mapping, position[0] @ to_world.T, upright_in_world=True)
-        built = False
         use_first = first_error < _T_POSE_DEG and first_error < upright_rest
         notes = [f"{'yz'[up - 1]} up"]
         if use_first:
@@ -306,12 +342,12 @@ class Retargeter:
             notes.append("reference: rest pose")
         else:
             reference, placed = _built_reference(skeleton, mapping, rotation, position)
-            align, built = np.eye(3), True
+            align = np.eye(3)
             notes.append("reference: built from bones and hinges")
         to_reference = _limb_swings(mapping, placed, rest, align @ reference)
         leg_joints = rest[[JOINT_INDEX["left_hip"], JOINT_INDEX["left_knee"], JOINT_INDEX["left_ankle"]]]
         body_leg = float(np.linalg.norm(np.diff(leg_joints, axis=0), axis=1).sum())
-        upright = cls(
+        return cls(
             mapping=mapping,
             to_reference=to_reference,
             to_world=to_world,
@@ -321,25 +357,6 @@ class Retargeter:
             first_is_reference=use_first,
             notes=tuple(notes),
         )
-        return upright._with_level_soles(rotation, position) if built else upright
-
-    def _with_level_soles(self, rotation: np.ndarray, position: np.ndarray) -> "Retargeter":
-        """Feet and toes made level where the ankle is lowest, for rigs without a pose in which the soles are known flat."""
-        levelled = dict(self.to_reference)
-        heights = position @ self.to_world[1]
-        for side in _SIDES:
-            ankle = heights[:, self.mapping.joints[f"{side}_ankle"]]
-            standing = np.flatnonzero(ankle <= np.percentile(ankle, 25))
-            for name in (f"{side}_ankle", f"{side}_foot"):
-                if name not in self.mapping.joints or len(standing) < _LEVEL_FRAMES:
-                    continue
-                joint = self.mapping.joints[name]
-                forward = (self.to_world @ rotation[standing, joint] @ self.to_reference[joint])[..., 2]
-                pitch = np.arcsin(np.clip(forward[:, 1], -1, 1))
-                middle = float(np.median(pitch))
-                if np.rad2deg(np.median(np.abs(pitch - middle))) < _LEVEL_SPREAD_DEG:
-                    levelled[joint] = self.to_reference[joint] @ rotation_x(middle)
-        return dataclasses.replace(self, to_reference=levelled)
 
     def retarget(
         self, rotation: Float[np.ndarray, "n joints 3 3"], position: Float[np.ndarray, "n joints 3"]
@@ -539,21 +556,29 @@ def _limb_swings(mapping: JointMap, placed: np.ndarray, rest: np.ndarray, base: 
         swings[name] = rotation_between(rig, target) @ inherited
     lean = _trunk_lean(mapping, placed, rest)
     by_joint = {joint: np.eye(3) for joint in (*mapping.neck, mapping.joints["head"])}
-    by_joint |= dict.fromkeys((mapping.joints["pelvis"], *mapping.spine), lean)
+    by_joint |= dict.fromkeys(mapping.spine, lean) | {mapping.joints["pelvis"]: np.eye(3)}
     by_joint |= {mapping.joints[name]: lean for name in ("left_collar", "right_collar") if name in mapping.joints}
     by_joint |= {mapping.joints[name]: swing for name, swing in swings.items()}
     return {joint: (swing @ base[joint]).T for joint, swing in by_joint.items()}
 
 
 def _trunk_lean(mapping: JointMap, placed: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """The turn about x after which the rig's hips and shoulders stand over each other as SMPL-X's do."""
+    """S of spine and collars: with the pelvis level, the line from hips to shoulders leans forward as the rig's does.
 
-    def pitch(trunk: np.ndarray) -> float:
-        return float(np.arctan2(trunk[2], trunk[1]))
+    With angles from upright in the sagittal plane, a the part of the trunk below spine1, b the part above it and p the
+    rig's lean, |a| sin(a - p) + |b| sin(b + d - p) = 0 is solved for the turn d of the upper part.
+    """
 
-    own = rest[JOINT_INDEX["left_shoulder"]] - rest[JOINT_INDEX["left_hip"]]
-    rig = _middle(mapping, placed, "shoulder") - _middle(mapping, placed, "hip")
-    return rotation_x(pitch(own) - pitch(rig))
+    def lean(part: np.ndarray) -> float:
+        return float(np.arctan2(part[2], part[1]))
+
+    start = rest[JOINT_INDEX["spine1"]]
+    below = start - rest[[JOINT_INDEX[f"{side}_hip"] for side in _SIDES]].mean(axis=0)
+    above = rest[[JOINT_INDEX[f"{side}_shoulder"] for side in _SIDES]].mean(axis=0) - start
+    rig = lean(_middle(mapping, placed, "shoulder") - _middle(mapping, placed, "hip"))
+    ratio = np.linalg.norm(below[1:]) / max(float(np.linalg.norm(above[1:])), 1e-6)
+    turn = rig - lean(above) + np.arcsin(np.clip(-ratio * np.sin(lean(below) - rig), -1, 1))
+    return rotation_x(-float(turn))
 
 
 def _limb_bones(mapping: JointMap) -> dict[str, tuple[str, int | None]]:
@@ -598,6 +623,7 @@ def _built_reference(
         World rotations (joints, 3, 3) and positions (joints, 3) of the rig in a T-pose, y up, facing +z.
     """
     known: dict[int, np.ndarray] = {}
+    relative: dict[int, np.ndarray] = {}
     hips, shoulders = (_unit(_across(mapping, position, part)) for part in ("hip", "shoulder"))
     up = _unit(_middle(mapping, position, "shoulder") - _middle(mapping, position, "hip"))
     collars = [mapping.joints[name] for name in ("left_collar", "right_collar") if name in mapping.joints]
@@ -610,13 +636,25 @@ def _built_reference(
         # In the T-pose the left elbow bends about -y and the right one about +y; both knees bend about +x.
         known[mapping.joints[f"{side}_shoulder"]] = np.diag([outward, -outward, -1.0]) @ arm
         known[mapping.joints[f"{side}_hip"]] = np.array([[0, 1.0, 0], [-1.0, 0, 0], [0, 0, 1.0]]) @ leg
+        # No joint's zero tells where a sole is flat: on average over the clip it is square to the shin.
+        for upper, lower in (("knee", "ankle"), ("ankle", "foot")):
+            if f"{side}_{lower}" in mapping.joints:
+                pair = [mapping.joints[f"{side}_{part}"] for part in (upper, lower)]
+                relative[pair[1]] = _mean_relative(rotation[:, pair[0]], rotation[:, pair[1]])
     reference = np.empty((len(skeleton.names), 3, 3))
     placed = np.zeros((len(skeleton.names), 3))
     for joint, parent in enumerate(skeleton.parents):
-        reference[joint] = known.get(joint, reference[parent] if parent >= 0 else np.eye(3))
+        inherited = reference[parent] if parent >= 0 else np.eye(3)
+        reference[joint] = known.get(joint, inherited @ relative.get(joint, np.eye(3)))
         if parent >= 0:
             placed[joint] = placed[parent] + reference[parent] @ skeleton.offsets[joint]
     return reference, placed
+
+
+def _mean_relative(parent: np.ndarray, child: np.ndarray) -> np.ndarray:
+    """The mean rotation of a joint as seen from its parent, of (n, 3, 3) each."""
+    local = np.swapaxes(parent, -1, -2) @ child
+    return _mean_rotation(local[:, None], np.ones(len(local)))[0]
 
 
 def _seen_from(rotation: np.ndarray, direction: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """AMASS-style npz clips: SMPL-X, SMPL-H and SMPL pose layouts, z up (Mahmood et al., ICCV 2019)."""
 
-from pathlib import Path
-
 import numpy as np
 from scipy.spatial.transform import Rotation
 

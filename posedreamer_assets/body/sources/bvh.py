@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from posedreamer_assets.body.model import BodyModel
-from posedreamer_assets.body.retarget import RetargetError, Retargeter, Skeleton
+from posedreamer_assets.body.retarget import Retargeter, RetargetError, Skeleton
 from posedreamer_assets.body.sources.protocol import (
     PoseFrames,
     distinct_poses,

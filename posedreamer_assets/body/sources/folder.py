@@ -78,9 +78,7 @@ def read_pose_file(
     if path.suffix.lower() != ".npz":
         raise PoseFileError(path, "unknown_layout", f"suffix {path.suffix!r}, expected .bvh or .npz")
     arrays = NpzArrays(path)
-    terms = (
-        _npz_licence(arrays) or licence or folder_licence(path.parent, path.parent) or f"unknown: see {path.name}"
-    )
+    terms = _npz_licence(arrays) or licence or folder_licence(path.parent, path.parent) or f"unknown: see {path.name}"
     if is_amass(arrays):
         return read_amass(arrays, stride_s=stride_s, seed=seed, licence=terms, body=body)
     if is_fits(arrays):

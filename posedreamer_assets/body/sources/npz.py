@@ -69,7 +69,9 @@ class NpzArrays:
         except PoseFileError:
             raise
         except _PickledArrayError as error:
-            raise PoseFileError(self.path, "pickle", f"{key}: array of Python objects; pickles are never loaded") from error
+            raise PoseFileError(
+                self.path, "pickle", f"{key}: array of Python objects; pickles are never loaded"
+            ) from error
         except _BROKEN as error:
             raise PoseFileError(self.path, "truncated", f"{key}: {error or type(error).__name__}") from error
 
