@@ -226,11 +226,11 @@ def checks_list() -> None:
 @_home
 def checks_run(table: str | None, partition: str | None, home: Path | None) -> None:
     """Run checks on what is stored. Exit code 1 when one that counts fails."""
+    from posedreamer_assets.check_runs import check_store
     from posedreamer_assets.driver import open_store
-    from posedreamer_assets.check_runs import run_checks
 
     failed = 0
-    for place, outcome in run_checks(open_store(_find_home(home)), table, partition):
+    for place, outcome in check_store(open_store(_find_home(home)), table, partition):
         click.echo(f"{'ok' if outcome.passed else 'FAILED':<8} {place:<44} {outcome.name}")
         failed += not outcome.passed and outcome.blocking
     if failed:

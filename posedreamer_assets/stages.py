@@ -39,6 +39,7 @@ NOT_CONTENT = {
     "curriculum.hard_batches",
 }
 WEIGHTS_DIR = Path(__file__).parent / "weights"
+SHIPPED_DETECTORS = {"vitpose": WEIGHTS_DIR / "ranker", "heatmap": WEIGHTS_DIR / "judge"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,15 @@ def _round_stages(name: Literal["base", "hard"], poses: str, maps_group: Group) 
             (poses, maps),
             checkpoints=("control_checkpoint", "dpo_checkpoint"),
         ),
-        Stage(scores, name, "1", ("judge", "ranker"), (poses, maps, images), seeded=False, files=("judge", "ranker")),
+        Stage(
+            scores,
+            name,
+            "1",
+            ("judge", "ranker"),
+            (poses, maps, images),
+            seeded=False,
+            files=("judge", "ranker", "counter"),
+        ),
         Stage(f"{name}/filtered_dataset", name, "1", ("curation",), (poses, maps, images, scores), seeded=False),
     ]
 
@@ -297,8 +306,9 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "backgrounds": profile.scenes.backgrounds,
         "reference": profile.quality.reference,
         "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),
-        "judge": profile.judge.path or (WEIGHTS_DIR / profile.judge.kind),
-        "ranker": profile.ranker.path or (WEIGHTS_DIR / profile.ranker.kind),
+        "judge": profile.judge.path or SHIPPED_DETECTORS.get(profile.judge.kind),
+        "ranker": profile.ranker.path or SHIPPED_DETECTORS.get(profile.ranker.kind),
+        "counter": WEIGHTS_DIR / "counter",
         "outside_judge": profile.outside_judge.path if profile.outside_judge else None,
     }
     path = paths[kind]
@@ -320,6 +330,7 @@ def profile_gives(profile: Profile, kind: str) -> bool:
         "generator": profile.generator.model_path,
         "judge": profile.judge.path,
         "ranker": profile.ranker.path,
+        "counter": None,
     }
     return given.get(kind, "given") is not None
 

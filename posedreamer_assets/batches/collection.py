@@ -31,8 +31,8 @@ Made by PoseDreamer Assets with the profile `{profile}`, seed {seed}.
 | Licences of the poses | {licences} |
 | Filter | OKS at least {min_oks}, at most {max_people} people, head within {max_head} degrees |
 
-Frames: world is metres, y up; camera is OpenCV's (x right, y down, z forward), x_cam = R x_world + t; pixel (0, 0) is the
-corner of the image. Labels belong to the body model above and do not transfer to another one.
+Frames: world is metres, y up; camera is OpenCV's (x right, y down, z forward), x_cam = R x_world + t; pixel (0, 0)
+is the corner of the image. Labels belong to the body model above and do not transfer to another one.
 """
 
 
@@ -41,7 +41,7 @@ def collect(
 ) -> Callable[[Path], dict[str, Any]]:
     """Write table `dataset`, one partition for each filtered one; the result writes the card and returns its counts."""
     rounds, splits, licences = Counter[str](), Counter[str](), Counter[str]()
-    sources = {key: "base_filtered_dataset" for key in base} | {key: "hard_filtered_dataset" for key in hard}
+    sources = dict.fromkeys(base, "base_filtered_dataset") | dict.fromkeys(hard, "hard_filtered_dataset")
     contents: dict[str, str] = {}
     for key, table in track(sources.items()):
         rows = store.read(table, keys=[key])

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets import images as codec
+from posedreamer_assets.batches.models import generator_of
 from posedreamer_assets.config import Profile
-from posedreamer_assets.diffusion.generator import load_generator
 from posedreamer_assets.records import RAW_GENERATIONS
 from posedreamer_assets.rows import images, make_table, same_rows, texts
 from posedreamer_assets.seeds import derive_seed
@@ -21,7 +21,7 @@ def generate_rows(
 ) -> tuple[pa.Table, np.ndarray]:
     """Rows of `records.RAW_GENERATIONS`, and the images (n, h, w, 3)."""
     same_rows(poses, maps)
-    generator = load_generator(profile.generator, profile.image)
+    generator = generator_of(profile.generator, profile.image)
     ids = texts(poses, "sample_id")
     seeds = [derive_seed(profile.seed, i, "generation") for i in ids]
     made = generator.generate(images(maps, "control"), texts(poses, "caption"), seeds, adapter_path=adapter.path)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
-from posedreamer_assets.body.model import BodyModel
+from posedreamer_assets.body.model import BodyModel, load_body
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.procedural import FAMILIES, procedural_poses
 from posedreamer_assets.cameras.pinhole import Cameras
@@ -129,16 +129,17 @@ def quarantine_table(errors: Sequence[PoseFileError]) -> pa.Table:
 
 def _folder(profile: Profile) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
     path = Path(profile.poses.source).expanduser()
-    return _read_folder(str(path), path_digest(path), profile.poses.frame_stride_s, profile.seed)
+    stride_s, model = profile.poses.frame_stride_s, profile.body.model_path
+    return _read_folder(str(path), path_digest(path), stride_s, profile.seed, model)
 
 
 @lru_cache(maxsize=2)
 def _read_folder(
-    path: str, content: str, stride_s: float, seed: int
+    path: str, content: str, stride_s: float, seed: int, model_path: str | None
 ) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
     from posedreamer_assets.body.sources import read_folder
 
-    clips, errors = read_folder(Path(path), stride_s=stride_s, seed=seed)
+    clips, errors = read_folder(Path(path), stride_s=stride_s, seed=seed, body=load_body(model_path))
     return tuple(clips), tuple(errors)
 
 
@@ -176,8 +177,13 @@ def _frames_of_group(clips: Sequence["PoseFrames"], *, align: bool) -> list[tupl
 
 
 def _one_source(chosen: Sequence[tuple["PoseFrames", int]]) -> str:
-    kinds = sorted({Path(clip.names[frame].split("#")[0]).suffix.lstrip(".") or "npz" for clip, frame in chosen})
-    return "+".join(kinds)
+    return "+".join(sorted({_kind(clip, frame) for clip, frame in chosen}))
+
+
+def _kind(clip: "PoseFrames", frame: int) -> str:
+    if clip.cameras is not None:
+        return "fits"
+    return "bvh" if ".bvh" in clip.names[frame].lower() else "amass"
 
 
 def _turn(profile: Profile, params: BodyParams, cameras: Sequence[Cameras | None], ids: Sequence[str]) -> BodyParams:

@@ -5,16 +5,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.body.joints import JOINT_INDEX
-from posedreamer_assets.body.model import load_body
+from posedreamer_assets.batches.models import counter_of, detector_of
 from posedreamer_assets.config import Profile
 from posedreamer_assets.records import SAMPLE_SCORES
-from posedreamer_assets.rows import array, bodies, cameras, images, make_table, points, same_rows, texts
-from posedreamer_assets.scoring.colours import garment_colour_errors
-from posedreamer_assets.scoring.detectors import KeypointDetector, load_detector
-from posedreamer_assets.scoring.head import head_errors_deg
+from posedreamer_assets.rows import array, images, make_table, points, same_rows, texts
+from posedreamer_assets.scoring.detectors import KeypointDetector
 from posedreamer_assets.scoring.oks import object_keypoint_similarity
-from posedreamer_assets.scoring.people import load_counter
 
 
 def oks_of(detector: KeypointDetector, pictures: np.ndarray, maps: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -36,9 +32,9 @@ def score_rows(profile: Profile, poses: pa.Table, maps: pa.Table, generations: p
     """Rows of `records.SAMPLE_SCORES`."""
     same_rows(poses, maps, generations)
     pictures = images(generations, "image")
-    oks, detected = oks_of(load_detector(profile.judge, profile.image), pictures, maps)
-    ranker_oks, _ = oks_of(load_detector(profile.ranker, profile.image), pictures, maps)
-    people, people_score = load_counter(profile.image).count(pictures)
+    oks, detected = oks_of(detector_of(profile.judge, profile.image), pictures, maps)
+    ranker_oks, _ = oks_of(detector_of(profile.ranker, profile.image), pictures, maps)
+    people, people_score = counter_of(profile.image).count(pictures)
     columns: dict[str, Any] = {
         "sample_id": texts(poses, "sample_id"),
         "partition_key": [key] * poses.num_rows,

@@ -13,8 +13,8 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "`curriculum.pool_size` poses, no two closer than `curriculum.min_distance`. Columns as in `pose_library`.",
 )
 def hard_samples(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.body.model import load_body
     from posedreamer_assets.batches.hard import make_hard_table
+    from posedreamer_assets.body.model import load_body
 
     body = load_body(work.profile.body.model_path)
     rows, figures = make_hard_table(work.profile, body, work.checkpoint("difficulty_model").path, work.one_key)

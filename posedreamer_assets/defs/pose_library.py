@@ -14,8 +14,8 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "files that cannot be read are quarantined with a reason and counted.",
 )
 def pose_library(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.body.model import load_body
     from posedreamer_assets.batches.poses import make_pose_table, quarantine_table, quarantined
+    from posedreamer_assets.body.model import load_body
 
     body = load_body(work.profile.body.model_path)
     rows = make_pose_table(work.profile, body, work.one_key)

@@ -10,8 +10,8 @@ from posedreamer_assets.defs.work import Work, stage_asset
     group="alignment",
     kinds={"diffusers", "lance"},
     pool="gpu",
-    description="One row per alignment pose of the train and val splits: `alignment.candidates` images of it, ranked by "
-    "OKS of the ranking detector; the best and the worst make a pair when they are far enough apart and the best is "
+    description="One row per alignment pose of the train and val splits: `alignment.candidates` images of it, ranked "
+    "by OKS of the ranking detector; the best and the worst make a pair when they are far enough apart and the best is "
     "good enough (`status` says why not). Test poses are never paired.",
 )
 def preference_pairs(work: Work) -> dg.MaterializeResult:

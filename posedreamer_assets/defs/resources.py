@@ -22,7 +22,7 @@ class ProfileResource(dg.ConfigurableResource):
 
 
 class LanceStoreResource(dg.ConfigurableResource):
-    """Where tables and checkpoints live. An empty `root` means `<home>/storage`; a URI such as `s3://...` also works."""
+    """Where tables and checkpoints live. An empty `root` means `<home>/storage`; a URI (`s3://...`) also works."""
 
     root: str = ""
     storage_options: dict[str, str] = {}  # noqa: RUF012, a pydantic field

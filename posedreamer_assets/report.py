@@ -1,0 +1,272 @@
+"""The end of a run: `summary.json`, `report.html` and the table in the terminal."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.driver import open_store
+from posedreamer_assets.figures import gather
+from posedreamer_assets.gallery import pick, table_samples
+from posedreamer_assets.home import Home
+from posedreamer_assets.metrics.gallery import GallerySample
+from posedreamer_assets.metrics.html import PanelRow, Section, write_report
+from posedreamer_assets.metrics.plots import counts_bars, distributions
+from posedreamer_assets.metrics.quality import CLASSIFIER_SCORE
+from posedreamer_assets.metrics.sections import (
+    alignment_section,
+    curation_section,
+    difficulty_section,
+    distribution_section,
+    quality_section,
+    samples_section,
+)
+from posedreamer_assets.rows import array, texts
+from posedreamer_assets.stages import STAGES, Snapshot
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SHOWN = 12
+_CHECKPOINT_ARRAYS = "figures.json"  # curves and per-pose figures that a checkpoint keeps for the report
+
+
+def write_run_report(
+    home: Home, profile: Profile, *, timings: Sequence[Mapping[str, Any]] = (), seconds: float | None = None
+) -> dict[str, Any]:
+    """Write `summary.json` and `report.html` into `<home>/reports/latest`; returns the figures.
+
+    Args:
+        home: whose store is reported.
+        profile: of the run.
+        timings: what each stage cost in this run; stages that were up to date keep what they cost when they were made.
+        seconds: of the whole run.
+    """
+    folder = home.reports / "latest"
+    folder.mkdir(parents=True, exist_ok=True)
+    summary_path = folder / "summary.json"
+    figures = gather(profile, open_store(home))
+    figures["stages"] = _with_former(timings, summary_path)
+    figures["seconds"] = None if seconds is None else round(seconds, 1)
+    figures["peak_memory_mb"] = max((t["peak_memory_mb"] for t in timings), default=0.0)
+    write_report(folder / "report.html", _headline(figures), _sections(home, profile))
+    partial = summary_path.with_suffix(".part")
+    partial.write_text(json.dumps(_finite(figures), indent=2, sort_keys=True, allow_nan=False) + "\n")
+    partial.replace(summary_path)
+    return figures
+
+
+def _with_former(timings: Sequence[Mapping[str, Any]], summary_path: Any) -> list[dict[str, Any]]:
+    """Timings of this run, each with `made_in_s`: what making the stage cost when it was last made."""
+    former: dict[str, Any] = {}
+    if summary_path.exists():
+        former = {t["stage"]: t.get("made_in_s") for t in json.loads(summary_path.read_text()).get("stages", [])}
+    return [{**t, "made_in_s": t["seconds"] if t["made"] else former.get(t["stage"])} for t in timings]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null instead."""
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def main_figures(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The table at the end: label, value, note."""
+    lines: list[tuple[str, str, str]] = [
+        ("poses", str(figures["poses"]), ""),
+        ("images made", str(figures["images_made"]), ""),
+    ]
+    share = figures["kept"] / max(1, figures["images_made"])
+    lines.append(("kept", str(figures["kept"]), f"{share:.0%}"))
+    lines += [(f"rejected: {reason}", str(n), "") for reason, n in sorted(figures.get("rejected", {}).items())]
+    lines += [(f"not readable: {reason}", str(n), "") for reason, n in sorted(figures.get("quarantined", {}).items())]
+    for name, found in figures.get("rounds", {}).items():
+        lines.append((f"OKS, {name} round", _with_interval(found["oks"]), f"{found['pass_rate']:.0%} kept"))
+    dpo = figures.get("dpo", {})
+    if "oks_before" in dpo:
+        lines.append(("OKS before DPO", _with_interval(dpo["oks_before"]), f"{dpo['test_poses']} held-out poses"))
+        lines.append(("OKS after DPO", _with_interval(dpo["oks_after"]), dpo.get("judge", "")))
+        lines.append(("OKS error less by", _with_interval(dpo["error_reduction"]), f"{dpo['relative_reduction']:.0%}"))
+    for name, outside in dpo.get("outside_judge", {}).items():
+        if isinstance(outside, Mapping):
+            lines.append((f"outside judge, {name}", _with_interval(outside), dpo["outside_judge"].get("name", "")))
+    if "hard_minus_base_oks" in figures:
+        lines.append(("OKS, hard - base", _with_interval(figures["hard_minus_base_oks"]), ""))
+    if "r2" in figures.get("difficulty", {}):
+        lines.append(("difficulty R2", f"{figures['difficulty']['r2']:.3f}", "held-out folds"))
+    quality = figures.get("quality", {})
+    for label, key in (("FID", "fid_2048"), ("FID, 64 features", "fid_64"), ("KID", "kid"), ("IS", CLASSIFIER_SCORE)):
+        if key in quality:
+            note = {"IS": key, "FID": f"against {quality['reference_is']}"}.get(label, "")
+            lines.append((label, f"{quality[key]['value']:.3f}", note))
+    return lines
+
+
+def _with_interval(found: Mapping[str, Any]) -> str:
+    low, high = found["ci95"]
+    return f"{found['mean']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def print_summary(figures: Mapping[str, Any]) -> None:
+    """Print the table at the end and the time of each stage."""
+    from rich.console import Console
+
+    console = Console()
+    console.print()
+    console.print(_table(("figure", "value", ""), main_figures(figures)))
+    rows = [(t["stage"], _spent(t), f"{t['peak_memory_mb']:.0f} MB" if t["made"] else "") for t in figures["stages"]]
+    total = f"{figures['seconds']:.1f} s" if figures.get("seconds") else ""
+    rows.append(("all", total, f"{figures['peak_memory_mb']:.0f} MB"))
+    console.print(_table(("stage", "time", "peak memory"), rows))
+
+
+def _spent(timing: Mapping[str, Any]) -> str:
+    if timing["made"]:
+        return f"{timing['seconds']:.1f} s"
+    return "up to date" + (f" (made in {timing['made_in_s']:.1f} s)" if timing.get("made_in_s") else "")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i == 1 else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _headline(figures: Mapping[str, Any]) -> dict[str, Any]:
+    stages = [
+        {"name": t["stage"], "seconds": t["made_in_s"] or 0.0, "items": t["made"] or None, "note": _stage_note(t)}
+        for t in figures["stages"]
+    ]
+    return {
+        "title": "PoseDreamer Assets",
+        "subtitle": f"profile {figures['profile']}, seed {figures['seed']}",
+        "headline": [
+            {"label": label, "value": value, "note": note, "tone": ""} for label, value, note in main_figures(figures)
+        ],
+        "stages": stages,
+        "facts": {
+            "body model": figures.get("body_model", ""),
+            "generator": figures.get("generator", ""),
+            "peak memory": f"{figures['peak_memory_mb']:.0f} MB",
+        },
+    }
+
+
+def _stage_note(timing: Mapping[str, Any]) -> str:
+    return f"{timing['peak_memory_mb']:.0f} MB" if timing["made"] else "up to date"
+
+
+def _sections(home: Home, profile: Profile) -> list[Section]:
+    """The body of the report: what is stored and up to date."""
+    snapshot = Snapshot(profile, open_store(home))
+    makers = (_samples, _alignment, _curation, _difficulty, _quality, _distributions)
+    return [section for make in makers if (section := make(snapshot)) is not None]
+
+
+def _strip(sample: GallerySample) -> PanelRow:
+    tone = {"kept": "good", "rejected": "bad"}.get(sample.verdict, "")
+    facts = {"OKS": sample.facts["oks"]} if "oks" in sample.facts else {}
+    return PanelRow(
+        sample.panels, sample.sample_id, {**facts, "verdict": sample.reason} if sample.reason else facts, tone
+    )
+
+
+def _judged_samples(snapshot: Snapshot, name: str, most: int) -> list[GallerySample]:
+    stage = STAGES[f"{name}/filtered_dataset"]
+    samples: list[GallerySample] = []
+    for key in snapshot.current_keys(stage)[:2]:
+        samples += table_samples(snapshot.store, stage.table, key, most)
+    return samples
+
+
+def _samples(snapshot: Snapshot) -> Section | None:
+    samples = _judged_samples(snapshot, "base", 96)
+    kept = [s for s in samples if s.verdict == "kept"]
+    shown = pick(kept, _SHOWN) or pick(samples, _SHOWN)
+    return samples_section([_strip(s) for s in shown]) if shown else None
+
+
+def _curation(snapshot: Snapshot) -> Section | None:
+    stage = STAGES["base/filtered_dataset"]
+    keys = snapshot.current_keys(stage)
+    if not keys:
+        return None
+    rows = snapshot.store.read(stage.table, keys=keys, columns=["reason", "oks"])
+    samples = [s for s in _judged_samples(snapshot, "base", 96) if s.verdict == "rejected"]
+    reasons = sorted({s.reason for s in samples})
+    examples = {r: [_strip(s) for s in pick([s for s in samples if s.reason == r], 4)] for r in reasons}
+    return curation_section(
+        texts(rows, "reason"), array(rows, "oks"), min_oks=snapshot.profile.curation.min_oks, examples=examples
+    )
+
+
+def _checkpoint_figures(snapshot: Snapshot, key: str) -> dict[str, Any] | None:
+    stage = STAGES[key]
+    found = snapshot.checkpoint(stage) if snapshot.is_current(stage) else None
+    path = found.path / _CHECKPOINT_ARRAYS if found else None
+    return json.loads(path.read_text()) if path is not None and path.exists() else None
+
+
+def _alignment(snapshot: Snapshot) -> Section | None:
+    figures = _checkpoint_figures(snapshot, "dpo_checkpoint")
+    if figures is None:
+        return None
+    curves = {name: (curve["steps"], curve["values"]) for name, curve in figures["curves"].items()}
+    return alignment_section(
+        np.array(figures["oks_before"]), np.array(figures["oks_after"]), curves, judge=figures["judge"]
+    )
+
+
+def _difficulty(snapshot: Snapshot) -> Section | None:
+    figures = _checkpoint_figures(snapshot, "difficulty_model")
+    if figures is None:
+        return None
+    rounds = {}
+    for name in ("base", "hard"):
+        stage = STAGES[f"{name}/sample_scores"]
+        keys = snapshot.current_keys(stage)
+        if keys:
+            rounds[name] = array(snapshot.store.read(stage.table, keys=keys, columns=["oks"]), "oks")
+    return difficulty_section(
+        np.array(figures["predicted"]),
+        np.array(figures["measured"]),
+        figures["texts"],
+        rounds=rounds,
+        hardest=[_strip(s) for s in pick(_judged_samples(snapshot, "hard", 64), 6)],
+    )
+
+
+def _quality(snapshot: Snapshot) -> Section | None:
+    stage = STAGES["quality_report"]
+    found = snapshot.checkpoint(stage) if snapshot.is_current(stage) else None
+    return quality_section({"kept images": found.metrics}) if found else None
+
+
+def _distributions(snapshot: Snapshot) -> Section | None:
+    stage = STAGES["pose_library"]
+    keys = snapshot.current_keys(stage)
+    if not keys:
+        return None
+    rows = snapshot.store.read(stage.table, keys=keys, columns=["family", "cam_pitch_deg", "focal_px"])
+    families = texts(rows, "family")
+    counts = {name: families.count(name) for name in sorted(set(families), key=lambda f: -families.count(f))[:24]}
+    return distribution_section(
+        [
+            counts_bars("Families", counts),
+            distributions("Camera pitch", {"poses": array(rows, "cam_pitch_deg")}, label="degrees, down is positive"),
+            distributions("Focal length", {"poses": array(rows, "focal_px")}, label="pixels"),
+        ]
+    )
