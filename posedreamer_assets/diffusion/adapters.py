@@ -25,8 +25,8 @@ class AdapterSlot:
         self.loaded: str | None = None
 
     @property
-    def network(self) -> nn.Module:
-        """The network that the adapter changes."""
+    def network(self) -> Any:
+        """The network that the adapter changes, with diffusers' adapter methods."""
         return getattr(self.pipeline, self.network_name)
 
     def use(self, path: Path | None) -> None:

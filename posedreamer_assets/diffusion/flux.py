@@ -18,7 +18,7 @@ from posedreamer_assets.diffusion.backend import (
     resolve_dtype,
     weights_digest,
 )
-from posedreamer_assets.diffusion.networks import image_ids, pack_latents
+from posedreamer_assets.diffusion.networks import encode_mode, image_ids, pack_latents
 from posedreamer_assets.diffusion.shards import to_signed
 from posedreamer_assets.errors import BackendError
 
@@ -30,7 +30,8 @@ class FluxGenerator(PipelineGenerator):
     """A FLUX transformer that sees the control image's latents beside the noisy ones.
 
     `model_path` names FLUX.1-dev (a folder or a name on the hub) or a model whose transformer already takes control
-    latents, such as FLUX.1-Depth-dev; `control_lora_path` names the control LoRA, which widens FLUX.1-dev's input layer.
+    latents, such as FLUX.1-Depth-dev; `control_lora_path` names the control LoRA, which widens the input layer of
+    FLUX.1-dev.
     """
 
     @property
@@ -104,7 +105,7 @@ class FluxGenerator(PipelineGenerator):
     def encode_image(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "tokens c"]:
         """Packed, normalised latents of one image: the mode of the posterior, as the transformer sees them."""
         pixels = to_signed(image[None]).to(self.device, self.vae.dtype)
-        latents = self.vae.encode(pixels).latent_dist.mode()
+        latents = encode_mode(self.vae, pixels)
         return pack_latents((latents - self.vae.config["shift_factor"]) * self.vae.config["scaling_factor"])[0]
 
     def velocity(

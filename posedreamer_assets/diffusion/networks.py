@@ -5,6 +5,7 @@ control image's 64 numbers beside them, exactly as `FluxControlPipeline` concate
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
@@ -34,9 +35,9 @@ def build_vae(sizes: PocketSizes) -> AutoencoderKL:
     """An untrained autoencoder that halves the image twice; its posterior's variance is constant and negligible."""
     blocks = len(sizes.vae_channels)
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * blocks,
-        up_block_types=("UpDecoderBlock2D",) * blocks,
-        block_out_channels=sizes.vae_channels,
+        down_block_types=("DownEncoderBlock2D",) * blocks,  # type: ignore[arg-type]  # diffusers says tuple[str]
+        up_block_types=("UpDecoderBlock2D",) * blocks,  # type: ignore[arg-type]
+        block_out_channels=sizes.vae_channels,  # type: ignore[arg-type]
         layers_per_block=1,
         latent_channels=sizes.latent_channels,
         norm_num_groups=8,
@@ -84,6 +85,17 @@ def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
     return transformer
+
+
+def encode_mode(vae: AutoencoderKL, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
+    """Latents of images in [-1, 1]: the mode of the posterior, not normalised."""
+    posterior: Any = vae.encode(images, return_dict=False)[0]
+    return posterior.mode()
+
+
+def decode(vae: AutoencoderKL, latents: Float[Tensor, "n c hl wl"]) -> Float[Tensor, "n 3 h w"]:
+    """Images, about in [-1, 1], of latents that are not normalised."""
+    return vae.decode(latents, return_dict=False)[0]  # type: ignore[return-value]  # a tuple of one tensor
 
 
 def build_scheduler() -> FlowMatchEulerDiscreteScheduler:

@@ -44,8 +44,9 @@ class PocketGenerator(FluxGenerator):
             )
         device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
         with loading(str(folder)):
+            scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(str(folder / "scheduler"))
             pipeline = FluxControlPipeline(
-                scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(str(folder / "scheduler")),
+                scheduler=scheduler,
                 vae=_load_part(AutoencoderKL, folder / "vae"),
                 transformer=_load_part(FluxTransformer2DModel, folder / "transformer"),
                 text_encoder=None,  # type: ignore[arg-type]  # captions come as embeddings

@@ -33,6 +33,8 @@ from posedreamer_assets.diffusion.networks import (
     build_scheduler,
     build_transformer,
     build_vae,
+    decode,
+    encode_mode,
     freeze_log_variance,
     image_ids,
     pack_latents,
@@ -95,6 +97,8 @@ class JsonLog:
         line = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in fields.items()})
         with self.path.open("a") as file:
             file.write(line + "\n")
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def cosine_rate(peak: float, progress: float, step: int, warmup_steps: int) -> float:
@@ -139,9 +143,9 @@ def train_vae(shards: Path, out_dir: Path, cfg: VaeTraining) -> dict[str, float]
             group["lr"] = cosine_rate(cfg.learning_rate, progress, step, 50)
         images = to_signed(train[rng.integers(len(train), size=cfg.batch_size)])
         with _autocast(cfg.dtype):
-            latents = vae.encode(images).latent_dist.mode()
+            latents = encode_mode(vae, images)
             sigma = cfg.latent_noise * torch.rand(len(images), 1, 1, 1) * latents.detach().std()
-            rebuilt = vae.decode(latents + sigma * torch.randn_like(latents)).sample
+            rebuilt = decode(vae, latents + sigma * torch.randn_like(latents))
         loss = reconstruction_loss(rebuilt.float(), images) + 0.02 * unit_variance_penalty(latents.float())
         _update(optimizer, loss, vae)
         freeze_log_variance(vae)
@@ -180,11 +184,11 @@ def _held_out(rows: int) -> int:
 def _finish_vae(vae: AutoencoderKL, train: np.ndarray, held: np.ndarray, out_dir: Path) -> dict[str, float]:
     vae.eval()
     sample = train[:: max(1, len(train) // 256)]
-    latents = torch.cat([vae.encode(to_signed(sample[s])).latent_dist.mode() for s in batches(len(sample), 16)])
+    latents = torch.cat([encode_mode(vae, to_signed(sample[s])) for s in batches(len(sample), 16)])
     shift, scale = latents.mean().item(), 1.0 / latents.std().item()
     vae.register_to_config(shift_factor=shift, scaling_factor=scale)
     signed = to_signed(held)
-    rebuilt = torch.cat([vae.decode(vae.encode(signed[s]).latent_dist.mode()).sample for s in batches(len(held), 16)])
+    rebuilt = torch.cat([decode(vae, encode_mode(vae, signed[s])) for s in batches(len(held), 16)])
     error = ((rebuilt.clamp(-1, 1) - signed) / 2).square().mean((1, 2, 3))
     psnr = -10.0 * error.clamp(min=1e-10).log10()
     half = len(held) // 2
@@ -213,7 +217,7 @@ def encode_images(
     scale, shift = vae.config["scaling_factor"], vae.config["shift_factor"]
     parts = []
     for rows in batches(len(images), batch_size):
-        latents = vae.encode(to_signed(images[rows]).to(vae.dtype)).latent_dist.mode()
+        latents = encode_mode(vae, to_signed(images[rows]).to(vae.dtype))
         parts.append(pack_latents((latents - shift) * scale))
     return torch.cat(parts)
 
@@ -224,7 +228,7 @@ def decode_latents(
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Pixels of packed, normalised latents; height and width are the image's."""
     latents = unpack_latents(tokens, height // 4, width // 4)
-    return to_pixels(vae.decode(latents / vae.config["scaling_factor"] + vae.config["shift_factor"]).sample.float())
+    return to_pixels(decode(vae, latents / vae.config["scaling_factor"] + vae.config["shift_factor"]).float())
 
 
 @dataclass
@@ -327,6 +331,8 @@ class FluxTrainer:
 
     def __init__(self, model: nn.ModuleDict, cfg: FluxTraining, side: int) -> None:
         self.model, self.cfg = model, cfg
+        self.transformer: Any = model["transformer"]
+        self.captions: Any = model["captions"]
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         self.rng = np.random.default_rng(cfg.seed)
@@ -337,8 +343,8 @@ class FluxTrainer:
 
     def velocity(self, tokens: Tensor, controls: Tensor, captions: Sequence[str], sigma: Tensor) -> Tensor:
         """The predicted velocity of noisy tokens at noise level sigma (n,)."""
-        hidden, pooled = self.model["captions"].encode(captions)
-        return self.model["transformer"](
+        hidden, pooled = self.captions.encode(captions)
+        return self.transformer(
             hidden_states=torch.cat([tokens, controls], dim=2),
             timestep=sigma,
             pooled_projections=pooled,
@@ -369,7 +375,8 @@ class FluxTrainer:
     def _average_weights(self) -> None:
         decay = min(self.cfg.ema, (1 + self.step) / (10 + self.step))
         state = self.model.state_dict()
-        torch._foreach_lerp_([self.average[k] for k in state], list(state.values()), 1.0 - decay)
+        for key, value in state.items():
+            self.average[key].lerp_(value, 1.0 - decay)
 
     @torch.no_grad()
     def sample(self, controls: Tensor, captions: Sequence[str], seed: int) -> Tensor:
