@@ -27,6 +27,7 @@ from posedreamer_assets.rows import array, texts
 from posedreamer_assets.stages import STAGES, Snapshot
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.table import Table
 
 _SHOWN = 12
@@ -94,9 +95,10 @@ def main_figures(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         lines.append(("OKS before DPO", _with_interval(dpo["oks_before"]), f"{dpo['test_poses']} held-out poses"))
         lines.append(("OKS after DPO", _with_interval(dpo["oks_after"]), dpo.get("judge", "")))
         lines.append(("OKS error less by", _with_interval(dpo["error_reduction"]), f"{dpo['relative_reduction']:.0%}"))
-    for name, outside in dpo.get("outside_judge", {}).items():
-        if isinstance(outside, Mapping):
-            lines.append((f"outside judge, {name}", _with_interval(outside), dpo["outside_judge"].get("name", "")))
+    if "outside_judge" in dpo:
+        outside = dpo["outside_judge"]
+        lines.append(("outside judge, before DPO", _with_interval(outside["oks_before"]), outside["name"]))
+        lines.append(("outside judge, after DPO", _with_interval(outside["oks_after"]), outside["name"]))
     if "hard_minus_base_oks" in figures:
         lines.append(("OKS, hard - base", _with_interval(figures["hard_minus_base_oks"]), ""))
     if "r2" in figures.get("difficulty", {}):
@@ -231,22 +233,31 @@ def _alignment(snapshot: Snapshot) -> Section | None:
 
 
 def _difficulty(snapshot: Snapshot) -> Section | None:
-    figures = _checkpoint_figures(snapshot, "difficulty_model")
-    if figures is None:
+    hard = _scored(snapshot, "hard")
+    found = snapshot.checkpoint(STAGES["difficulty_model"])
+    if hard is None or found is None:
         return None
-    rounds = {}
-    for name in ("base", "hard"):
-        stage = STAGES[f"{name}/sample_scores"]
-        keys = snapshot.current_keys(stage)
-        if keys:
-            rounds[name] = array(snapshot.store.read(stage.table, keys=keys, columns=["oks"]), "oks")
+    stage = STAGES["hard_samples"]
+    poses = snapshot.store.read(stage.table, keys=snapshot.current_keys(stage), columns=["sample_id", "predicted_oks"])
+    oks = dict(zip(texts(hard, "sample_id"), array(hard, "oks"), strict=True))
+    measured = np.array([oks.get(i, np.nan) for i in texts(poses, "sample_id")])
+    predicted, usable = array(poses, "predicted_oks"), np.isfinite(measured)
+    base = _scored(snapshot, "base")
+    rounds = {name: array(rows, "oks") for name, rows in (("base", base), ("hard", hard)) if rows is not None}
+    metrics = found.metrics
     return difficulty_section(
-        np.array(figures["predicted"]),
-        np.array(figures["measured"]),
-        figures["texts"],
+        predicted[usable],
+        measured[usable],
+        {name: f"{metrics[name]:.3f} (held-out folds)" for name in ("r2", "spearman") if name in metrics},
         rounds=rounds,
         hardest=[_strip(s) for s in pick(_judged_samples(snapshot, "hard", 64), 6)],
     )
+
+
+def _scored(snapshot: Snapshot, name: str) -> "pa.Table | None":
+    stage = STAGES[f"{name}/sample_scores"]
+    keys = snapshot.current_keys(stage)
+    return snapshot.store.read(stage.table, keys=keys, columns=["sample_id", "oks"]) if keys else None
 
 
 def _quality(snapshot: Snapshot) -> Section | None:

@@ -67,7 +67,7 @@ def _column(values: Any, kind: pa.DataType, count: int) -> pa.Array:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1)).cast(kind.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
     if isinstance(values, np.ndarray):
-        return pa.array(values).cast(kind)
+        return pa.array(values, from_pandas=True).cast(kind)  # NaN, "could not be measured", becomes null
     return pa.array(list(values), type=kind)
 
 

@@ -10,7 +10,10 @@ from posedreamer_assets import images as codec
 from posedreamer_assets.batches.models import detector_of, generator_of
 from posedreamer_assets.batches.scores import oks_of
 from posedreamer_assets.config import Profile
+from posedreamer_assets.diffusion.dpo import PairData, train_dpo
+from posedreamer_assets.diffusion.generator import Generator
 from posedreamer_assets.diffusion.pairs import make_pairs
+from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.records import PREFERENCE_PAIRS
 from posedreamer_assets.rows import images, make_table, same_rows, texts
 from posedreamer_assets.seeds import derive_seed
@@ -26,6 +29,7 @@ def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) 
     candidates = generate_candidates(profile, images(maps, "control"), captions, seeds)
     ranker = detector_of(profile.ranker, profile.image)
     oks = np.stack([oks_of(ranker, candidates[:, k], maps)[0] for k in range(count)], axis=1)
+    oks = np.nan_to_num(oks, nan=0.0)  # a body without a visible keypoint ranks nothing: equal candidates, no pair
     decisions = make_pairs(oks, profile.alignment.min_gap, profile.alignment.min_winner)
     winner = np.array([d.winner for d in decisions])
     loser = np.array([d.loser for d in decisions])
@@ -61,3 +65,122 @@ def generate_candidates(
         [seed for row in seeds for seed in row],
     )
     return flat.reshape(len(controls), count, *flat.shape[1:])
+
+
+@dataclass
+class Alignment:
+    """Trains the adapter and measures it on test poses, when `write` is called with the checkpoint's folder."""
+
+    profile: Profile
+    poses: pa.Table
+    maps: pa.Table
+    pairs: pa.Table
+    _shown: np.ndarray | None = None
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Fill the folder with adapter, trajectory and `figures.json`; returns the figures of the summary.
+
+        Raises:
+            AlignmentError: too few pairs, no test poses, or training that diverged.
+        """
+        cfg, seed = self.profile.alignment, derive_seed(self.profile.seed, "dpo_checkpoint", "dpo")
+        generator = generator_of(self.profile.generator, self.profile.image)
+        result = train_dpo(pair_data(self.maps, self.pairs), generator, cfg, seed, folder)
+        effect = measure_effect(self.profile, generator, self.poses, self.maps, folder)
+        self._shown = effect.pictures
+        curves = {
+            "training loss": _curve(result.steps, "loss"),
+            "validation loss": _curve(result.validations, "loss"),
+        }
+        (folder / "figures.json").write_text(json.dumps({**effect.arrays, "curves": curves}))
+        return {
+            "pairs": int(pc.sum(pc.equal(self.pairs.column("status"), "pair")).as_py() or 0),
+            "best_step": result.best_step,
+            "best_validation_loss": round(result.best_validation_loss, 5),
+            "first_validation": result.validations[0],
+            "best_validation": min(result.validations, key=lambda v: v["loss"]),
+            **effect.figures,
+        }
+
+    def before_and_after(self) -> np.ndarray:
+        """Some test poses without the adapter, and below them with it."""
+        assert self._shown is not None, "write comes first"
+        return self._shown
+
+
+def align(profile: Profile, poses: pa.Table, maps: pa.Table, pairs: pa.Table) -> Alignment:
+    """The alignment of a profile from the rows of its alignment batches."""
+    return Alignment(profile, poses, maps, pairs)
+
+
+def pair_data(maps: pa.Table, pairs: pa.Table) -> PairData:
+    """The rows of status `pair` as training data.
+
+    Raises:
+        AlignmentError: there are none.
+    """
+    used = pairs.filter(pc.equal(pairs.column("status"), "pair"))
+    if used.num_rows == 0:
+        raise AlignmentError(f"none of {pairs.num_rows} poses gave a pair: lower alignment.min_gap or min_winner")
+    place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
+    own_maps = maps.take(pa.array([place[i] for i in texts(used, "sample_id")]))
+    return PairData(
+        images(own_maps, "control"),
+        images(used, "winner_image"),
+        images(used, "loser_image"),
+        texts(used, "caption"),
+        np.array([split == "val" for split in texts(used, "split")]),
+    )
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What the adapter changes on held-out poses."""
+
+    figures: dict[str, Any]
+    arrays: dict[str, Any]
+    pictures: np.ndarray
+
+
+def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps: pa.Table, adapter: Path) -> Effect:
+    """OKS error of the test poses without and with the adapter, from the same noise, by the judge.
+
+    Raises:
+        AlignmentError: no test poses.
+    """
+    same_rows(poses, maps)
+    held_out = pc.equal(poses.column("split"), "test")
+    poses, maps = poses.filter(held_out), maps.filter(held_out)
+    if poses.num_rows == 0:
+        raise AlignmentError("no test poses to measure alignment on: raise alignment.test_share or make more poses")
+    controls, captions = images(maps, "control"), texts(poses, "caption")
+    seeds = [derive_seed(profile.seed, i, "held-out") for i in texts(poses, "sample_id")]
+    before = generator.generate(controls, captions, seeds)
+    after = generator.generate(controls, captions, seeds, adapter_path=adapter)
+    judge = detector_of(profile.judge, profile.image)
+    oks_before, oks_after = oks_of(judge, before, maps)[0], oks_of(judge, after, maps)[0]
+    figures = {"test_poses": poses.num_rows, "judge": judge.name, **compare_oks(oks_before, oks_after, profile.seed)}
+    if profile.outside_judge is not None:
+        outside = detector_of(profile.outside_judge, profile.image)
+        outside_figures = compare_oks(oks_of(outside, before, maps)[0], oks_of(outside, after, maps)[0], profile.seed)
+        figures["outside_judge"] = {"name": outside.name, **outside_figures}
+    arrays = {"oks_before": oks_before.tolist(), "oks_after": oks_after.tolist(), "judge": judge.name}
+    return Effect(figures, arrays, np.concatenate([before[:6], after[:6]]))
+
+
+def compare_oks(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
+    """Means with intervals, and by how much the OKS error 1 - OKS falls: a paired bootstrap over poses."""
+    seen = np.isfinite(before) & np.isfinite(after)
+    before, after = before[seen], after[seen]
+    reduction = bootstrap_mean(after - before, seed)
+    error = float((1 - before).mean()) if len(before) else float("nan")
+    return {
+        "oks_before": bootstrap_mean(before, seed).as_dict(),
+        "oks_after": bootstrap_mean(after, seed).as_dict(),
+        "error_reduction": reduction.as_dict(),
+        "relative_reduction": round(reduction.mean / error, 5) if error > 0 else 0.0,
+    }
+
+
+def _curve(entries: list[dict[str, float]], name: str) -> dict[str, list[float]]:
+    return {"steps": [e["step"] for e in entries], "values": [e[name] for e in entries]}

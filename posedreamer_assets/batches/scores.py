@@ -43,5 +43,9 @@ def score_rows(profile: Profile, poses: pa.Table, maps: pa.Table, generations: p
         "detected": detected,
         "people": people,
         "people_score": people_score,
+        "head_error_deg": head_errors_deg(
+            detected, points(maps, "keypoints_2d", 2), array(maps, "keypoints_in_frame").astype(bool)
+        ),
+        "top_colour_error": garment_colour_errors(pictures, images(maps, "parts"), texts(poses, "caption")),
     }
     return make_table(columns, SAMPLE_SCORES)

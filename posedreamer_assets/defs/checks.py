@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import dagster as dg
 
 from posedreamer_assets.checks import CheckOutcome, load_table_checks
-from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource
 from posedreamer_assets.records import SCHEMAS
 from posedreamer_assets.stages import ORDER, Stage
@@ -14,7 +13,6 @@ from posedreamer_assets.stages import ORDER, Stage
 def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
     """All checks of one asset, run together after it on the partition that was made."""
     asset = dg.AssetKey(stage.key.split("/"))
-    partitions = BY_GROUP[stage.group] if stage.group else None
 
     @dg.multi_asset_check(
         name=f"{stage.table}_checks",
@@ -24,7 +22,6 @@ def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
                 asset=asset,
                 description=check.description,
                 blocking=check.blocking,
-                partitions_def=partitions,
             )
             for check in load_table_checks(stage.table).checks
         ],

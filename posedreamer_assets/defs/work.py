@@ -84,12 +84,15 @@ class Work:
         return self._result(info.content_digest, {"dagster/row_count": info.rows, **metadata}, thumbnails)
 
     def write_checkpoint(
-        self, write: Callable[[Path], dict[str, Any]], thumbnails: "np.ndarray | None" = None
+        self, write: Callable[[Path], dict[str, Any]], thumbnails: "Callable[[], np.ndarray] | None" = None
     ) -> dg.MaterializeResult:
-        """Write a checkpoint folder through `write`, which returns its figures, and report it."""
+        """Write a checkpoint folder through `write`, which returns its figures, and report it.
+
+        `thumbnails` is asked for afterwards.
+        """
         input_digest = self.snapshot.input_digest(self.stage)
         info = self.store.write_checkpoint(self.stage.table, input_digest, write, input_digest=input_digest)
-        return self._result(checkpoint_digest(info), dict(info.metrics), thumbnails)
+        return self._result(checkpoint_digest(info), dict(info.metrics), thumbnails() if thumbnails else None)
 
     def _result(
         self, content_digest: str, figures: Mapping[str, Any], thumbnails: "np.ndarray | None"
