@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
@@ -301,7 +302,7 @@ def test_a_writer_overtaken_while_writing_a_new_partition_drops_the_other_rows(
     write = storage.write_fragments
     waiting = ["second", "third"]
 
-    def overtaken(*args: object, **options: object) -> object:
+    def overtaken(*args: Any, **options: Any) -> Any:
         written = write(*args, **options)
         if waiting:  # others write and commit the same new partition before this one commits
             store.replace_partition(TABLE, KEY, _rows(label=waiting.pop()), input_digest="")
@@ -323,7 +324,7 @@ def test_of_writers_that_commit_from_one_version_exactly_one_partition_remains(
     first = threading.local()
     commit = LanceDataset.commit
 
-    def commit_together(*args: object, **options: object) -> LanceDataset:
+    def commit_together(*args: Any, **options: Any) -> LanceDataset:
         if not hasattr(first, "done"):
             first.done = True
             together.wait(30)

@@ -1,0 +1,407 @@
+"""Data checks: each kind catches a planted fault and passes clean rows; mistakes in a file are named by line."""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from scipy.spatial.transform import Rotation
+
+from posedreamer_assets import checks
+from posedreamer_assets.checks import KINDS, CheckOutcome, load_checks, load_table_checks, run_checks
+from posedreamer_assets.errors import CheckError
+from posedreamer_assets.images import encode_jpeg, encode_png
+from posedreamer_assets.records import BODY_COLUMNS, SCHEMAS, sample_id
+
+KEY = "procedural-0000"
+N = 6
+IDS = [sample_id(KEY, i) for i in range(N)]
+SIZE = (32, 24)  # width, height in pixels
+
+
+def _picture(mode: str = "RGB", size: tuple[int, int] = SIZE) -> bytes:
+    width, height = size
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    return encode_png(np.zeros(shape, np.uint16 if mode == "I;16" else np.uint8))
+
+
+def _vectors(width: int, value: float = 0.5) -> list[list[float]]:
+    return [[value] * width] * N
+
+
+def _clean(table: str) -> dict[str, list[Any]]:
+    """Rows of any table with which all its checks should be content."""
+    round_name = table.split("_")[0]
+    values: dict[str, list[Any]] = {
+        "sample_id": IDS,
+        "partition_key": [KEY] * N,
+        "source": ["procedural"] * N,
+        "family": ["walk"] * N,
+        "provenance": ["procedural/walk"] * N,
+        "licence": ["CC0-1.0"] * N,
+        "seed": [2**62 + i for i in range(N)],
+        "split": ["train"] * N,
+        **{name: _vectors(width, 0.1) for name, width in BODY_COLUMNS.items()},
+        "cam_rotation": Rotation.random(N, np.random.default_rng(0)).as_matrix().reshape(N, 9).tolist(),
+        "cam_translation": _vectors(3),
+        "focal_px": [100.0] * N,
+        "principal_px": _vectors(2, 64.0),
+        "width": [SIZE[0]] * N,
+        "height": [SIZE[1]] * N,
+        "cam_pitch_deg": [10.0] * N,
+        "cam_roll_deg": [0.0] * N,
+        "truncated": [False] * N,
+        "caption": ["a person walking"] * N,
+        "appearance": ['{"top": "red"}'] * N,
+        "predicted_oks": [0.4] * N,
+        "path": ["checkpoints/dpo/abc" if table == "checkpoints" else "clips/a.bvh"] * N,
+        "reason": ["truncated" if table == "quarantine" else "kept"] * N,
+        "detail": ["ends early"] * N,
+        **{name: [_picture()] * N for name in ("control", "normals", "image", "winner_image", "loser_image")},
+        "depth": [_picture("I;16")] * N,
+        **{name: [_picture("L")] * N for name in ("parts", "silhouette")},
+        "joints_2d": _vectors(110),
+        "joints_visible": [[True] * 55] * N,
+        "joints_cam_m": _vectors(165),
+        "keypoints_2d": _vectors(34),
+        "keypoints_visible": [[True] * 17] * N,
+        "keypoints_in_frame": [[True] * 17] * N,
+        "bbox": _vectors(4, 5.0),
+        "body_pixels": [200] * N,
+        "status": ["pair"] * N,
+        "candidate_oks": [[0.9, 0.5]] * N,
+        "candidate_seeds": [[1, 2]] * N,
+        "winner": [0] * N,
+        "loser": [1] * N,
+        "winner_oks": [0.9] * N,
+        "loser_oks": [0.5] * N,
+        "round": [round_name if round_name in ("base", "hard") else "base"] * N,
+        "steps": [8] * N,
+        "guidance": [1.0] * N,
+        "generator": ["pocket:abc"] * N,
+        "adapter": ["abc"] * N,
+        "oks": [0.9] * N,
+        "ranker_oks": [0.9] * N,
+        "detected": _vectors(51),
+        "people": [1] * N,
+        "people_score": [0.9] * N,
+        "head_error_deg": [None, 5.0, 5.0, 5.0, 5.0, 5.0],
+        "top_colour_error": [None] * N,
+        "keep": [True] * N,
+        "reasons": [[]] * N,
+        "name": [f"model-{i}" for i in range(N)],
+        "metrics": ["{}"] * N,
+    }
+    if table == "checkpoints":
+        values |= {"partition_key": [f"checkpoint-model-{i}-0000" for i in range(N)]}
+    return {name: values[name] for name in SCHEMAS[table].names}
+
+
+def _table(table: str, **changes: list[Any]) -> pa.Table:
+    values = {**_clean(table), **changes}
+    return pa.table([pa.array(values[f.name], f.type) for f in SCHEMAS[table]], schema=SCHEMAS[table])
+
+
+def _parents(table: str, column: str) -> Iterable[str]:
+    assert column == "sample_id" and table in SCHEMAS
+    return IDS
+
+
+def _failed(outcomes: list[CheckOutcome]) -> dict[str, CheckOutcome]:
+    return {o.name: o for o in outcomes if not o.passed}
+
+
+# The shipped files
+
+
+@pytest.mark.parametrize("table", SCHEMAS)
+def test_clean_rows_pass_all_checks_in_the_order_of_the_file(table: str) -> None:
+    outcomes = run_checks(table, _table(table), _parents)
+    assert _failed(outcomes) == {}
+    assert [o.name for o in outcomes] == [c.name for c in load_table_checks(table).checks]
+
+
+def _one(value: Any, clean: list[Any], at: int = 2) -> list[Any]:
+    return [*clean[:at], value, *clean[at + 1 :]]
+
+
+def _planted(table: str, column: str, value: Any) -> pa.Table:
+    return _table(table, **{column: _one(value, _clean(table)[column])})
+
+
+MIRROR = np.diag([1.0, 1.0, -1.0]).ravel().tolist()
+NOISE = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
+FAULTS = [
+    ("pose_library", "body_pose", [9.0] + [0.0] * 62, "body_pose_angles"),
+    ("pose_library", "body_pose", [float("nan")] * 63, "body_pose_angles"),
+    ("pose_library", "global_orient", [0.0, float("inf"), 0.0], "global_orient_angles"),
+    ("pose_library", "betas", [11.0] + [0.0] * 9, "values_between__betas"),
+    ("pose_library", "transl", None, "body_complete"),
+    ("pose_library", "cam_rotation", [0.9] * 9, "is_rotation__cam_rotation"),
+    ("pose_library", "cam_rotation", MIRROR, "is_rotation__cam_rotation"),
+    ("pose_library", "licence", " ", "licence_present"),
+    ("pose_library", "seed", 2**62, "seeds_unique"),
+    ("pose_library", "split", "holdout", "accepted_values__split"),
+    ("pose_library", "appearance", "{", "is_json__appearance"),
+    ("pose_library", "sample_id", IDS[0], "unique__sample_id"),
+    ("quarantine", "reason", "bad", "accepted_values__reason"),
+    ("rendered_scenes", "image", b"\x89PNG broken", "image_decodes__image"),
+    ("rendered_scenes", "image", encode_png(NOISE)[:-200], "image_decodes__image"),
+    ("rendered_scenes", "image", _picture(size=(16, 16)), "image_decodes__image"),
+    ("rendered_scenes", "image", None, "not_null__image"),
+    ("base_control_maps", "control", _picture(size=(24, 32)), "image_decodes__control"),
+    ("base_control_maps", "depth", _picture("L"), "image_decodes__depth"),
+    ("base_control_maps", "joints_2d", [float("nan")] * 110, "finite__joints_2d"),
+    ("base_control_maps", "body_pixels", 24 * 32 + 1, "body_fits_into_the_frame"),
+    ("hard_control_maps", "keypoints_visible", None, "labels_complete"),
+    ("preference_pairs", "loser_oks", 0.95, "winner_beats_loser"),
+    ("preference_pairs", "candidate_seeds", [1], "same_length__candidate_seeds"),
+    ("preference_pairs", "candidate_oks", [0.5, 1.5], "values_between__candidate_oks"),
+    ("preference_pairs", "split", "test", "accepted_values__split"),
+    ("preference_pairs", "winner", None, "not_null__winner"),
+    ("base_raw_generations", "caption", "", "caption_not_blank"),
+    ("hard_raw_generations", "round", "base", "accepted_values__round"),
+    ("base_sample_scores", "oks", 1.01, "between__oks"),
+    ("base_sample_scores", "ranker_oks", -0.01, "between__ranker_oks"),
+    ("hard_sample_scores", "head_error_deg", 181.0, "between__head_error_deg"),
+    ("base_filtered_dataset", "keep", False, "kept_rows_have_no_reason_against"),
+    ("dataset", "reason", "low_oks", "accepted_values__reason"),
+    ("checkpoints", "metrics", "nothing", "is_json__metrics"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "column", "value", "name"), FAULTS)
+def test_a_planted_fault_is_caught_with_the_id_of_its_row(table: str, column: str, value: Any, name: str) -> None:
+    rows = _planted(table, column, value)
+    failed = _failed(run_checks(table, rows, _parents))
+    assert name in failed
+    assert rows.column("sample_id")[2].as_py() in failed[name].failing_ids
+    assert "of 6 rows fail" in failed[name].observed
+
+
+def test_a_row_unknown_upstream_is_caught_by_id() -> None:
+    failed = _failed(run_checks("base/raw_generations", _table("base_raw_generations"), lambda table, column: IDS[:-1]))
+    assert list(failed) == ["relationships__sample_id"]
+    assert failed["relationships__sample_id"].failing_ids == (IDS[-1],)
+
+
+def test_an_empty_partition_fails_its_row_count() -> None:
+    failed = _failed(run_checks("pose_library", _table("pose_library").slice(0, 0), _parents))
+    assert list(failed) == ["row_count__table"]
+    assert failed["row_count__table"].observed == "observed 0"
+    assert run_checks("quarantine", _table("quarantine").slice(0, 0), _parents)[0].passed
+
+
+def test_a_warning_fails_without_blocking() -> None:
+    low = run_checks("base_sample_scores", _table("base_sample_scores", oks=[0.1] * N), _parents)
+    (failed,) = _failed(low).values()
+    assert (failed.name, failed.severity, failed.blocking) == ("generator_follows_poses", "warn", False)
+
+
+def test_a_condition_spares_the_other_rows() -> None:
+    names = ("winner", "loser", "winner_oks", "loser_oks", "winner_image", "loser_image")
+    unpaired = {"status": ["weak_winner"] * N, **{name: [None] * N for name in names}}
+    assert _failed(run_checks("preference_pairs", _table("preference_pairs", **unpaired), _parents)) == {}
+
+
+def test_base_and_hard_rounds_are_checked_alike() -> None:
+    folder = checks.checks_folder()
+    for table in (t for t in SCHEMAS if t.startswith("hard_") and t != "hard_samples"):
+        twin = "base_" + table.removeprefix("hard_")
+        hard = (folder / f"{table}.yml").read_text().replace("hard_samples", "pose_library").replace("hard", "base")
+        assert hard == (folder / f"{twin}.yml").read_text()
+
+
+def test_every_table_has_a_file_and_every_file_a_table() -> None:
+    assert {p.stem for p in checks.checks_folder().glob("*.yml")} == set(SCHEMAS) == set(load_checks())
+
+
+def test_check_names_are_unique_and_fit_for_dagster() -> None:
+    for loaded in load_checks().values():
+        names = [c.name for c in loaded.checks]
+        assert len(set(names)) == len(names)
+        assert all(n.replace("_", "").isalnum() for n in names)
+        assert all(c.description.endswith(".") for c in loaded.checks)
+
+
+def test_the_package_carries_the_same_files() -> None:
+    inside = Path(checks.__file__).parent / "dbt_like_checks"
+    assert {p.name: p.read_text() for p in inside.glob("*.yml")} == {
+        p.name: p.read_text() for p in checks.checks_folder().glob("*.yml")
+    }
+
+
+def test_loading_checks_does_not_load_great_expectations_or_pandas() -> None:
+    code = (
+        "import sys; from posedreamer_assets.checks import load_checks; load_checks(); print([m for m in sys.modules])"
+    )
+    run = [sys.executable, "-c", code]
+    out = subprocess.run(run, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
+    assert not {"great_expectations", "pandas", "lance", "dagster", "torch"} & set(yaml.safe_load(out))
+
+
+# Kinds of tests, on files of our own
+
+
+def _file(folder: Path, tests: str = "", columns: str = "", table: str = "base_sample_scores") -> Path:
+    body = f"version: 2\nmodels:\n  - name: {table}\n    description: Rows.\n"
+    body += f"    tests:\n{tests}" if tests else ""
+    body += f"    columns:\n{columns}" if columns else ""
+    (folder / f"{table}.yml").write_text(body)
+    return folder
+
+
+def _run(
+    folder: Path, test: str, column: str | None = None, table: str = "base_sample_scores", **values: list[Any]
+) -> Any:
+    written = f"      - name: {column}\n        tests:\n          - {test}\n" if column else ""
+    _file(folder, "" if column else f"      - {test}\n", written, table)
+    (outcome,) = run_checks(table, _table(table, **values), _parents, folder=folder)
+    return outcome
+
+
+CASES: list[tuple[str, str | None, dict[str, list[Any]], dict[str, list[Any]]]] = [
+    ("row_count: {min: 6, max: 6}", None, {}, {}),
+    ("unique_combination: {columns: [partition_key, people]}", None, {"people": [*range(6)]}, {"people": [1, 2, 3, 3, 5, 6]}),
+    ("all_not_null: {columns: [detected, people]}", None, {}, {"people": [1, 1, None, 1, 1, 1]}),
+    ('expression_is_true: {expression: "people > 1 or oks <= 0.9"}', None, {"oks": [0.5] * 6}, {"oks": _one(0.95, [0.5] * 6)}),
+    ("not_null", "oks", {}, {"oks": _one(None, [0.5] * 6)}),
+    ("unique", "people", {"people": [*range(6)]}, {"people": [0, 1, 2, 2, 4, 5]}),
+    ("accepted_values: {values: [1, 2]}", "people", {}, {"people": _one(3, [1] * 6)}),
+    ("between: {min: 0.5}", "oks", {"oks": [0.5] * 6}, {"oks": _one(0.49, [0.5] * 6)}),
+    ("between: {max: 0.5}", "oks", {"oks": _one(None, [0.5] * 6)}, {"oks": _one(0.51, [0.5] * 6)}),
+    ("between: {min: 0.5, mostly: 0.8}", "oks", {"oks": _one(0.1, [0.5] * 6)}, {"oks": [0.1, 0.1, 0.5, 0.5, 0.5, 0.5]}),
+    ('between: {min: 0.5, where: "people == 1"}', "oks", {"people": [2] * 6, "oks": [0.1] * 6}, {"oks": _one(0.1, [0.9] * 6)}),
+    ("mean_between: {min: 0.4, max: 0.6}", "oks", {"oks": [0.0, 1.0] * 3}, {"oks": [0.0, 1.0, 1.0] * 2}),
+    ('matches: {regex: "^p.*[0-9]$"}', "partition_key", {}, {"partition_key": _one("q-0000", [KEY] * 6)}),
+    ("relationships: {to: dataset, field: sample_id}", "sample_id", {}, {"sample_id": _one("x", IDS)}),
+    ("finite", "oks", {"oks": _one(None, [0.5] * 6)}, {"oks": _one(float("inf"), [0.5] * 6)}),
+    ("finite", "detected", {}, {"detected": _one([float("nan")] * 51, _vectors(51))}),
+    ("values_between: {min: 0, max: 1}", "detected", {}, {"detected": _one([0.5] * 50 + [1.5], _vectors(51))}),
+    ("norm_between: {max: 0.9, parts: 3}", "detected", {}, {"detected": _one([0.5] * 48 + [0.6, 0.6, 0.6], _vectors(51))}),
+    ("norm_between: {min: 3.5, max: 3.6}", "detected", {}, {"detected": _one([0.5] * 48 + [0.6] * 3, _vectors(51))}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("test", "column", "good", "bad"), CASES)
+def test_each_kind_passes_clean_rows_and_catches_a_fault(
+    tmp_path: Path, test: str, column: str | None, good: dict[str, list[Any]], bad: dict[str, list[Any]]
+) -> None:
+    if test.startswith("expression"):
+        test = test.replace("{", "{name: expression, ")
+    assert _run(tmp_path, test, column, **good).passed
+    if bad:
+        assert not _run(tmp_path, test, column, **bad).passed
+
+
+def test_row_count_catches_too_few_and_too_many(tmp_path: Path) -> None:
+    assert not _run(tmp_path, "row_count: {min: 7}").passed
+    assert not _run(tmp_path, "row_count: {max: 5}").passed
+
+
+def test_image_checks_read_declared_sizes_and_modes(tmp_path: Path) -> None:
+    table, sized = "dataset", "image_decodes: {sized: true, modes: [RGB]}"
+    jpeg = encode_jpeg(np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    assert _run(tmp_path, sized, "image", table, image=[jpeg] * N).passed
+    assert not _run(tmp_path, sized, "image", table, image=[_picture("L")] * N).passed
+    assert not _run(tmp_path, sized, "image", table, width=[SIZE[0] + 1] * N).passed
+    assert _run(tmp_path, "image_decodes", "image", table, width=[SIZE[0] + 1] * N).passed
+
+
+def test_every_kind_is_tested_here() -> None:
+    used = {test.split(":")[0] for test, *_ in CASES} | {name.split("__")[0] for *_, name in FAULTS}
+    assert set(KINDS) - {"is_rotation", "is_json", "same_length"} <= used
+
+
+def test_neighbouring_64_bit_seeds_beside_nulls_are_told_apart(tmp_path: Path) -> None:
+    seeds = [2**62, 2**62 + 1, None, 2**62 + 2, 2**62 + 3, 2**62 + 4]
+    assert _run(tmp_path, "unique", "seed", "dataset", seed=seeds).passed
+
+
+def test_repeated_tests_get_numbered_names_and_given_names_stay(tmp_path: Path) -> None:
+    tests = "          - between: {min: 0}\n" * 2 + "          - between: {min: 0, name: mine, severity: warn}\n"
+    loaded = load_table_checks("base_sample_scores", _file(tmp_path, "", f"      - name: oks\n        tests:\n{tests}"))
+    assert [(c.name, c.blocking) for c in loaded.checks] == [
+        ("between__oks", True),
+        ("between__oks_2", True),
+        ("mine", False),
+    ]
+    assert loaded.checks[0].description == "`oks` is within [0, ∞]."
+
+
+def test_rows_without_a_tested_column_are_an_error() -> None:
+    with pytest.raises(CheckError, match="checks of 'base_sample_scores' need column 'oks'"):
+        run_checks("base_sample_scores", _table("base_sample_scores").drop_columns(["oks"]), _parents)
+
+
+# Mistakes in files
+
+
+HEAD = "version: 2\nmodels:\n  - name: base_sample_scores\n    description: d\n"
+
+
+def _column(test: str, name: str = "oks") -> str:
+    return f"{HEAD}    columns:\n      - name: {name}\n        tests:\n          - {test}\n"
+
+
+def _model(test: str) -> str:
+    return f"{HEAD}    tests:\n      - {test}\n"
+
+
+MISTAKES = [
+    ("", 1, "expected version and models"),
+    ("version: 2\nmodels: [", 2, "not valid YAML"),
+    ("version: 1\nmodels: []", 1, "expected version: 2"),
+    ("version: 2\nmodels: []", 2, "expected one model, found 0"),
+    ("version: 2\nmodel: []", 2, "unknown key 'model'"),
+    ("version: 2\nmodels:\n  - name: scores\n", 3, "expected name: base_sample_scores"),
+    ("version: 2\nmodels:\n  - name: base_sample_scores\n", 3, "expected a description"),
+    ("version: 2\nmodels:\n  - name: base_sample_scores\n    description: d\n", 3, "expected at least one test"),
+    (_column("nonull"), 8, "unknown column test 'nonull'; expected one of not_null"),
+    (_column("row_count: {min: 1}"), 8, "unknown column test 'row_count'"),
+    (_model("unique"), 6, "unknown table test 'unique'; expected one of row_count"),
+    (_column("not_null", "okse"), 6, "has no column 'okse'; expected one of sample_id"),
+    (_column("between: {low: 0}"), 8, "between takes no 'low'; expected one of min, max"),
+    (_column("between"), 8, "between needs 'min', 'max' or both"),
+    (_column("between: {min: zero}"), 8, "between: min: expected float, found 'zero'"),
+    (_column("between: {min: 1, max: 0}"), 8, "expected min <= max"),
+    (_column("between: {min: 0, mostly: 1.5}"), 8, "expected mostly in (0, 1]"),
+    (_column("not_null: {severity: fatal}"), 8, "expected severity error or warn, found 'fatal'"),
+    (_column("accepted_values"), 8, "accepted_values needs 'values'"),
+    (_column("matches: {regex: a}"), 8, "matches does not test columns of type float"),
+    (_column("matches: {regex: '('}", "sample_id"), 8, "expected a regular expression"),
+    (_column("between: {min: 0}", "detected"), 8, "between does not test columns of type fixed_size_list"),
+    (_column("relationships: {to: poses, field: sample_id}", "sample_id"), 8, "unknown table 'poses'"),
+    (_column("relationships: {to: dataset, field: id}", "sample_id"), 8, "'dataset' has no column 'id'"),
+    (_column("not_null: {where: 'people = 1'}"), 8, "expected an expression"),
+    (_column("not_null: {where: 'persons == 1'}"), 8, "has no column 'persons'"),
+    (_model("expression_is_true: {name: e, expression: 'detected > 0'}"), 6, "expressions take plain columns"),
+    (_model("expression_is_true: {name: e, expression: 'people.max() > 0'}"), 6, "is not allowed in the expression"),
+    (_model("unique_combination: {columns: [people, x]}"), 6, "has no column 'x'"),
+    (_model("row_count: {min: 1, name: 'a b'}"), 6, "expected a name of letters, digits and _"),
+    (_column("image_decodes"), 8, "image_decodes does not test"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "expected"), MISTAKES)
+def test_a_mistake_in_a_file_is_named_with_file_line_and_expectation(
+    tmp_path: Path, text: str, line: int, expected: str
+) -> None:
+    path = tmp_path / "base_sample_scores.yml"
+    path.write_text(text)
+    with pytest.raises(CheckError) as error:
+        load_table_checks("base_sample_scores", tmp_path)
+    assert str(error.value).startswith(f"{path}, line {line}: ")
+    assert expected in str(error.value)
+
+
+def test_a_missing_file_and_an_unknown_table_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckError, match=r"pose_library\.yml: no such file"):
+        load_table_checks("pose_library", tmp_path)
+    with pytest.raises(CheckError, match="no table 'poses'; known: pose_library"):
+        load_table_checks("poses")
