@@ -1,10 +1,14 @@
 """LoRA adapters beside a base model: strict loading, replacing and removing."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
@@ -63,6 +67,38 @@ class AdapterSlot:
         self.network.requires_grad_(False)
         loaded = get_peft_model_state_dict(self.network, adapter_name=ADAPTER)
         _same_weights(state, {f"{self.network_name}.{key}": value for key, value in loaded.items()}, str(file))
+
+
+def add_adapter(network: Any, rank: int, targets: list[str]) -> LoraConfig:
+    """Add a fresh adapter whose output is exactly zero, and leave only its weights trainable, in float32."""
+    others = list(getattr(network, "peft_config", {}))
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights=True)
+    network.add_adapter(config, adapter_name=ADAPTER)
+    network.set_adapters([*others, ADAPTER])
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(f".{ADAPTER}." in name)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return config
+
+
+def adapter_state(network: Any) -> dict[str, Tensor]:
+    """Copies of the adapter's weights, named as in its file without the network's prefix."""
+    return {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(network, adapter_name=ADAPTER).items()}
+
+
+@contextmanager
+def without_adapter(network: nn.Module) -> Iterator[None]:
+    """Switch the adapter's contribution off and leave everything else, other adapters included, as it is."""
+    layers = [m for m in network.modules() if isinstance(m, LoraLayer) and ADAPTER in m.scaling]
+    kept = [layer.scaling[ADAPTER] for layer in layers]
+    try:
+        for layer in layers:
+            layer.scaling[ADAPTER] = 0.0
+        yield
+    finally:
+        for layer, scaling in zip(layers, kept, strict=True):
+            layer.scaling[ADAPTER] = scaling
 
 
 def adapter_file(path: Path) -> Path:

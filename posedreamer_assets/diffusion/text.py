@@ -6,22 +6,23 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from posedreamer_assets.diffusion.networks import PocketSizes
 
 PAD, UNKNOWN, END = "<pad>", "<unk>", "</s>"
+WORD = r"[\w-]+|[^\w\s-]"  # a hyphenated word is one token, any other punctuation mark is one too
 
 
 def build_tokenizer(captions: Iterable[str], max_tokens: int) -> PreTrainedTokenizerFast:
     """A tokenizer whose vocabulary is every word of the captions, lower case; a caption ends with `</s>`."""
-    words = sorted({word for caption in set(captions) for word in re.findall(r"\w+|[^\w\s]", caption.lower())})
+    words = sorted({word for caption in set(captions) for word in re.findall(WORD, caption.lower())})
     vocabulary = {token: i for i, token in enumerate([PAD, UNKNOWN, END, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, vocabulary[END])]
     )

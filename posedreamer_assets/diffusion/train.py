@@ -9,8 +9,6 @@ up shards that appear while it runs.
 """
 
 import argparse
-import importlib
-import importlib.util
 import itertools
 import json
 import math
@@ -44,6 +42,7 @@ from posedreamer_assets.diffusion.networks import (
 from posedreamer_assets.diffusion.shards import batches, read_shard, shard_paths, to_pixels, to_signed
 from posedreamer_assets.diffusion.text import CaptionEncoder, build_text_encoder, build_tokenizer
 from posedreamer_assets.errors import BackendError
+from posedreamer_assets.render.captions import vocabulary as caption_vocabulary
 
 HELD_OUT_ROWS = 64  # the last rows of the last shard that was there at the start; never trained on
 
@@ -505,19 +504,11 @@ def _build_trainer(cache: LatentCache, out_dir: Path, cfg: FluxTraining, resume:
     if resume and (out_dir / "text_encoder").exists():
         captions = CaptionEncoder.load(out_dir)
     else:
-        words = [c for part in cache.parts.values() for c in part.captions] + grammar_words()
+        words = [c for part in cache.parts.values() for c in part.captions] + caption_vocabulary([])
         tokenizer = build_tokenizer(words, cfg.sizes.max_tokens)
         captions = CaptionEncoder(tokenizer, build_text_encoder(len(tokenizer), cfg.sizes))
     model = nn.ModuleDict({"transformer": build_transformer(cfg.sizes), "captions": captions})
     return FluxTrainer(model.train(), cfg, 2 * math.isqrt(tokens))
-
-
-def grammar_words() -> list[str]:
-    """Words of the caption grammar, so that colours that no shard happened to show are in the vocabulary."""
-    if importlib.util.find_spec("posedreamer_assets.render.captions") is None:
-        return []
-    captions = importlib.import_module("posedreamer_assets.render.captions")
-    return list(captions.NAMED_COLOURS)
 
 
 @torch.no_grad()

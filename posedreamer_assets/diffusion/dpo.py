@@ -1,0 +1,312 @@
+"""Flow-DPO: teach a flow-matching model to prefer the images of a pose that show it better.
+
+For a winner and a loser image of the same pose, with velocity targets v_w and v_l, the loss of paper section 3.2 is
+
+    L = -E log sigmoid(-beta_t / 2 * ((|v_w - v_theta|^2 - |v_w - v_ref|^2) - (|v_l - v_theta|^2 - |v_l - v_ref|^2)))
+
+with beta_t = beta (1 - t^2), where t is the noise level (0 is the image, 1 is noise) and |.|^2 is the mean over tokens
+and channels. v_theta is the model with a LoRA adapter, v_ref the same model with the adapter switched off; both see the
+same noise, noise level, latents, control and caption, and so do winner and loser.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import FluxControlPipeline
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from posedreamer_assets.config import AlignmentConfig
+from posedreamer_assets.diffusion.adapters import WEIGHTS_NAME, adapter_state, add_adapter, without_adapter
+from posedreamer_assets.diffusion.flux import FluxGenerator
+from posedreamer_assets.diffusion.generator import Generator
+from posedreamer_assets.errors import AlignmentError
+from posedreamer_assets.progress import advance
+
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+VALIDATION_DRAWS = 2  # noise levels per validation pair
+MAX_VALIDATION_PAIRS = 16
+
+
+@dataclass(frozen=True)
+class PairData:
+    """n preference pairs; `validation` marks those that choose the checkpoint and are never trained on."""
+
+    controls: UInt8[np.ndarray, "n h w 3"]
+    winners: UInt8[np.ndarray, "n h w 3"]
+    losers: UInt8[np.ndarray, "n h w 3"]
+    captions: list[str]
+    validation: Bool[np.ndarray, "n"]
+
+    def __post_init__(self) -> None:
+        n = len(self.controls)
+        if not n == len(self.winners) == len(self.losers) == len(self.captions) == len(self.validation):
+            raise AlignmentError("controls, winners, losers, captions and validation differ in length")
+
+    def __len__(self) -> int:
+        return len(self.controls)
+
+
+@dataclass(frozen=True)
+class DpoResult:
+    """A trained adapter.
+
+    Attributes:
+        adapter_path: its safetensors file.
+        best_step: the step whose weights were kept; 0 is the adapter that changes nothing.
+        best_validation_loss: Flow-DPO loss on the validation pairs at that step; log 2 at step 0.
+        steps: one entry per step: loss, mean errors of policy and reference, accuracy.
+        validations: the same on the validation pairs, with noise that never changes.
+    """
+
+    adapter_path: Path
+    best_step: int
+    best_validation_loss: float
+    steps: list[dict[str, float]]
+    validations: list[dict[str, float]]
+
+
+class PairErrors(NamedTuple):
+    """Velocity errors of b pairs, each (b,): mean squares over tokens and channels."""
+
+    winner: Float[Tensor, "b"]
+    loser: Float[Tensor, "b"]
+
+
+def velocity_error(velocity: Float[Tensor, "b tokens c"], target: Float[Tensor, "b tokens c"]) -> Float[Tensor, "b"]:
+    """Mean square of the difference, in float32."""
+    return (velocity.float() - target.float()).square().mean((1, 2))
+
+
+def beta_at(sigma: Float[Tensor, "b"], beta: float) -> Float[Tensor, "b"]:
+    """beta_t = beta (1 - t^2)."""
+    return beta * (1.0 - sigma.square())
+
+
+def preference_margin(
+    policy: PairErrors, reference: PairErrors, sigma: Float[Tensor, "b"], beta: float
+) -> Float[Tensor, "b"]:
+    """The argument of the log-sigmoid: positive where the policy, more than the reference, prefers the winner."""
+    gain = (policy.winner - reference.winner) - (policy.loser - reference.loser)
+    return -0.5 * beta_at(sigma, beta) * gain
+
+
+def flow_dpo_loss(
+    policy: PairErrors, reference: PairErrors, sigma: Float[Tensor, "b"], beta: float
+) -> Float[Tensor, "b"]:
+    """The loss of each pair; log 2 where policy and reference agree."""
+    return -F.logsigmoid(preference_margin(policy, reference, sigma, beta))
+
+
+class PairRows(NamedTuple):
+    """Encoded pairs on the model's device."""
+
+    winners: Float[Tensor, "b tokens c"]
+    losers: Float[Tensor, "b tokens c"]
+    controls: Float[Tensor, "b tokens c"]
+    hidden: Float[Tensor, "b words d"]
+    pooled: Float[Tensor, "b e"]
+
+
+class PairEncoder:
+    """Latents and caption embeddings of pairs; each pair is encoded once where `cache` is true."""
+
+    def __init__(self, pairs: PairData, generator: FluxGenerator, cache: bool) -> None:
+        self.pairs, self.generator, self.cache = pairs, generator, cache
+        self._kept: dict[int, PairRows] = {}
+
+    def rows(self, indices: np.ndarray) -> PairRows:
+        """The pairs at these indices, as one batch."""
+        found = [self._row(int(i)) for i in indices]
+        return PairRows(*(torch.stack(part).to(self.generator.device) for part in zip(*found, strict=True)))
+
+    def _row(self, index: int) -> PairRows:
+        if index not in self._kept:
+            row = self._encode(index)
+            if not self.cache:
+                return row
+            self._kept[index] = row
+        return self._kept[index]
+
+    def _encode(self, index: int) -> PairRows:
+        pairs, generator = self.pairs, self.generator
+        images = (pairs.winners[index], pairs.losers[index], pairs.controls[index])
+        hidden, pooled = generator.encode_captions([pairs.captions[index]])
+        return PairRows(*(generator.encode_image(image).cpu() for image in images), hidden[0].cpu(), pooled[0].cpu())
+
+
+class DpoTrainer:
+    """The adapter's training steps."""
+
+    def __init__(self, pairs: PairData, generator: FluxGenerator, cfg: AlignmentConfig, seed: int) -> None:
+        self.cfg, self.generator = cfg, generator
+        self.encoder = PairEncoder(pairs, generator, cfg.latent_cache)
+        self.noise = torch.Generator().manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.train = np.flatnonzero(~pairs.validation)
+        self.validation = np.flatnonzero(pairs.validation)[:MAX_VALIDATION_PAIRS].repeat(VALIDATION_DRAWS)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.lora = add_adapter(generator.transformer, cfg.lora_rank, TARGETS)
+        self.parameters = [p for p in generator.transformer.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=cfg.learning_rate, weight_decay=0.01)
+        self._validation_reference: list[PairErrors] = []
+        self._batches = self._endless_batches()
+
+    def step(self, number: int) -> dict[str, float]:
+        """One optimizer step on the next batch."""
+        indices = next(self._batches)
+        noise, sigma = self._draw(len(indices), self.noise)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.cfg.learning_rate * min(1.0, number / max(1.0, 0.1 * self.cfg.steps))
+        self.optimizer.zero_grad()
+        parts = []
+        for chunk in self._chunks(len(indices)):
+            rows = self.encoder.rows(indices[chunk])
+            with torch.no_grad(), without_adapter(self.generator.transformer):
+                reference = self._errors(rows, noise[chunk], sigma[chunk])
+            policy = self._errors(rows, noise[chunk], sigma[chunk])
+            level = sigma[chunk].to(policy.winner.device)
+            losses = flow_dpo_loss(policy, reference, level, self.cfg.beta)
+            (losses.sum() / len(indices)).backward()
+            parts.append(_figures(policy, reference, level, self.cfg.beta))
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        return _averages(parts, number)
+
+    @torch.no_grad()
+    def validate(self, number: int) -> dict[str, float]:
+        """The figures on the validation pairs, with the same noise and noise levels at every call."""
+        noise, _ = self._draw(len(self.validation), torch.Generator().manual_seed(1))
+        n = len(self.validation)
+        order = np.random.default_rng(1).permutation(n)
+        sigma = torch.from_numpy(((order + 0.5) / n).astype(np.float32))
+        parts = []
+        for i, chunk in enumerate(self._chunks(n)):
+            rows = self.encoder.rows(self.validation[chunk])
+            if i == len(self._validation_reference):
+                with without_adapter(self.generator.transformer):
+                    self._validation_reference.append(self._errors(rows, noise[chunk], sigma[chunk]))
+            policy = self._errors(rows, noise[chunk], sigma[chunk])
+            level = sigma[chunk].to(policy.winner.device)
+            parts.append(_figures(policy, self._validation_reference[i], level, self.cfg.beta))
+        return _averages(parts, number)
+
+    def _errors(self, rows: PairRows, noise: Tensor, sigma: Tensor) -> PairErrors:
+        """Errors of winners and losers in one batch, both with the same noise and noise level."""
+        device = rows.winners.device
+        images = torch.cat([rows.winners, rows.losers]).float()
+        noise, sigma = torch.cat([noise, noise]).to(device), torch.cat([sigma, sigma]).to(device)
+        noisy = torch.lerp(images, noise, sigma[:, None, None])
+        twice = [torch.cat([part, part]) for part in (rows.controls, rows.hidden, rows.pooled)]
+        errors = velocity_error(self.generator.velocity(noisy, *twice, sigma), noise - images)
+        return PairErrors(*errors.chunk(2))
+
+    def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        shape = self.encoder.rows(self.train[:1]).winners.shape[1:]
+        return torch.randn(n, *shape, generator=generator), torch.rand(n, generator=generator)
+
+    def _chunks(self, n: int) -> Iterator[slice]:
+        """Pairs that go through the model together: as many images as the generator makes at a time."""
+        size = max(1, self.generator.cfg.batch_size // 2)
+        return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+    def _endless_batches(self) -> Iterator[np.ndarray]:
+        size = min(self.cfg.batch_size, len(self.train))
+        while True:
+            order = self.rng.permutation(self.train)
+            for start in range(0, len(order) - size + 1, size):
+                yield order[start : start + size]
+
+
+def train_dpo(pairs: PairData, generator: Generator, cfg: AlignmentConfig, seed: int, out_dir: Path) -> DpoResult:
+    """Train an adapter and write `pytorch_lora_weights.safetensors` and `trajectory.json` into `out_dir`.
+
+    The weights kept are those with the lowest loss on the validation pairs, looked at every `cfg.eval_every` steps and
+    at the start. The generator is left as it was. The same arguments give the same adapter on the same machine.
+
+    Raises:
+        AlignmentError: a backend that does not predict velocities, no training or no validation pairs, or a loss that
+            is not finite.
+    """
+    if not isinstance(generator, FluxGenerator):
+        raise AlignmentError(f"Flow-DPO needs a FLUX-like generator, found {generator.name}")
+    for kind, count in (("training", int((~pairs.validation).sum())), ("validation", int(pairs.validation.sum()))):
+        if count == 0:
+            raise AlignmentError(f"no {kind} pairs among {len(pairs)}: make more poses or lower alignment.min_gap")
+    generator.adapter.clear()
+    try:
+        trainer = DpoTrainer(pairs, generator, cfg, seed)
+        return _train(trainer, cfg, out_dir)
+    finally:
+        generator.adapter.clear()
+
+
+def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path) -> DpoResult:
+    network = trainer.generator.transformer
+    steps: list[dict[str, float]] = []
+    validations = [trainer.validate(0)]
+    best = adapter_state(network)
+    for number in range(1, cfg.steps + 1):
+        steps.append(trainer.step(number))
+        if not np.isfinite(steps[-1]["loss"]):
+            raise AlignmentError(f"Flow-DPO diverged at step {number}: lower alignment.learning_rate or alignment.beta")
+        if number % cfg.eval_every == 0 or number == cfg.steps:
+            validations.append(trainer.validate(number))
+            if validations[-1]["loss"] < min(v["loss"] for v in validations[:-1]):
+                best = adapter_state(network)
+        advance(1, f"loss {steps[-1]['loss']:.3f}")
+    chosen = min(validations, key=lambda v: v["loss"])
+    _write(best, trainer, out_dir, steps, validations, int(chosen["step"]))
+    return DpoResult(out_dir / WEIGHTS_NAME, int(chosen["step"]), chosen["loss"], steps, validations)
+
+
+def _write(
+    best: dict[str, Tensor],
+    trainer: DpoTrainer,
+    out_dir: Path,
+    steps: list[dict[str, float]],
+    validations: list[dict[str, float]],
+    best_step: int,
+) -> None:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    metadata = {k: sorted(v) if isinstance(v, set) else v for k, v in trainer.lora.to_dict().items()}
+    layers: dict[str, Any] = dict(best)
+    FluxControlPipeline.save_lora_weights(
+        str(out_dir), transformer_lora_layers=layers, transformer_lora_adapter_metadata=metadata
+    )
+    trajectory = {
+        "config": dataclasses.asdict(trainer.cfg),
+        "train_pairs": len(trainer.train),
+        "validation_pairs": len(set(trainer.validation.tolist())),
+        "best_step": best_step,
+        "steps": steps,
+        "validations": validations,
+    }
+    (out_dir / "trajectory.json").write_text(json.dumps(trajectory, indent=1))
+
+
+def _figures(policy: PairErrors, reference: PairErrors, sigma: Tensor, beta: float) -> dict[str, Tensor]:
+    margin = preference_margin(policy, reference, sigma, beta)
+    figures = {
+        "loss": -F.logsigmoid(margin),
+        "accuracy": (margin > 0).float(),
+        "margin": margin,
+        "policy_winner_error": policy.winner,
+        "policy_loser_error": policy.loser,
+        "reference_winner_error": reference.winner,
+        "reference_loser_error": reference.loser,
+    }
+    return {name: value.detach() for name, value in figures.items()}
+
+
+def _averages(parts: list[dict[str, Tensor]], step: int) -> dict[str, float]:
+    means = {name: torch.cat([part[name] for part in parts]).mean().item() for name in parts[0]}
+    return {"step": step, **means}
