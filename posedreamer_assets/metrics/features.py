@@ -244,5 +244,5 @@ def _reported(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 
 def _resized(images: np.ndarray, side: int, device: torch.device) -> Float[Tensor, "b 3 side side"]:
     """RGB in [0, 255], square, bilinear with antialiasing; a non-square image is stretched, as FID tools do."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
+    x = torch.tensor(images, device=device).permute(0, 3, 1, 2).float()
     return F.interpolate(x, (side, side), mode="bilinear", align_corners=False, antialias=True)

@@ -12,12 +12,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from posedreamer_assets.errors import MetricsError
 from posedreamer_assets.images import encode_jpeg, encode_png
 from posedreamer_assets.metrics.plots import Plot
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell with a smaller line below its text."""
+
+    text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -91,11 +103,6 @@ class Section:
     blocks: Sequence[Block]
     intro: str = ""
 
-    @property
-    def anchor(self) -> str:
-        """The fragment that links to it."""
-        return "s-" + (re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "section")
-
 
 def write_report(path: Path | str, summary: Mapping[str, Any], sections: Sequence[Section]) -> Path:
     """Write the report; the file appears whole or not at all.
@@ -127,7 +134,7 @@ def write_report(path: Path | str, summary: Mapping[str, Any], sections: Sequenc
             total=sum(stage["seconds"] for stage in stages),
             notes=list(summary.get("notes", ())),
             facts=dict(summary.get("facts", {})),
-            sections=sections,
+            sections=_anchored(sections),
         )
     )
     return write_atomically(Path(path), text)
@@ -142,7 +149,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters.update(image=data_uri, show=show, seconds=show_seconds, numeric=is_number)
+    env.filters.update(
+        image=data_uri, show=show, fact=show_fact, seconds=show_seconds, breakable=breakable, numeric=is_number
+    )
     env.tests["block"] = lambda block, name: type(block).__name__ == name
     return env
 
@@ -186,6 +195,11 @@ def show(value: Any) -> str:
     return str(value)
 
 
+def show_fact(value: Any) -> str:
+    """As `show`, but whole numbers (seeds, counts of people) without separators."""
+    return str(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else show(value)
+
+
 def show_seconds(value: float) -> str:
     """A duration: 0.8 s, 42 s, 3 min 05 s, 2 h 10 min."""
     if value < 10:
@@ -196,6 +210,17 @@ def show_seconds(value: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def breakable(name: str) -> Markup:
+    """Escaped text that may wrap after `/` and `_`, as names of stages have them."""
+    return Markup(re.sub(r"([/_])", r"\1<wbr>", str(escape(name))))
+
+
+def _anchored(sections: Sequence[Section]) -> list[tuple[str, Section]]:
+    """Each section with the fragment that links to it; the number keeps equal titles apart."""
+    slugs = [re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") for section in sections]
+    return [(f"s{i}-{slug}", section) for i, (slug, section) in enumerate(zip(slugs, sections, strict=True), 1)]
 
 
 def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,12 +28,13 @@ SENTINELS = {
     "#010209": "var(--bad)",
 }
 INK, MUTED, LINE, ACCENT, SECOND, GOOD, BAD = SENTINELS
+LONGEST_NAME = 28  # characters of a name in a plot
 SERIES = (ACCENT, SECOND, GOOD, MUTED, BAD)
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "posedreamer",
     "text.parse_math": False,
-    "font.size": 9.5,
+    "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": MUTED,
@@ -67,15 +68,25 @@ class Plot:
     caption: str = ""
 
 
-def oks_histogram(groups: Mapping[str, Float[np.ndarray, " n"]], *, threshold: float | None = None) -> Plot:
+def oks_histogram(
+    groups: Mapping[str, Float[np.ndarray, " _n"]],
+    *,
+    threshold: float | None = None,
+    colours: Sequence[str] = SERIES,
+    title: str = "Object keypoint similarity",
+) -> Plot:
     """Histograms of OKS, one outline per group ("before DPO", "after DPO"), as shares of each group's images."""
     kept = {name: _finite(values) for name, values in groups.items()}
     bins = np.linspace(0.0, 1.0, 26)
 
     def paint(axes: Axes) -> None:
-        for colour, (name, values) in zip(SERIES, kept.items(), strict=False):
+        for colour, (name, values) in zip(colours, kept.items(), strict=False):
             heights = np.histogram(values, bins)[0] / max(len(values), 1)
-            label = f"{name} (n={len(values)}, mean {values.mean():.3f})" if len(values) else f"{name} (none)"
+            label = (
+                f"{_brief(name)} (n={len(values)}, mean {values.mean():.3f})"
+                if len(values)
+                else f"{_brief(name)} (none)"
+            )
             axes.stairs(heights, bins, fill=True, color=colour, alpha=0.22)
             axes.stairs(heights, bins, color=colour, linewidth=1.6, label=label)
         if threshold is not None:
@@ -84,7 +95,7 @@ def oks_histogram(groups: Mapping[str, Float[np.ndarray, " n"]], *, threshold: f
         _legend_above(axes, columns=1)
 
     caption = "" if threshold is None else f"Dashed: the filter keeps OKS of at least {threshold:g}."
-    return _plot("Object keypoint similarity", caption, paint)
+    return _plot(title, caption, paint)
 
 
 def reason_bars(counts: Mapping[str, int]) -> Plot:
@@ -96,7 +107,13 @@ def reason_bars(counts: Mapping[str, int]) -> Plot:
 
     def paint(axes: Axes) -> None:
         values = [counts[reason] for reason in order]
-        axes.barh(order, values, color=[GOOD if r == "kept" else SECOND for r in order], height=0.62)
+        axes.barh(
+            range(len(order)),
+            values,
+            tick_label=[_brief(r) for r in order],
+            color=[GOOD if r == "kept" else SECOND for r in order],
+            height=0.62,
+        )
         for y, value in enumerate(values):
             axes.annotate(
                 f"{value} · {value / total:.0%}", (value, y), (4, 0), textcoords="offset points", va="center", color=INK
@@ -121,7 +138,7 @@ def loss_curves(
         for colour, (name, (steps, values)) in zip(SERIES, series.items(), strict=False):
             dense = len(steps) > 40
             axes.plot(steps, values, color=colour, linewidth=0.7 if dense else 1.6, alpha=0.45 if dense else 1.0)
-            axes.plot(*_smoothed(steps, values), color=colour, linewidth=1.8, label=name)
+            axes.plot(*_smoothed(steps, values), color=colour, linewidth=1.8, label=_brief(name))
         if reference is not None:
             axes.axhline(reference, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.set(xlabel="step", ylabel="loss")
@@ -147,7 +164,7 @@ def difficulty_scatter(
 
 
 def distributions(
-    title: str, groups: Mapping[str, Float[np.ndarray, " n"]], *, label: str, bins: int = 24, caption: str = ""
+    title: str, groups: Mapping[str, Float[np.ndarray, " _n"]], *, label: str, bins: int = 24, caption: str = ""
 ) -> Plot:
     """Outlined histograms of a quantity (camera pitch, a joint angle) per group, on common bins."""
     kept = {name: _finite(values) for name, values in groups.items()}
@@ -160,7 +177,7 @@ def distributions(
         for colour, (name, values) in zip(SERIES, kept.items(), strict=False):
             heights = np.histogram(values, edges)[0] / max(len(values), 1)
             axes.stairs(heights, edges, fill=True, color=colour, alpha=0.18)
-            axes.stairs(heights, edges, color=colour, linewidth=1.5, label=f"{name} (n={len(values)})")
+            axes.stairs(heights, edges, color=colour, linewidth=1.5, label=f"{_brief(name)} (n={len(values)})")
         axes.set(xlabel=label, ylabel="share")
         if len(kept) > 1:
             _legend_above(axes, columns=2)
@@ -174,12 +191,10 @@ def counts_bars(title: str, counts: Mapping[str, int], *, caption: str = "") -> 
         raise MetricsError(f"{title}: nothing to plot")
 
     def paint(axes: Axes) -> None:
-        names = list(counts)[::-1]
-        axes.barh(names, [counts[n] for n in names], color=ACCENT, height=0.62)
-        for y, name in enumerate(names):
-            axes.annotate(
-                str(counts[name]), (counts[name], y), (4, 0), textcoords="offset points", va="center", color=INK
-            )
+        names, values = [_brief(n) for n in counts][::-1], list(counts.values())[::-1]
+        axes.barh(range(len(names)), values, tick_label=names, color=ACCENT, height=0.62)
+        for y, value in enumerate(values):
+            axes.annotate(str(value), (value, y), (4, 0), textcoords="offset points", va="center", color=INK)
         axes.grid(False)
         axes.set_xlim(0, max(*counts.values(), 1) * 1.15)
         axes.spines[["bottom", "left"]].set_visible(False)
@@ -202,7 +217,9 @@ def themed_svg(figure: Figure) -> Markup:
     return Markup(text)
 
 
-def _plot(title: str, caption: str, paint: Callable[[Axes], None], *, width: float = 4.7, height: float = 2.9) -> Plot:
+def _plot(
+    title: str, caption: str, paint: Callable[[Axes], None], *, width: float = 4.35, height: float = 2.75
+) -> Plot:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, max(height, 1.2)))
         paint(figure.add_subplot())
@@ -211,6 +228,11 @@ def _plot(title: str, caption: str, paint: Callable[[Axes], None], *, width: flo
 
 def _legend_above(axes: Axes, columns: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=max(columns, 1), borderaxespad=0.1, handlelength=1.2)
+
+
+def _brief(name: str) -> str:
+    """The name, cut so that it leaves room for the plot."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from posedreamer_assets.metrics import plots
-from posedreamer_assets.metrics.html import Note, PanelRow, Panels, Plots, Section, Table
+from posedreamer_assets.metrics.html import Cell, Note, PanelRow, Panels, Plots, Section, Table
 from posedreamer_assets.metrics.quality import CLASSIFIER_SCORE
 
 REASON_TEXTS = {
@@ -52,14 +52,16 @@ def alignment_section(
     error_before, error_after = 1 - float(np.mean(before)), 1 - float(np.mean(after))
     better = float(np.mean(np.asarray(after) > np.asarray(before)))
     rows = [
-        ["mean OKS", float(np.mean(before)), float(np.mean(after))],
-        ["OKS error (1 − mean)", error_before, error_after],
-        ["median OKS", float(np.median(before)), float(np.median(after))],
-        ["share above 0.8", float(np.mean(np.asarray(before) > 0.8)), float(np.mean(np.asarray(after) > 0.8))],
+        ["mean OKS", f"{np.mean(before):.3f}", f"{np.mean(after):.3f}"],
+        ["OKS error (1 − mean)", f"{error_before:.3f}", f"{error_after:.3f}"],
+        ["median OKS", f"{np.median(before):.3f}", f"{np.median(after):.3f}"],
+        ["share above 0.8", f"{_share_above(before):.1%}", f"{_share_above(after):.1%}"],
     ]
     change = f"{better:.0%} of {len(before)} held-out poses improved."
     if error_before > 0:
-        change = f"OKS error changed by {(error_after - error_before) / error_before:+.1%}. {change}"
+        change = f"OKS error changed by {(error_after - error_before) / error_before:+.1%}. {change}".replace(
+            "-", "−", 1
+        )
     table = Table(("held-out poses", "before DPO", "after DPO"), rows, caption=change)
     blocks: list[Any] = [table, Plots(shown)]
     if same_seed:
@@ -81,7 +83,9 @@ def curation_section(
     rows = [[reason, counts[reason], counts[reason] / len(reasons), REASON_TEXTS.get(reason, "")] for reason in order]
     values = np.asarray(oks, np.float64)
     kept = np.array([reason == "kept" for reason in reasons], dtype=bool)
-    histogram = plots.oks_histogram({"kept": values[kept], "rejected": values[~kept]}, threshold=min_oks)
+    histogram = plots.oks_histogram(
+        {"kept": values[kept], "rejected": values[~kept]}, threshold=min_oks, colours=(plots.GOOD, plots.SECOND)
+    )
     blocks: list[Any] = [
         Plots([plots.reason_bars(counts), histogram]),
         Table(("verdict", "images", "share", "meaning"), [[r, n, f"{s:.1%}", m] for r, n, s, m in rows]),
@@ -126,14 +130,14 @@ def quality_section(results: Mapping[str, Mapping[str, Any]]) -> Section:
         (f"{CLASSIFIER_SCORE} ↑", CLASSIFIER_SCORE),
     )
     rows: list[list[Any]] = [
-        ["images: generated / reference", *(f"{r['generated']:,} / {r['reference']:,}" for r in results.values())]
+        ["generated / reference images", *(f"{r['generated']:,} / {r['reference']:,}" for r in results.values())]
     ]
-    rows += [[label, *(interval_text(r[key]) for r in results.values())] for label, key in figures]
-    rows.append(["KID over blocks, mean ± std", *(_blocks_text(r) for r in results.values())])
+    rows += [[label, *(interval_cell(r[key]) for r in results.values())] for label, key in figures]
+    rows.append(["KID over blocks, mean ± std", *(_blocks_cell(r) for r in results.values())])
     rows.append(["FID 2048 between reference halves", *(r["fid_2048_halves"] for r in results.values())])
     rows.append(["FID 64 between reference halves", *(r["fid_64_halves"] for r in results.values())])
     reference = f"{CLASSIFIER_SCORE}_reference"
-    rows.append([f"{CLASSIFIER_SCORE} of the reference", *(interval_text(r[reference]) for r in results.values())])
+    rows.append([f"{CLASSIFIER_SCORE} of the reference", *(interval_cell(r[reference]) for r in results.values())])
     caption = "In brackets: 95 % interval, value ± 1.96 bootstrap standard errors over images."
     blocks: list[Any] = [Table(("figure", *results), rows, caption=caption)]
     blocks += [Note(text) for text in first["notes"]]
@@ -145,18 +149,22 @@ def distribution_section(groups: Sequence[plots.Plot], *, intro: str = "") -> Se
     return Section("Poses and cameras", [Plots(groups)], intro or "What was asked for, by round.")
 
 
-def interval_text(estimate: Mapping[str, Any]) -> str:
-    """`12.3 [11.8, 12.9]`, from an `Estimate` as plain values."""
+def interval_cell(estimate: Mapping[str, Any]) -> Cell:
+    """`12.3` with `[11.8, 12.9]` below, from an `Estimate` as plain values."""
     value, low, high = (estimate[key] for key in ("value", "low", "high"))
     if low is None or high is None:
-        return _short(value)
-    return f"{_short(value)} [{_short(low)}, {_short(high)}]"
+        return Cell(_short(value))
+    return Cell(_short(value), f"[{_short(low)}, {_short(high)}]")
+
+
+def _share_above(oks: np.ndarray, level: float = 0.8) -> float:
+    return float(np.mean(np.asarray(oks) > level))
 
 
 def _short(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def _blocks_text(result: Mapping[str, Any]) -> str:
-    size, blocks = result["kid_block_size"], result["kid_blocks"]
-    return f"{result['kid_block_mean']:.4f} ± {result['kid_block_std']:.4f} ({blocks} of {size})"
+def _blocks_cell(result: Mapping[str, Any]) -> Cell:
+    spread = f"{result['kid_block_mean']:.4f} ± {result['kid_block_std']:.4f}"
+    return Cell(spread, f"{result['kid_blocks']} blocks of {result['kid_block_size']}")
