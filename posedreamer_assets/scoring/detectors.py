@@ -5,7 +5,7 @@ Batches are padded to a fixed size, so that an image's keypoints do not depend o
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from posedreamer_assets.scoring.weights import default_device, describe, folder_
 KINDS = ("vitpose", "heatmap", "onnx")
 
 
+@runtime_checkable
 class KeypointDetector(Protocol):
     """Finds COCO's 17 keypoints of the most prominent person of each image."""
 
@@ -125,6 +126,8 @@ def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
         network = VitPoseForPoseEstimation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DetectorError(f"{folder}: not a ViTPose checkpoint: {str(error).splitlines()[0]}") from error
+    if network.config.num_labels < 17:
+        raise DetectorError(f"{folder}: gives {network.config.num_labels} keypoints, expected COCO's 17 first")
     height, width = network.config.backbone_config.image_size
     digest = folder_digest(folder / "config.json", folder / "detector.json", folder / "model.safetensors")
     return TorchDetector(

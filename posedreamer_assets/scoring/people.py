@@ -1,7 +1,7 @@
 """Counting people, so that crowded and empty images can be rejected."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -16,6 +16,7 @@ from posedreamer_assets.scoring.peaks import count_peaks
 from posedreamer_assets.scoring.weights import default_device, describe, folder_digest, folder_of, load_network
 
 
+@runtime_checkable
 class PersonCounter(Protocol):
     """Counts the people of each image."""
 

@@ -13,13 +13,13 @@ def stick_figures(n: int, seed: int, size: int = 128) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     images, keypoints, silhouettes = [], [], []
     for _ in range(n):
-        points = figure(rng)
+        points = figure(rng) * size / 128
         colour, paper = (tuple(int(v) for v in rng.integers(0, 256, 3)) for _ in range(2))
         image, mask = Image.new("RGB", (size, size), paper), Image.new("L", (size, size), 0)
         for canvas, ink in ((ImageDraw.Draw(image), colour), (ImageDraw.Draw(mask), 255)):
             for i, j in COCO17_SKELETON:
-                canvas.line([tuple(points[i]), tuple(points[j])], fill=ink, width=6)
-            canvas.ellipse([*(points[0] - 7), *(points[0] + 7)], fill=ink)
+                canvas.line([tuple(points[i]), tuple(points[j])], fill=ink, width=size // 20)
+            canvas.ellipse([*(points[0] - size / 18), *(points[0] + size / 18)], fill=ink)
         images.append(np.asarray(image))
         keypoints.append(points)
         silhouettes.append(np.asarray(mask))
@@ -39,7 +39,7 @@ def figure(rng: np.random.Generator) -> np.ndarray:
     head = np.array([64 + rng.normal() * 6, 30.0])
     p = np.zeros((17, 2))
     p[:5] = head + np.array([[0, 0], [3, -3], [-3, -3], [6, -1], [-6, -1]])
-    p[5], p[6], p[11], p[12] = head + [12, 12], head + [-12, 12], head + [8, 44], head + [-8, 44]
+    p[[5, 6, 11, 12]] = head + np.array([[12, 12], [-12, 12], [8, 44], [-8, 44]])
     for start, middle, end, spread in ((5, 7, 9, 1.5), (6, 8, 10, 1.5), (11, 13, 15, 0.4), (12, 14, 16, 0.4)):
         angle = np.pi / 2 + rng.normal() * spread
         for a, b in ((start, middle), (middle, end)):
@@ -48,9 +48,9 @@ def figure(rng: np.random.Generator) -> np.ndarray:
     return p
 
 
-def write_shards(folder: Path, rows: int = 48, shards: int = 2) -> Path:
+def write_shards(folder: Path, rows: int = 48, shards: int = 2, size: int = 128) -> Path:
     """Shards of stick figures in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(shards):
-        np.savez(folder / f"figures-{k:04d}.npz", **stick_figures(rows, k))  # pyright: ignore[reportArgumentType]
+        np.savez(folder / f"figures-{k:04d}.npz", **stick_figures(rows, k, size))  # pyright: ignore[reportArgumentType]
     return folder

@@ -10,9 +10,10 @@ def dotted(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     rng = np.random.default_rng(seed)
     points = torch.tensor(rng.uniform(44, 84, (n, 17, 2)), dtype=torch.float32)
     grid = torch.arange(128) + 0.5
-    fall = torch.exp(-((grid[None] - points[:, 0, :1]) ** 2) / 18)[:, None] * torch.exp(
-        -((grid[None] - points[:, 0, 1:]) ** 2) / 18
-    )[:, :, None]
+    fall = (
+        torch.exp(-((grid[None] - points[:, 0, :1]) ** 2) / 18)[:, None]
+        * torch.exp(-((grid[None] - points[:, 0, 1:]) ** 2) / 18)[:, :, None]
+    )
     return fall[:, None].expand(-1, 3, -1, -1).contiguous(), points, torch.ones(n, 17, dtype=torch.bool)
 
 
@@ -48,7 +49,7 @@ def test_the_same_generator_gives_the_same_batch_and_values_stay_in_range() -> N
         augment(images, points, visible, silhouettes, JUDGE, torch.Generator().manual_seed(5)) for _ in range(2)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert 0 <= float(first[0].min()) and float(first[0].max()) <= 1
+    assert float(first[0].min()) >= 0 and float(first[0].max()) <= 1
 
 
 def test_degrading_changes_pixels_but_not_the_input() -> None:

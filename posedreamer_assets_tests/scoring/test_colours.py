@@ -7,7 +7,9 @@ from posedreamer_assets.scoring.colours import garment_colour_errors, named_colo
 
 
 def caption(top: str, bottom: str) -> str:
-    words = Description("light", "short", "black", "walking", top, "plain", "shirt", bottom, "shorts", "red", "in a room")
+    words = Description(
+        "light", "short", "black", "walking", top, "plain", "shirt", bottom, "shorts", "red", "in a room"
+    )
     return make_caption(words)
 
 

@@ -47,8 +47,7 @@ def test_errors_are_near_the_true_angle(pose: tuple[float, float, float], turn: 
 def test_small_noise_does_not_reject_and_a_turned_head_is_seen() -> None:
     same = [error(projected(rotation(*p), 0.7, i), projected(rotation(*p))) for i, p in enumerate(CASES * 3)]
     turned = [
-        error(projected(rotation(p[0] + 180, *p[1:]), 0.7, i), projected(rotation(*p)))
-        for i, p in enumerate(CASES * 3)
+        error(projected(rotation(p[0] + 180, *p[1:]), 0.7, i), projected(rotation(*p))) for i, p in enumerate(CASES * 3)
     ]
     assert np.percentile(same, 90) < 25
     assert min(turned) > 120
