@@ -1,22 +1,22 @@
 """Motion of any humanoid skeleton carried over to SMPL-X.
 
-A rig is understood by joint names and by its tree: wrists, ankles and the head are found by name, the joints between them
-and the trunk by descent. Bones, not local axes, carry the pose, so the rig's own axes and rest pose do not matter.
+A rig is understood by joint names and by its tree: wrists, ankles and the head are found by name, the joints between
+them and the trunk by descent. Bones, not local axes, carry the pose, so the rig's own axes and rest pose do not matter.
 
-For each rig joint j a reference rotation G_ref[j] is found in which the rig stands as SMPL-X stands in its T-pose. With
-G[j](t) the joint's world rotation and M the turn from the file's world to y up, SMPL-X's world rotation of that joint is
+For each rig joint j a reference rotation G_ref[j] is found in which the rig stands as SMPL-X stands in its T-pose.
+With G[j](t) the joint's world rotation and M the turn from the file's world to y up, SMPL-X's world rotation is
 
     R[j](t) = M G[j](t) G_ref[j]^-1 A^-1 S[j]^-1
 
-where A turns the reference pose to face +z with y up, and S[j] is the smallest rotation that brings the limb's reference
-direction onto SMPL-X's. Limb directions are thereby exact, and bone twists are those of the rig, counted from its
+where A turns the reference pose to face +z with y up, and S[j] is the smallest rotation that brings the limb's
+reference direction onto SMPL-X's. Limb directions are thereby exact, and bone twists are those of the rig, counted from its
 reference pose. Bone lengths stay those of the SMPL-X body.
 """
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -256,7 +256,7 @@ def _map_hand(
     for finger in _FINGERS:
         chain = [j for j in below if finger in named[j][1] and "in" not in named[j][1] and skeleton.children[j]]
         chain = [j for j in chain if not set(named[j][1]) & _HELPERS]
-        if len(chain) >= 3 and all(b in skeleton.children[a] for a, b in zip(chain, chain[1:], strict=False)):
+        if len(chain) >= 3 and all(b in skeleton.children[a] for a, b in pairwise(chain)):
             for k, joint in enumerate(chain[:3], start=1):
                 joints[f"{side}_{finger}{k}"] = joint
                 tips[f"{side}_{finger}{k}"] = skeleton.children[joint][0]
@@ -415,7 +415,7 @@ def _mean_rotation(rotations: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _trunk_weights(mapping: JointMap, placed: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """How much each rig trunk joint turns each of pelvis, spine1..3: the overlap in height of the parts they carry.
 
-    Heights run from the hips (0) to the shoulders (1); the pelvis follows the rig's pelvis alone, since hips hang on it.
+    Heights run from the hips (0) to the shoulders (1); the pelvis follows the rig's pelvis alone: the hips hang on it.
     """
 
     def starts(heights: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -464,6 +464,8 @@ def _frame(left: np.ndarray, up: np.ndarray) -> np.ndarray:
     """The rotation that turns `left` to +x and `up` (made orthogonal) to +y; forward becomes +z."""
     x = _unit(left)
     y = _unit(up - (up @ x) * x)
+    if not np.allclose([x @ x, y @ y, x @ y], (1, 1, 0), atol=1e-6):
+        raise RetargetError("hips and shoulders span no frame: joints coincide or lie in one line", "absurd_value")
     return np.stack([x, y, np.cross(x, y)])
 
 
@@ -497,9 +499,10 @@ def _reference_error(mapping: JointMap, position: np.ndarray, *, upright_in_worl
     """
     if min(np.linalg.norm(_across(mapping, position, part)) for part in ("hip", "shoulder")) < 1e-9:
         return np.inf
-    frame = _body_frame(mapping, position)
-    if upright_in_world:
-        frame = _facing(mapping, position)
+    try:
+        frame = _facing(mapping, position) if upright_in_world else _body_frame(mapping, position)
+    except RetargetError:
+        return np.inf
     placed = position @ frame.T
     angles = []
     for side, sign in zip(_SIDES, (1.0, -1.0), strict=True):

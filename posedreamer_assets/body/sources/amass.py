@@ -70,7 +70,7 @@ def read_amass(arrays: NpzArrays, *, stride_s: float, seed: int, licence: str, b
 def turn_world(body: BodyModel, params: BodyParams, rotation: np.ndarray) -> BodyParams:
     """The same bodies in a world turned by `rotation` (3, 3).
 
-    SMPL-X turns a body about its pelvis J0, so p = J0 + transl is what the turn acts on: transl' = R (J0 + transl) - J0.
+    SMPL-X turns a body about its pelvis J0, so that the turn acts on J0 + transl: transl' = R (J0 + transl) - J0.
     """
     pelvis = rest_joints(body, params)[:, 0]
     orient = Rotation.from_matrix(rotation) * Rotation.from_rotvec(params.global_orient)

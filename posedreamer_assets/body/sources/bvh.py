@@ -1,7 +1,7 @@
 """Biovision hierarchy files: a forgiving parser, and clips retargeted to SMPL-X.
 
-Read: any channel order, also another one in each joint, any channel count, End Sites, tabs, CRLF, comments, a byte order
-mark, several frames in one line or one over several lines. Angles are in degrees, applied in channel order; position
+Read: any channel order, also another one in each joint, any channel count, End Sites, tabs, CRLF, comments, a byte
+order mark, several frames in one line or one over several lines. Angles are in degrees, applied in channel order; position
 channels replace the joint's offset.
 """
 

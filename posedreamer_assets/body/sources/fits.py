@@ -2,9 +2,10 @@
 
 Keys (n images; a file of one image may drop the leading axis): `global_orient` (n, 3), `body_pose` (n, 63), `transl`
 (n, 3), all in the OpenCV camera frame; `betas` (n, 10 or more); optional `left_hand_pose`, `right_hand_pose` (n, 45),
-`jaw_pose`, `leye_pose`, `reye_pose` (n, 3), `expression` (n, 10 or more). Camera: `focal_px` (n,), `principal_px` (n, 2;
-the image centre if absent) and `image_size` (n, 2) as width, height; a single value serves all images; or
-`intrinsics` (n, 3, 3) with `image_size`. Optional `caption` (n,) and `licence`.
+`jaw_pose`, `leye_pose`, `reye_pose` (n, 3), `expression` (n, 10 or more). Camera: `focal_px` (n,), `principal_px`
+(n, 2; the image centre if absent) and `image_size` (n, 2) as width, height; a single value serves all images; or
+`intrinsics` (n, 3, 3) with `image_size`. Optional `caption` (n,) and `licence`. Parameters belong to the body model
+that the project is configured with: another model has its pelvis elsewhere.
 """
 
 from pathlib import Path
@@ -102,8 +103,9 @@ def _camera(arrays: NpzArrays, count: int) -> tuple[np.ndarray, np.ndarray, np.n
         matrix = _per_image(arrays, "intrinsics", 9, count)
         return (matrix[:, 0] + matrix[:, 4]) / 2, matrix[:, [2, 5]], size
     focal_key = next((key for key in _FOCAL_KEYS if key in arrays), _FOCAL_KEYS[0])
-    width = 2 if focal_key in arrays and arrays.numbers(focal_key).shape[-1:] == (2,) and count != 2 else 1
-    focal = _per_image(arrays, focal_key, width, count).mean(axis=1)
+    given = arrays.numbers(focal_key).shape
+    both = (len(given) == 2 and given[1] == 2) or (given == (2,) and count != 2)  # fx and fy apart
+    focal = _per_image(arrays, focal_key, 2 if both else 1, count).mean(axis=1)
     principal_key = next((key for key in _PRINCIPAL_KEYS if key in arrays), None)
     principal = size / 2 if principal_key is None else _per_image(arrays, principal_key, 2, count)
     return focal, principal, size
