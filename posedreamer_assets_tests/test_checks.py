@@ -294,9 +294,9 @@ def test_each_kind_passes_clean_rows_and_catches_a_fault(
 ) -> None:
     if test.startswith("expression"):
         test = test.replace("{", "{name: expression, ")
-    assert _run(tmp_path, test, column, **good).passed
+    assert _run(tmp_path, test, column, table="base_sample_scores", **good).passed
     if bad:
-        assert not _run(tmp_path, test, column, **bad).passed
+        assert not _run(tmp_path, test, column, table="base_sample_scores", **bad).passed
 
 
 def test_row_count_catches_too_few_and_too_many(tmp_path: Path) -> None:
@@ -307,10 +307,10 @@ def test_row_count_catches_too_few_and_too_many(tmp_path: Path) -> None:
 def test_image_checks_read_declared_sizes_and_modes(tmp_path: Path) -> None:
     table, sized = "dataset", "image_decodes: {sized: true, modes: [RGB]}"
     jpeg = encode_jpeg(np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
-    assert _run(tmp_path, sized, "image", table, image=[jpeg] * N).passed
-    assert not _run(tmp_path, sized, "image", table, image=[_picture("L")] * N).passed
-    assert not _run(tmp_path, sized, "image", table, width=[SIZE[0] + 1] * N).passed
-    assert _run(tmp_path, "image_decodes", "image", table, width=[SIZE[0] + 1] * N).passed
+    assert _run(tmp_path, sized, "image", table=table, image=[jpeg] * N).passed
+    assert not _run(tmp_path, sized, "image", table=table, image=[_picture("L")] * N).passed
+    assert not _run(tmp_path, sized, "image", table=table, width=[SIZE[0] + 1] * N).passed
+    assert _run(tmp_path, "image_decodes", "image", table=table, width=[SIZE[0] + 1] * N).passed
 
 
 def test_every_kind_is_tested_here() -> None:
@@ -320,7 +320,7 @@ def test_every_kind_is_tested_here() -> None:
 
 def test_neighbouring_64_bit_seeds_beside_nulls_are_told_apart(tmp_path: Path) -> None:
     seeds = [2**62, 2**62 + 1, None, 2**62 + 2, 2**62 + 3, 2**62 + 4]
-    assert _run(tmp_path, "unique", "seed", "dataset", seed=seeds).passed
+    assert _run(tmp_path, "unique", "seed", table="dataset", seed=seeds).passed
 
 
 def test_repeated_tests_get_numbered_names_and_given_names_stay(tmp_path: Path) -> None:
