@@ -168,5 +168,5 @@ def put_on_ground(body: BodyModel, params: BodyParams, level_m: float) -> BodyPa
 
 
 def ground_level(body: BodyModel, params: BodyParams) -> float:
-    """Height in metres of the floor: the lowest sole of each frame, a low percentile over the clip."""
-    return float(np.percentile(sole_heights(body, params).min(axis=1), 5))
+    """Height in metres of the floor: the lowest sole of each frame, a low percentile over the clip (0 once on it)."""
+    return float(np.percentile(sole_heights(body, params).min(axis=1), 5, method="lower"))

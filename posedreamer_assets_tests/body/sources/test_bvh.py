@@ -64,7 +64,7 @@ def test_limbs_point_where_those_of_the_clip_point(tmp_path: Path, style: Style)
     assert worst_limb_error_deg(frames, motion) < 0.5
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6))
 def test_limbs_point_where_those_of_any_clip_point(tmp_path: Path, seed: int) -> None:
     motion = lively(seed)
@@ -322,7 +322,7 @@ def _survives(path: Path) -> None:
             assert np.isfinite(frames.params.transl).all()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300))
 def test_random_bytes_give_a_pose_file_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "fuzz.bvh"
@@ -331,7 +331,7 @@ def test_random_bytes_give_a_pose_file_error(tmp_path: Path, content: bytes) -> 
         read_all(path)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_files_give_poses_or_a_pose_file_error(tmp_path: Path, data: st.DataObject) -> None:
     text = _text(tmp_path)
