@@ -100,7 +100,7 @@ def fit_difficulty(
     (`r2_low`, `r2_high`, ...), `oks_mean`, `rmse`.
 
     Raises:
-        CurriculumError: fewer than four rows, different lengths, or values that are not finite.
+        CurriculumError: fewer than four rows, fewer than two folds, or values that are not finite.
     """
     _check(features, oks, cfg)
     n = len(oks)
@@ -145,8 +145,6 @@ def spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
 
 
 def _check(features: np.ndarray, oks: np.ndarray, cfg: CurriculumConfig) -> None:
-    if len(features) != len(oks):
-        raise CurriculumError(f"{len(features)} rows of features but {len(oks)} of OKS")
     if len(oks) < MIN_ROWS:
         raise CurriculumError(f"the difficulty model needs at least {MIN_ROWS} scored samples, found {len(oks)}")
     if cfg.folds < 2 or cfg.boost_rounds < 1:

@@ -23,8 +23,6 @@ def select_hard(
         CurriculumError: a count below 1 or above the pool's size, a negative distance, or values that are not finite.
     """
     n = len(features)
-    if len(predicted) != n:
-        raise CurriculumError(f"{n} rows of features but {len(predicted)} predictions")
     if not 1 <= count <= n:
         raise CurriculumError(f"cannot choose {count} hard samples from a pool of {n}")
     if min_distance < 0 or not np.isfinite(min_distance):

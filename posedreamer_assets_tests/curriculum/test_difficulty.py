@@ -70,7 +70,7 @@ def test_predictions_are_oks_and_do_not_depend_on_the_batch() -> None:
     features, oks = planted(150, 5)
     model = fit_difficulty(features, oks, CFG, seed=0)
     predicted = model.predict(features * 5)
-    assert predicted.dtype == np.float32 and 0 <= predicted.min() and predicted.max() <= 1
+    assert predicted.dtype == np.float32 and predicted.min() >= 0 and predicted.max() <= 1
     alone = np.concatenate([model.predict(row[None]) for row in features[:10] * 5])
     np.testing.assert_array_equal(alone, predicted[:10])
 
@@ -79,8 +79,6 @@ def test_unusable_rows_are_named() -> None:
     features, oks = planted(30, 6)
     with pytest.raises(CurriculumError, match="at least 4"):
         fit_difficulty(features[:3], oks[:3], CFG, 0)
-    with pytest.raises(CurriculumError, match="30 rows of features but 29"):
-        fit_difficulty(features, oks[:29], CFG, 0)
     with pytest.raises(CurriculumError, match="folds must be"):
         fit_difficulty(features, oks, dataclasses.replace(CFG, folds=1), 0)
     oks[11] = np.nan
