@@ -92,14 +92,14 @@ def test_the_body_faces_where_the_clip_faces(tmp_path: Path, style: Style) -> No
     assert np.rad2deg(np.arccos(np.clip((facing * expected).sum(axis=1), -1, 1))).max() < 1.0
 
 
-def test_bone_twists_survive_another_rest_pose(tmp_path: Path) -> None:
+@pytest.mark.parametrize("style", [Style(hanging_arms=True), *(Style(axes=seed) for seed in range(3))], ids=str)
+def test_bone_twists_survive_another_rest_pose(tmp_path: Path, style: Style) -> None:
     motion = turned(lively(seed=3), "left_elbow", "x", np.linspace(-60, 60, 12))
     plain = read_all(write_bvh(tmp_path / "a.bvh", motion))
-    hanging = read_all(write_bvh(tmp_path / "b.bvh", motion, Style(hanging_arms=True)))
-    difference = Rotation.from_rotvec(plain.params.body_pose.reshape(-1, 3)).inv() * Rotation.from_rotvec(
-        hanging.params.body_pose.reshape(-1, 3)
-    )
-    assert np.rad2deg(difference.magnitude()).max() < 0.1
+    other = read_all(write_bvh(tmp_path / "b.bvh", motion, style))
+    limbs = [JOINT_INDEX[f"{side}_{part}"] - 1 for side in ("left", "right") for part in LIMBS]
+    poses = [Rotation.from_rotvec(f.params.body_pose[:, limbs].reshape(-1, 3)) for f in (plain, other)]
+    assert np.rad2deg((poses[0].inv() * poses[1]).magnitude()).max() < 0.2
 
 
 def test_a_t_pose_becomes_the_smplx_t_pose(tmp_path: Path) -> None:
