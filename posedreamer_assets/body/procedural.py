@@ -38,9 +38,9 @@ def _legs(left_hip: float, left_knee: float, right_hip: float, right_knee: float
     return legs | {"right_hip_flex": right_hip, "right_knee_flex": right_knee} | more
 
 
-def _arms(raise_: float, forward: float, elbow: float, side: str = "both") -> dict[str, float]:
+def _arms(raised: float, forward: float, elbow: float, side: str = "both") -> dict[str, float]:
     sides = ("left", "right") if side == "both" else (side,)
-    values = {"arm_raise": raise_, "arm_forward": forward, "elbow_flex": elbow}
+    values = {"arm_raise": raised, "arm_forward": forward, "elbow_flex": elbow}
     return {f"{s}_{name}": value for s in sides for name, value in values.items()}
 
 

@@ -53,6 +53,11 @@ class PipelineGenerator(ABC):
         return self._digest
 
     @property
+    def block_size(self) -> int:
+        """Rows that go through the pipeline together."""
+        return 1 if self.device.type == "cpu" else self.cfg.batch_size
+
+    @property
     def network(self) -> torch.nn.Module:
         """The denoising network."""
         return getattr(self.pipeline, self.network_name)
@@ -76,7 +81,7 @@ class PipelineGenerator(ABC):
         self._check(controls, captions, seeds)
         self.adapter.use(adapter_path)
         images = np.empty_like(controls)
-        block = 1 if self.device.type == "cpu" else self.cfg.batch_size
+        block = self.block_size
         for start in range(0, len(controls), block):
             rows = [min(start + i, len(controls) - 1) for i in range(block)]
             noise = [torch.Generator().manual_seed(seeds[r]) for r in rows]

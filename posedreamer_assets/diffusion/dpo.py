@@ -125,7 +125,7 @@ class PairEncoder:
     def rows(self, indices: np.ndarray) -> PairRows:
         """The pairs at these indices, as one batch."""
         found = [self._row(int(i)) for i in indices]
-        return PairRows(*(torch.stack(part).to(self.generator.device) for part in zip(*found, strict=True)))
+        return PairRows._make(torch.stack(part).to(self.generator.device) for part in zip(*found, strict=True))
 
     def _row(self, index: int) -> PairRows:
         if index not in self._kept:
@@ -137,9 +137,11 @@ class PairEncoder:
 
     def _encode(self, index: int) -> PairRows:
         pairs, generator = self.pairs, self.generator
-        images = (pairs.winners[index], pairs.losers[index], pairs.controls[index])
+        winner, loser, control = (
+            generator.encode_image(images[index]).cpu() for images in (pairs.winners, pairs.losers, pairs.controls)
+        )
         hidden, pooled = generator.encode_captions([pairs.captions[index]])
-        return PairRows(*(generator.encode_image(image).cpu() for image in images), hidden[0].cpu(), pooled[0].cpu())
+        return PairRows(winner, loser, control, hidden[0].cpu(), pooled[0].cpu())
 
 
 class DpoTrainer:
@@ -205,9 +207,9 @@ class DpoTrainer:
         images = torch.cat([rows.winners, rows.losers]).float()
         noise, sigma = torch.cat([noise, noise]).to(device), torch.cat([sigma, sigma]).to(device)
         noisy = torch.lerp(images, noise, sigma[:, None, None])
-        twice = [torch.cat([part, part]) for part in (rows.controls, rows.hidden, rows.pooled)]
-        errors = velocity_error(self.generator.velocity(noisy, *twice, sigma), noise - images)
-        return PairErrors(*errors.chunk(2))
+        controls, hidden, pooled = (torch.cat([part, part]) for part in (rows.controls, rows.hidden, rows.pooled))
+        errors = velocity_error(self.generator.velocity(noisy, controls, hidden, pooled, sigma), noise - images)
+        return PairErrors._make(errors.chunk(2))
 
     def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         shape = self.encoder.rows(self.train[:1]).winners.shape[1:]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -49,7 +48,7 @@ class FluxGenerator(PipelineGenerator):
         return self.pipeline.vae
 
     @classmethod
-    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> Self:
+    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
         """Load the base model and its control LoRA.
 
         Raises:

@@ -1,7 +1,7 @@
 """The protocol behind which every image generator stands, and the choice among them."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,6 +13,7 @@ from posedreamer_assets.diffusion.sdxl import SdxlGenerator
 from posedreamer_assets.errors import BackendError
 
 
+@runtime_checkable
 class Generator(Protocol):
     """Paints an image over each control image."""
 

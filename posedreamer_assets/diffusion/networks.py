@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from jaxtyping import Float
 from torch import Tensor, nn
 
 DOWNSAMPLING = 4  # image pixels per latent pixel, along one side
-LOG_VARIANCE = -30.0  # the encoder's constant output: latents are deterministic
 
 
 @dataclass(frozen=True)
 class PocketSizes:
     """Sizes of the pocket networks."""
 
-    vae_channels: tuple[int, ...] = (32, 64, 64)
+    vae_channels: tuple[int, ...] = (32, 32, 32)
     latent_channels: int = 16
     heads: int = 4
     head_dim: int = 64
@@ -31,34 +31,30 @@ class PocketSizes:
     max_tokens: int = 32
 
 
-def build_vae(sizes: PocketSizes) -> AutoencoderKL:
-    """An untrained autoencoder that halves the image twice; its posterior's variance is constant and negligible."""
+def build_vae(sizes: PocketSizes) -> AutoencoderTiny:
+    """An untrained deterministic autoencoder that halves the image twice.
+
+    The architecture of TAESD: it has no normalisation layers, so that flat colours, which fill most of a render, survive
+    from the first steps on. Weights start so that every residual block is nearly the identity.
+    """
     blocks = len(sizes.vae_channels)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * blocks,  # type: ignore[arg-type]  # diffusers says tuple[str]
-        up_block_types=("UpDecoderBlock2D",) * blocks,  # type: ignore[arg-type]
-        block_out_channels=sizes.vae_channels,  # type: ignore[arg-type]
-        layers_per_block=1,
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=sizes.vae_channels,
+        decoder_block_out_channels=sizes.vae_channels,
+        num_encoder_blocks=(1,) * (blocks - 1) + (2,),
+        num_decoder_blocks=(2,) + (1,) * (blocks - 1),
         latent_channels=sizes.latent_channels,
-        norm_num_groups=8,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        mid_block_add_attention=False,
-        scaling_factor=1.0,
-        shift_factor=0.0,
+        act_fn="relu",
     )
-    freeze_log_variance(vae)
+    for module in vae.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in vae.modules():
+        if isinstance(module, AutoencoderTinyBlock):
+            nn.init.normal_(module.conv[-1].weight, std=0.01)  # pyright: ignore[reportArgumentType]
     return vae
-
-
-@torch.no_grad()
-def freeze_log_variance(vae: AutoencoderKL) -> None:
-    """Make `encode(x).latent_dist` a point: half of the last layer gives the constant `LOG_VARIANCE`."""
-    last = vae.encoder.conv_out
-    half = last.out_channels // 2
-    last.weight[half:] = 0.0
-    assert last.bias is not None
-    last.bias[half:] = LOG_VARIANCE
 
 
 def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
@@ -87,13 +83,13 @@ def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
     return transformer
 
 
-def encode_mode(vae: AutoencoderKL, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
-    """Latents of images in [-1, 1]: the mode of the posterior, not normalised."""
-    posterior: Any = vae.encode(images, return_dict=False)[0]
-    return posterior.mode()
+def encode_mode(vae: AutoencoderKL | AutoencoderTiny, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
+    """Latents of images in -1..1: the mode of a variational encoder, the output of a deterministic one."""
+    encoded = vae.encode(images)
+    return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
 
-def decode(vae: AutoencoderKL, latents: Float[Tensor, "n c hl wl"]) -> Float[Tensor, "n 3 h w"]:
+def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Float[Tensor, "n c hl wl"]) -> Float[Tensor, "n 3 h w"]:
     """Images, about in [-1, 1], of latents that are not normalised."""
     return vae.decode(latents, return_dict=False)[0]  # type: ignore[return-value]  # a tuple of one tensor
 
@@ -103,20 +99,20 @@ def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False)
 
 
-def pack_latents(latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n hw/4 c*4"]:
+def pack_latents(latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n tokens tc"]:
     """2 x 2 latent pixels become one token, in the channel order of `FluxControlPipeline`."""
     n, c, h, w = latents.shape
     return latents.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(n, h * w // 4, c * 4)
 
 
-def unpack_latents(tokens: Float[Tensor, "n hw/4 c*4"], height: int, width: int) -> Float[Tensor, "n c h w"]:
+def unpack_latents(tokens: Float[Tensor, "n tokens tc"], height: int, width: int) -> Float[Tensor, "n c h w"]:
     """Undo `pack_latents`; height and width are those of the latents."""
     n, _, c = tokens.shape
     tokens = tokens.view(n, height // 2, width // 2, c // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return tokens.reshape(n, c // 4, height, width)
 
 
-def image_ids(height: int, width: int) -> Float[Tensor, "hw/4 3"]:
+def image_ids(height: int, width: int) -> Float[Tensor, "tokens 3"]:
     """Positions (0, row, column) of the packed tokens of height x width latents."""
     ids = torch.zeros(height // 2, width // 2, 3)
     ids[..., 1] = torch.arange(height // 2)[:, None]

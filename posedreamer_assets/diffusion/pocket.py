@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxControlPipeline, FluxTransformer2DModel
+from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxControlPipeline, FluxTransformer2DModel
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,7 +25,7 @@ class PocketGenerator(FluxGenerator):
     captions: CaptionEncoder
 
     @classmethod
-    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> Self:
+    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> "PocketGenerator":
         """Load the shipped weights, or those in the folder `model_path`.
 
         Raises:
@@ -43,18 +43,19 @@ class PocketGenerator(FluxGenerator):
                 f"generator.guidance: the pocket generator has no guidance, expected 1, found {cfg.guidance}"
             )
         device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
-        with loading(str(folder)):
+        with loading(str(folder / "scheduler")):
             scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(str(folder / "scheduler"))
-            pipeline = FluxControlPipeline(
-                scheduler=scheduler,
-                vae=_load_part(AutoencoderKL, folder / "vae"),
-                transformer=_load_part(FluxTransformer2DModel, folder / "transformer"),
-                text_encoder=None,  # type: ignore[arg-type]  # captions come as embeddings
-                tokenizer=None,  # type: ignore[arg-type]
-                text_encoder_2=None,  # type: ignore[arg-type]
-                tokenizer_2=None,  # type: ignore[arg-type]
-            )
+        with loading(str(folder / "text_encoder")):
             captions = CaptionEncoder.load(folder)
+        pipeline = FluxControlPipeline(
+            scheduler=scheduler,
+            vae=_load_part(AutoencoderKL, folder / "vae"),
+            transformer=_load_part(FluxTransformer2DModel, folder / "transformer"),
+            text_encoder=None,  # type: ignore[arg-type]  # captions come as embeddings
+            tokenizer=None,  # type: ignore[arg-type]
+            text_encoder_2=None,  # type: ignore[arg-type]
+            tokenizer_2=None,  # type: ignore[arg-type]
+        )
         pipeline.to(device, dtype)
         freeze(pipeline)
         generator = cls(pipeline, cfg, image, weights_digest(*(folder / part for part in PARTS)))
@@ -69,7 +70,8 @@ class PocketGenerator(FluxGenerator):
 
 def _load_part(kind: Any, folder: Path) -> Any:
     """A diffusers model with every weight present and none too many."""
-    model, info = kind.from_pretrained(str(folder), output_loading_info=True, use_safetensors=True)
+    with loading(str(folder)):
+        model, info = kind.from_pretrained(str(folder), output_loading_info=True, use_safetensors=True)
     for trouble in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[trouble]:
             raise BackendError(f"{folder}: {trouble.replace('_', ' ')}: {sorted(map(str, info[trouble]))[0]}")

@@ -1,7 +1,5 @@
 """Stable Diffusion XL with a ControlNet, through diffusers' own pipeline."""
 
-from typing import Self
-
 import numpy as np
 import torch
 from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
@@ -32,7 +30,7 @@ class SdxlGenerator(PipelineGenerator):
         return "unet"
 
     @classmethod
-    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> Self:
+    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> "SdxlGenerator":
         """Load both models.
 
         Raises:

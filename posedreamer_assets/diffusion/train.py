@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
+from diffusers import AutoencoderTiny, FluxTransformer2DModel
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
@@ -33,7 +33,6 @@ from posedreamer_assets.diffusion.networks import (
     build_vae,
     decode,
     encode_mode,
-    freeze_log_variance,
     image_ids,
     pack_latents,
     parameter_count,
@@ -52,7 +51,8 @@ class VaeTraining:
     """How the autoencoder is trained. `latent_noise`: largest noise added to latents, in their standard deviations."""
 
     minutes: float = 12.0
-    batch_size: int = 8
+    batch_size: int = 16
+    crop: int = 64  # pixels; convolutions need no whole images, and smaller ones make more steps
     learning_rate: float = 2e-3
     latent_noise: float = 0.1
     max_rows: int = 6000
@@ -140,14 +140,13 @@ def train_vae(shards: Path, out_dir: Path, cfg: VaeTraining) -> dict[str, float]
     while (progress := (time.monotonic() - start) / (60.0 * cfg.minutes)) < 1.0:
         for group in optimizer.param_groups:
             group["lr"] = cosine_rate(cfg.learning_rate, progress, step, 50)
-        images = to_signed(train[rng.integers(len(train), size=cfg.batch_size)])
+        images = to_signed(_crops(train, rng, cfg))
         with _autocast(cfg.dtype):
             latents = encode_mode(vae, images)
             sigma = cfg.latent_noise * torch.rand(len(images), 1, 1, 1) * latents.detach().std()
             rebuilt = decode(vae, latents + sigma * torch.randn_like(latents))
         loss = reconstruction_loss(rebuilt.float(), images) + 0.02 * unit_variance_penalty(latents.float())
         _update(optimizer, loss, vae)
-        freeze_log_variance(vae)
         step += 1
         mean_loss = loss.item() if step == 1 else 0.98 * mean_loss + 0.02 * loss.item()
         if step % 50 == 0:
@@ -155,6 +154,13 @@ def train_vae(shards: Path, out_dir: Path, cfg: VaeTraining) -> dict[str, float]
     result = _finish_vae(vae, train, held, out_dir)
     log.write(event="end", step=step, **result)
     return {"steps": float(step), **result}
+
+
+def _crops(train: UInt8[np.ndarray, "n h w 3"], rng: np.random.Generator, cfg: VaeTraining) -> np.ndarray:
+    """Random rows, all cut at one random place."""
+    side = min(cfg.crop, *train.shape[1:3])
+    y, x = (int(rng.integers(length - side + 1)) for length in train.shape[1:3])
+    return train[rng.integers(len(train), size=cfg.batch_size), y : y + side, x : x + side]
 
 
 def _vae_rows(folder: Path, max_rows: int) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "m h w 3"]]:
@@ -180,7 +186,7 @@ def _held_out(rows: int) -> int:
 
 
 @torch.no_grad()
-def _finish_vae(vae: AutoencoderKL, train: np.ndarray, held: np.ndarray, out_dir: Path) -> dict[str, float]:
+def _finish_vae(vae: AutoencoderTiny, train: np.ndarray, held: np.ndarray, out_dir: Path) -> dict[str, float]:
     vae.eval()
     sample = train[:: max(1, len(train) // 256)]
     latents = torch.cat([encode_mode(vae, to_signed(sample[s])) for s in batches(len(sample), 16)])
@@ -210,8 +216,8 @@ def save_grid(path: Path, columns: Sequence[UInt8[np.ndarray, "n h w 3"]]) -> No
 
 @torch.no_grad()
 def encode_images(
-    vae: AutoencoderKL, images: UInt8[np.ndarray, "n h w 3"], batch_size: int = 16
-) -> Float[Tensor, "n hw/4 c*4"]:
+    vae: AutoencoderTiny, images: UInt8[np.ndarray, "n h w 3"], batch_size: int = 16
+) -> Float[Tensor, "n tokens tc"]:
     """Packed, normalised latents as the transformer sees them."""
     scale, shift = vae.config["scaling_factor"], vae.config["shift_factor"]
     parts = []
@@ -223,7 +229,7 @@ def encode_images(
 
 @torch.no_grad()
 def decode_latents(
-    vae: AutoencoderKL, tokens: Float[Tensor, "n hw/4 c*4"], height: int, width: int
+    vae: AutoencoderTiny, tokens: Float[Tensor, "n tokens tc"], height: int, width: int
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Pixels of packed, normalised latents; height and width are the image's."""
     latents = unpack_latents(tokens, height // 4, width // 4)
@@ -244,7 +250,7 @@ class LatentShard:
 class LatentCache:
     """Latents of every shard of a folder, encoded once and kept as float16 files."""
 
-    def __init__(self, shards: Path, cache: Path, vae: AutoencoderKL, dtype: str, log: JsonLog) -> None:
+    def __init__(self, shards: Path, cache: Path, vae: AutoencoderTiny, dtype: str, log: JsonLog) -> None:
         self.shards, self.cache, self.vae, self.dtype, self.log = shards, cache, vae, dtype, log
         self.parts: dict[str, LatentShard] = {}
         cache.mkdir(parents=True, exist_ok=True)
@@ -459,7 +465,7 @@ def train_flux(shards: Path, out_dir: Path, cfg: FluxTraining, *, resume: bool =
     return result
 
 
-def _flux_loop(trainer: FluxTrainer, rows: TrainingRows, vae: AutoencoderKL, out_dir: Path, log: JsonLog) -> None:
+def _flux_loop(trainer: FluxTrainer, rows: TrainingRows, vae: AutoencoderTiny, out_dir: Path, log: JsonLog) -> None:
     cfg, state = trainer.cfg, out_dir / "training" / "state.pt"
     limit, begun = 60.0 * cfg.minutes, trainer.seconds
     start = last = next_save = next_grid = time.monotonic()
@@ -523,7 +529,7 @@ def held_out_loss(trainer: FluxTrainer, rows: TrainingRows) -> float:
     return flow_matching_loss(velocity.float(), images, noise, 1.0 + trainer.cfg.body_weight * share).item()
 
 
-def _write_grid(trainer: FluxTrainer, rows: TrainingRows, vae: AutoencoderKL, folder: Path) -> None:
+def _write_grid(trainer: FluxTrainer, rows: TrainingRows, vae: AutoencoderTiny, folder: Path) -> None:
     images, controls, captions, _ = rows.held_out(10)
     side = 2 * len(trainer.ids[:, 1].unique()) * 4
     with trainer.averaged():
@@ -542,10 +548,10 @@ def save_generator(trainer: FluxTrainer, out_dir: Path) -> None:
     build_scheduler().save_pretrained(str(out_dir / "scheduler"))
 
 
-def _load_vae(out_dir: Path) -> AutoencoderKL:
+def _load_vae(out_dir: Path) -> AutoencoderTiny:
     if not (out_dir / "vae").is_dir():
         raise BackendError(f"{out_dir / 'vae'} is missing: train the autoencoder first")
-    return AutoencoderKL.from_pretrained(str(out_dir / "vae")).eval().requires_grad_(False)
+    return AutoencoderTiny.from_pretrained(str(out_dir / "vae")).eval().requires_grad_(False)
 
 
 def _autocast(dtype: str) -> torch.autocast:
