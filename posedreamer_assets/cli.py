@@ -160,20 +160,14 @@ def view(table: str, partition: str | None, out: Path | None, limit: int, home: 
     "--part",
     "parts",
     multiple=True,
-    type=click.Choice(["shards", "generator", "detectors"]),
-    help="Only these parts. Default: all, in order.",
+    type=click.Choice(["scenes", "generator", "detectors"]),
+    help="Only this part; can be given many times. Default: all, in order.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: <home>/pocket")
-@click.option(
-    "--scenes", type=click.IntRange(min=8), default=16384, show_default=True, help="Rendered training scenes."
-)
-@click.option(
-    "--hours",
-    type=click.FloatRange(min=0.0, min_open=True),
-    default=6.0,
-    show_default=True,
-    help="Time for the generator.",
-)
+@click.option("--scenes", type=click.IntRange(min=8), default=12_288, show_default=True, help="Renders of each set.")
+@click.option("--generator-minutes", type=float, default=300.0, show_default=True, help="Time to train the generator.")
+@click.option("--detector-minutes", type=float, default=25.0, show_default=True, help="Time to train each detector.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads of torch.")
 @_home
 @_profile
 @_set
@@ -181,19 +175,34 @@ def train_pocket(
     parts: tuple[str, ...],
     out: Path | None,
     scenes: int,
-    hours: float,
+    generator_minutes: float,
+    detector_minutes: float,
+    threads: int,
     home: Path | None,
     profile_name: str | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Train the pocket models from renders: generator, keypoint detectors, person counter. Resumes where it stopped."""
-    from posedreamer_assets.pocket import train
+    """Train the pocket models from renders: generator, two keypoint detectors, person counter.
 
-    profile = _resolve(profile_name, settings, {})
-    folder = out or _find_home(home).path / "pocket"
+    Goes on where it stopped. Trained folders take the shipped ones' places when they are named in the profile
+    (generator.model_path, ranker.path, judge.path) or copied to posedreamer_assets/weights.
+    """
+    from posedreamer_assets.display import TerminalDisplay
+    from posedreamer_assets.driver import train_pocket_models
+
+    place = _find_home(home)
+    folder = (out or place.path / "pocket").resolve()
+    config = {
+        "folder": str(folder),
+        "scenes": scenes,
+        "generator_minutes": generator_minutes,
+        "detector_minutes": detector_minutes,
+        "threads": threads,
+    }
     _quiet_libraries()
-    for line in train(profile, folder, parts=parts or ("shards", "generator", "detectors"), scenes=scenes, hours=hours):
-        click.echo(line)
+    with TerminalDisplay() as display:
+        train_pocket_models(place, _resolve(profile_name, settings, {}), parts, config, display)
+    click.echo(str(folder))
 
 
 @cli.group()

@@ -186,7 +186,6 @@ class Runner:
         Raises:
             PoseDreamerError: the asset's own error, or CheckError when a blocking check failed.
         """
-        import dagster as dg
         from dagster._core.errors import DagsterAssetCheckFailedError
 
         from posedreamer_assets.defs.partitions import register
@@ -194,17 +193,23 @@ class Runner:
         if key is not None:
             register(self._instance, [key])
         try:
-            self._job.execute_in_process(
-                instance=self._instance,
-                partition_key=key,
-                asset_selection=[dg.AssetKey(stage.key.split("/"))],
-                run_config=run_config(self.home),
-            )
+            self.execute_asset(stage.key, key)
         except DagsterAssetCheckFailedError as error:
             self._remember(stage, key, failed=True)
             place = f"{stage.key}[{key}]" if key else stage.key
             raise CheckError(f"{place}: {error}") from error
         self._remember(stage, key, failed=False)
+
+    def execute_asset(self, asset: str, key: str | None, ops: dict[str, Any] | None = None) -> None:
+        """Materialise an asset by its key, with configuration of its op."""
+        import dagster as dg
+
+        self._job.execute_in_process(
+            instance=self._instance,
+            partition_key=key,
+            asset_selection=[dg.AssetKey(asset.split("/"))],
+            run_config={**run_config(self.home), "ops": ops or {}},
+        )
 
     def has_failed(self, stage: Stage, key: str | None) -> bool:
         """Whether blocking checks failed when this was last made."""
@@ -218,6 +223,23 @@ class Runner:
         after = [entry for entry in before if entry != [stage.key, key]] + ([[stage.key, key]] if failed else [])
         if after != before:
             self._failures_path.write_text(json.dumps(after, indent=1))
+
+
+def train_pocket_models(
+    home: Home, profile: Profile, parts: Sequence[str], config: dict[str, Any], display: Display
+) -> None:
+    """Materialise the pocket models' assets, in order; `config` is that of `defs.pocket_models.PocketConfig`."""
+    home.prepare(profile)
+    units = {"scenes": 2 * int(config["scenes"]), "generator": 2, "detectors": 3}
+    with Runner(home) as runner:
+        for part in units:
+            if parts and part not in parts:
+                continue
+            name = f"pocket/{part}"
+            display.begin(name, units[part])
+            with watching(display):
+                runner.execute_asset(name, None, {f"pocket__{part}": {"config": config}})
+            display.end(name, "made")
 
 
 def run_config(home: Home) -> dict[str, Any]:

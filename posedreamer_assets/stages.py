@@ -202,7 +202,9 @@ def source_name(profile: Profile) -> str:
         return "procedural"
     name = Path(profile.poses.source).expanduser().resolve().name.lower()
     slug = "-".join(filter(None, "".join(c if c.isascii() and c.isalnum() else " " for c in name).split()))
-    return f"poses-{slug}" if not slug or slug.split("-")[0] in ("align", "hard", "procedural") else slug
+    if not slug:
+        return "poses"
+    return f"poses-{slug}" if slug.split("-")[0] in ("align", "hard", "procedural") else slug
 
 
 def planned_keys(profile: Profile, group: Group | None) -> list[str]:

@@ -1,5 +1,8 @@
 """Preference pairs and the DPO adapter, from rows."""
 
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from posedreamer_assets import images as codec
+from posedreamer_assets.batches.intervals import bootstrap_mean
 from posedreamer_assets.batches.models import detector_of, generator_of
 from posedreamer_assets.batches.scores import oks_of
 from posedreamer_assets.config import Profile
@@ -22,7 +26,7 @@ from posedreamer_assets.seeds import derive_seed
 def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) -> tuple[pa.Table, np.ndarray]:
     """Rows of `records.PREFERENCE_PAIRS` for the train and val poses, and winners beside losers for looking at."""
     same_rows(poses, maps)
-    paired = pc.not_equal(poses.column("split"), "test")
+    paired = np.array(texts(poses, "split")) != "test"
     poses, maps = poses.filter(paired), maps.filter(paired)
     ids, captions, count = texts(poses, "sample_id"), texts(poses, "caption"), profile.alignment.candidates
     seeds = [[derive_seed(profile.seed, i, f"candidate-{k}") for k in range(count)] for i in ids]
@@ -94,7 +98,7 @@ class Alignment:
         }
         (folder / "figures.json").write_text(json.dumps({**effect.arrays, "curves": curves}))
         return {
-            "pairs": int(pc.sum(pc.equal(self.pairs.column("status"), "pair")).as_py() or 0),
+            "pairs": texts(self.pairs, "status").count("pair"),
             "best_step": result.best_step,
             "best_validation_loss": round(result.best_validation_loss, 5),
             "first_validation": result.validations[0],
@@ -119,7 +123,7 @@ def pair_data(maps: pa.Table, pairs: pa.Table) -> PairData:
     Raises:
         AlignmentError: there are none.
     """
-    used = pairs.filter(pc.equal(pairs.column("status"), "pair"))
+    used = pairs.filter(pc.field("status") == "pair")
     if used.num_rows == 0:
         raise AlignmentError(f"none of {pairs.num_rows} poses gave a pair: lower alignment.min_gap or min_winner")
     place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
@@ -149,7 +153,7 @@ def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps
         AlignmentError: no test poses.
     """
     same_rows(poses, maps)
-    held_out = pc.equal(poses.column("split"), "test")
+    held_out = np.array(texts(poses, "split")) == "test"
     poses, maps = poses.filter(held_out), maps.filter(held_out)
     if poses.num_rows == 0:
         raise AlignmentError("no test poses to measure alignment on: raise alignment.test_share or make more poses")

@@ -152,7 +152,7 @@ def _draw_from_folder(profile: Profile, body: BodyModel, key: str, ids: Sequence
         raise PoseFileError(profile.poses.source, "empty", f"no usable frames: {reasons}")
     order = np.random.default_rng(derive_seed(profile.seed, group, "frame-order")).permutation(len(frames))
     # A folder with fewer frames than the run asks for is gone through again, under other yaws, cameras and captions.
-    chosen = [frames[order[(number * len(ids) + i) % len(frames)]] for i in range(len(ids))]
+    chosen = [frames[int(order[(number * len(ids) + i) % len(frames)])] for i in range(len(ids))]
     params = BodyParams.concat([clip.params.take([frame]) for clip, frame in chosen])
     cameras = [clip.cameras.take([frame]) if clip.cameras is not None else None for clip, frame in chosen]
     params = _shape_bodies(profile, body, _turn(profile, params, cameras, ids), cameras, ids)
@@ -206,7 +206,7 @@ def _shape_bodies(
         return params
     betas = params.betas.copy()
     for i in np.flatnonzero(plain):
-        draw = sample_rng(profile.seed, ids[i], "betas").normal(0, profile.poses.betas_std, 10)
+        draw = sample_rng(profile.seed, ids[int(i)], "betas").normal(0, profile.poses.betas_std, 10)
         betas[i] = np.clip(draw, -3, 3)
     shaped = params.replace(betas=betas)
     transl = params.transl.copy()

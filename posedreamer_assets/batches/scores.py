@@ -9,7 +9,9 @@ from posedreamer_assets.batches.models import counter_of, detector_of
 from posedreamer_assets.config import Profile
 from posedreamer_assets.records import SAMPLE_SCORES
 from posedreamer_assets.rows import array, images, make_table, points, same_rows, texts
+from posedreamer_assets.scoring.colours import garment_colour_errors
 from posedreamer_assets.scoring.detectors import KeypointDetector
+from posedreamer_assets.scoring.head import head_errors_deg
 from posedreamer_assets.scoring.oks import object_keypoint_similarity
 
 

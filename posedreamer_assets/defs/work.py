@@ -49,7 +49,7 @@ class Work:
 
     def all_keys(self, stage_key: str) -> list[str]:
         """Every up-to-date partition that this stage reads of another."""
-        (group,) = [g for name, g in self.stage.reads_all if name == stage_key]
+        group = dict(self.stage.reads_all)[stage_key]
         return self.snapshot.current_keys(STAGES[stage_key], group)
 
     def all_rows(self, stage_key: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,0 +1,69 @@
+"""Training of the pocket models, launched by `posedreamer train-pocket` or from the UI; not part of a run."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from posedreamer_assets.defs.resources import ProfileResource
+from posedreamer_assets.pocket import PocketPlan
+
+
+class PocketConfig(dg.Config):
+    """How much to train, see `posedreamer_assets.pocket.PocketPlan`; an empty folder means `<home>/pocket`."""
+
+    folder: str = ""
+    scenes: int = 12_288
+    generator_minutes: float = 300.0
+    detector_minutes: float = 25.0
+    threads: int = 2
+
+
+_GROUP = "pocket_models"
+
+
+@dg.asset(
+    key=["pocket", "scenes"],
+    kinds={"pyrender"},
+    description="Two sets of rendered scenes with control maps, captions and keypoints, as npz shards.",
+    group_name=_GROUP,
+    code_version="1",
+)
+def pocket_scenes(config: PocketConfig, profile: ProfileResource) -> dg.MaterializeResult:
+    from posedreamer_assets.pocket import render_scenes
+
+    return dg.MaterializeResult(metadata=render_scenes(profile.get(), _plan(config, profile)))
+
+
+@dg.asset(
+    key=["pocket", "generator"],
+    deps=[["pocket", "scenes"]],
+    kinds={"diffusers", "torch"},
+    description="One pocket generator: autoencoder, FLUX transformer and caption encoder, trained on the first set.",
+    group_name=_GROUP,
+    code_version="1",
+)
+def pocket_generator(config: PocketConfig, profile: ProfileResource) -> dg.MaterializeResult:
+    from posedreamer_assets.pocket import train_generator
+
+    figures = train_generator(_plan(config, profile))
+    return dg.MaterializeResult(metadata={name: dg.MetadataValue.json(value) for name, value in figures.items()})
+
+
+@dg.asset(
+    key=["pocket", "detectors"],
+    deps=[["pocket", "scenes"]],
+    kinds={"transformers", "torch"},
+    description="Ranking detector (first set), judging detector of another architecture and person counter (second).",
+    group_name=_GROUP,
+    code_version="1",
+)
+def pocket_detectors(config: PocketConfig, profile: ProfileResource) -> dg.MaterializeResult:
+    from posedreamer_assets.pocket import train_detectors
+
+    figures = train_detectors(_plan(config, profile))
+    return dg.MaterializeResult(metadata={name: dg.MetadataValue.json(value) for name, value in figures.items()})
+
+
+def _plan(config: PocketConfig, profile: ProfileResource) -> PocketPlan:
+    folder = Path(config.folder) if config.folder else profile.place().path / "pocket"
+    return PocketPlan(folder, config.scenes, config.generator_minutes, config.detector_minutes, config.threads)
