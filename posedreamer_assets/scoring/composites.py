@@ -63,12 +63,12 @@ def fill_hole(image: np.ndarray, silhouette: np.ndarray) -> np.ndarray:
 
     Means of the background under Gaussians of growing width: the narrowest that reaches a pixel decides its colour.
     """
-    hole = binary_dilation(silhouette, iterations=3)
+    hole = np.asarray(binary_dilation(silhouette, iterations=3), bool)
     known = (~hole).astype(np.float32)
     filled = image.astype(np.float32)
     todo = hole.copy()
     for sigma in (3.0, 9.0, 27.0, 81.0):
-        weight = gaussian_filter(known, sigma)
+        weight = np.asarray(gaussian_filter(known, sigma))
         reached = todo & (weight > 0.05)
         for channel in range(3):
             mean = gaussian_filter(image[..., channel] * known, sigma) / np.maximum(weight, 1e-6)
@@ -81,7 +81,7 @@ def fill_hole(image: np.ndarray, silhouette: np.ndarray) -> np.ndarray:
 
 def _empty_crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The wider strip left or right of the person, stretched to the whole frame; painted over where both are narrow."""
-    taken = binary_dilation(mask, iterations=3).any(0)
+    taken: np.ndarray = np.any(np.asarray(binary_dilation(mask, iterations=3)), axis=0)  # pyright: ignore[reportAssignmentType]
     left, right = int(taken.argmax()), int(len(taken) - taken[::-1].argmax())
     strip = image[:, :left] if left >= len(taken) - right else image[:, right:]
     if strip.shape[1] < 8 or not taken.any():

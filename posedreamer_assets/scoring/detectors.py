@@ -126,9 +126,10 @@ def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
         network = VitPoseForPoseEstimation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DetectorError(f"{folder}: not a ViTPose checkpoint: {str(error).splitlines()[0]}") from error
-    if network.config.num_labels < 17:
-        raise DetectorError(f"{folder}: gives {network.config.num_labels} keypoints, expected COCO's 17 first")
-    height, width = network.config.backbone_config.image_size
+    keypoints = network.config.num_labels or 0
+    if keypoints < 17:
+        raise DetectorError(f"{folder}: gives {keypoints} keypoints, expected COCO's 17 first")
+    height, width = network.backbone.config.image_size
     digest = folder_digest(folder / "config.json", folder / "detector.json", folder / "model.safetensors")
     return TorchDetector(
         network,

@@ -27,9 +27,14 @@ def make_vitpose(size: int = 128, patch: int = 8, width: int = 160, depth: int =
         num_hidden_layers=depth,
         num_attention_heads=width // 40,
         mlp_ratio=3,
-        out_indices=[depth],
+        out_indices=[depth],  # pyright: ignore[reportCallIssue]
     )
-    config = VitPoseConfig(backbone_config=backbone, scale_factor=patch // 4, use_simple_decoder=True, num_labels=17)
+    config = VitPoseConfig(
+        backbone_config=backbone,
+        scale_factor=patch // 4,
+        use_simple_decoder=True,
+        num_labels=17,  # pyright: ignore[reportCallIssue]
+    )
     model = VitPoseForPoseEstimation(config)
     with torch.no_grad():
         model.backbone.embeddings.position_embeddings[:, :1].zero_()

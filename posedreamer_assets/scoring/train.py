@@ -69,10 +69,15 @@ def make_network(kind: str, size: int = 128) -> nn.Module:
     if kind == "vitpose":
         return make_vitpose(size)
     if kind == "heatmap":
-        return HeatmapNet().to(memory_format=torch.channels_last)
+        return _channels_last(HeatmapNet())
     if kind == "counter":
-        return CentreNet().to(memory_format=torch.channels_last)
+        return _channels_last(CentreNet())
     raise DetectorError(f"unknown detector kind {kind!r}; known: {', '.join(KINDS)}")
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """Weights in the layout in which CPU convolutions are about a fifth faster."""
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def forward_logits(network: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k h2 w2"]:

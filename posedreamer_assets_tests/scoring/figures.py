@@ -29,7 +29,7 @@ def stick_figures(n: int, seed: int, size: int = 128) -> dict[str, np.ndarray]:
         "controls": np.stack(images),
         "captions": np.array(["a stick figure"] * n),
         "keypoints": points,
-        "visible": ((points >= 0) & (points < size)).all(-1),
+        "visible": np.all((points >= 0) & (points < size), axis=-1),
         "silhouettes": np.stack(silhouettes),
     }
 

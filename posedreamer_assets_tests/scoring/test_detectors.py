@@ -99,10 +99,14 @@ def published_vitpose(folder: Path, keypoints: int) -> None:
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        out_indices=[2],
+        out_indices=[2],  # pyright: ignore[reportCallIssue]
     )
     torch.manual_seed(0)
-    settings = VitPoseConfig(backbone_config=backbone, use_simple_decoder=False, num_labels=keypoints)
+    settings = VitPoseConfig(
+        backbone_config=backbone,
+        use_simple_decoder=False,
+        num_labels=keypoints,  # pyright: ignore[reportCallIssue]
+    )
     VitPoseForPoseEstimation(settings).save_pretrained(folder)
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,13 +22,14 @@ def coco_oks(detected: np.ndarray, truth: np.ndarray, visible: np.ndarray, area:
     labels = np.concatenate([truth, 2.0 * visible[:, None]], 1).ravel().tolist()
     found = np.concatenate([detected, np.ones((17, 1))], 1).ravel().tolist()
     person = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": [0, 0, 1, 1], "area": area}
-    gt, dt = COCO(), COCO()
-    base = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "person"}]}
+    gt: Any = COCO()
+    dt: Any = COCO()
+    base: Any = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "person"}]}
     gt.dataset = {**base, "annotations": [{**person, "keypoints": labels, "num_keypoints": int(visible.sum())}]}
     dt.dataset = {**base, "annotations": [{**person, "keypoints": found, "score": 1.0}]}
     gt.createIndex()
     dt.createIndex()
-    judge = COCOeval(gt, dt, "keypoints")
+    judge: Any = COCOeval(gt, dt, "keypoints")
     judge._prepare()
     return float(np.asarray(judge.computeOks(1, 1))[0, 0])
 

@@ -113,14 +113,14 @@ def test_damaged_shards_are_named(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match=r"bad\.npz: not a training shard"):
         read_folder(tmp_path)
     data = stick_figures(4, 0)
-    np.savez(tmp_path / "bad.npz", **{**data, "keypoints": data["keypoints"][:2]})
+    np.savez(tmp_path / "bad.npz", **{**data, "keypoints": data["keypoints"][:2]})  # pyright: ignore[reportArgumentType]
     with pytest.raises(DetectorError, match="do not belong together"):
         read_folder(tmp_path)
 
 
 def test_held_out_rows_are_the_last_and_crowds_are_left_out(tmp_path: Path) -> None:
     data = stick_figures(16, 0)
-    np.savez(tmp_path / "a.npz", **data, people=np.r_[np.ones(12, int), np.full(4, 2)])
+    np.savez(tmp_path / "a.npz", **data, people=np.r_[np.ones(12, int), np.full(4, 2)])  # pyright: ignore[reportArgumentType]
     rows, held_out, names = read_folder(tmp_path)
     assert (len(rows), len(held_out), names) == (9, 3, ["a"])
     np.testing.assert_array_equal(held_out.images, data["images"][9:12])
@@ -129,7 +129,7 @@ def test_held_out_rows_are_the_last_and_crowds_are_left_out(tmp_path: Path) -> N
 def test_points_behind_the_camera_are_out_of_frame(tmp_path: Path) -> None:
     data = stick_figures(4, 0)
     data["keypoints"][0, 3] = np.nan
-    np.savez(tmp_path / "a.npz", **data)
+    np.savez(tmp_path / "a.npz", **data)  # pyright: ignore[reportArgumentType]
     rows = read_shard(tmp_path / "a.npz")
     assert np.isfinite(rows.keypoints).all()
     assert not rows.in_frame[0, 3]
