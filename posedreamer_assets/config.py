@@ -127,7 +127,7 @@ class CurriculumConfig:
     pool_size: int = 1024
     hard_batches: int = 1
     hard_batch_size: int = 64
-    min_distance: float = 0.25  # smallest pose distance between two hard samples, in the difficulty model's features
+    min_distance: float = 0.15  # smallest pose distance between two hard samples, in the difficulty model's features
     boost_rounds: int = 200
     learning_rate: float = 0.05
     folds: int = 5
