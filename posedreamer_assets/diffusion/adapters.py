@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import FluxControlPipeline
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -85,6 +86,27 @@ def add_adapter(network: Any, rank: int, targets: list[str]) -> LoraConfig:
 def adapter_state(network: Any) -> dict[str, Tensor]:
     """Copies of the adapter's weights, named as in its file without the network's prefix."""
     return {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(network, adapter_name=ADAPTER).items()}
+
+
+def write_adapter(folder: Path, state: dict[str, Any], config: LoraConfig) -> Path:
+    """Write a transformer's adapter as diffusers does, with its configuration; equal adapters make equal files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+    FluxControlPipeline.save_lora_weights(
+        str(folder), transformer_lora_layers=state, transformer_lora_adapter_metadata=metadata
+    )
+    file = folder / WEIGHTS_NAME
+    sort_header(file)
+    return file
+
+
+def sort_header(file: Path) -> None:
+    """Put the keys of a safetensors header in order; its writer leaves the metadata in an order that varies."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    file.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
 
 
 @contextmanager

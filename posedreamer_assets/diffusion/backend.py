@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_log
 from jaxtyping import UInt8
 from safetensors import SafetensorError
+from transformers.utils import logging as transformers_log
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.adapters import AdapterSlot
@@ -141,9 +143,17 @@ def _source_digest(source: str) -> str:
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Turn what diffusers, transformers and safetensors raise about bad weights into a BackendError naming them."""
+    """Turn what diffusers, transformers and safetensors raise about bad weights into a BackendError naming them.
+
+    Their own progress bars are off meanwhile: progress is shown by the sink of `progress.watching` alone.
+    """
     try:
+        diffusers_log.disable_progress_bar()
+        transformers_log.disable_progress_bar()
         yield
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, NotImplementedError, SafetensorError) as error:
         first_line = (str(error).splitlines() or [""])[0]
         raise BackendError(f"{what} could not be loaded: {type(error).__name__}: {first_line}") from error
+    finally:
+        diffusers_log.enable_progress_bar()
+        transformers_log.enable_progress_bar()

@@ -14,17 +14,22 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import FluxControlPipeline
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from posedreamer_assets.config import AlignmentConfig
-from posedreamer_assets.diffusion.adapters import WEIGHTS_NAME, adapter_state, add_adapter, without_adapter
+from posedreamer_assets.diffusion.adapters import (
+    WEIGHTS_NAME,
+    adapter_state,
+    add_adapter,
+    without_adapter,
+    write_adapter,
+)
 from posedreamer_assets.diffusion.flux import FluxGenerator
 from posedreamer_assets.diffusion.generator import Generator
 from posedreamer_assets.errors import AlignmentError
@@ -278,12 +283,7 @@ def _write(
     validations: list[dict[str, float]],
     best_step: int,
 ) -> None:
-    out_dir.mkdir(parents=True, exist_ok=True)
-    metadata = {k: sorted(v) if isinstance(v, set) else v for k, v in trainer.lora.to_dict().items()}
-    layers: dict[str, Any] = dict(best)
-    FluxControlPipeline.save_lora_weights(
-        str(out_dir), transformer_lora_layers=layers, transformer_lora_adapter_metadata=metadata
-    )
+    write_adapter(out_dir, best, trainer.lora)
     trajectory = {
         "config": dataclasses.asdict(trainer.cfg),
         "train_pairs": len(trainer.train),

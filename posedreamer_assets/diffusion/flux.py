@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FluxControlPipeline, FluxTransformer2DModel
+from diffusers import AutoencoderKL, AutoencoderTiny, FluxControlPipeline, FluxTransformer2DModel
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -43,7 +43,7 @@ class FluxGenerator(PipelineGenerator):
         return self.pipeline.transformer
 
     @property
-    def vae(self) -> AutoencoderKL:
+    def vae(self) -> AutoencoderKL | AutoencoderTiny:
         """The autoencoder of images and control images."""
         return self.pipeline.vae
 
@@ -82,7 +82,9 @@ class FluxGenerator(PipelineGenerator):
         images = self.pipeline(
             prompt_embeds=hidden,
             pooled_prompt_embeds=pooled,
-            control_image=to_signed(controls),
+            # Packed latents pass through the pipeline as they are: no sampling of the posterior, and the very latents that
+            # Flow-DPO trains on.
+            control_image=torch.stack([self.encode_image(image) for image in controls]).to(hidden.dtype),
             height=self.image.height,
             width=self.image.width,
             num_inference_steps=self.cfg.steps,
@@ -116,7 +118,7 @@ class FluxGenerator(PipelineGenerator):
         sigma: Float[Tensor, "n"],
     ) -> Float[Tensor, "n tokens c"]:
         """The transformer's velocity for noisy tokens at noise level sigma in [0, 1]."""
-        scale = 2 ** len(self.vae.config["block_out_channels"]) // 2
+        scale = self.pipeline.vae_scale_factor
         ids = image_ids(self.image.height // scale, self.image.width // scale)
         guidance = None
         if self.transformer.config["guidance_embeds"]:

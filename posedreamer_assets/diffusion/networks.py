@@ -5,7 +5,6 @@ control image's 64 numbers beside them, exactly as `FluxControlPipeline` concate
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel

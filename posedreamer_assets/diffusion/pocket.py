@@ -49,14 +49,14 @@ class PocketGenerator(FluxGenerator):
             captions = CaptionEncoder.load(folder)
         pipeline = FluxControlPipeline(
             scheduler=scheduler,
-            vae=_load_part(AutoencoderKL, folder / "vae"),
-            transformer=_load_part(FluxTransformer2DModel, folder / "transformer"),
+            vae=_load_part(AutoencoderTiny, folder / "vae", dtype),
+            transformer=_load_part(FluxTransformer2DModel, folder / "transformer", dtype),
             text_encoder=None,  # type: ignore[arg-type]  # captions come as embeddings
             tokenizer=None,  # type: ignore[arg-type]
             text_encoder_2=None,  # type: ignore[arg-type]
             tokenizer_2=None,  # type: ignore[arg-type]
         )
-        pipeline.to(device, dtype)
+        pipeline.to(device)
         freeze(pipeline)
         generator = cls(pipeline, cfg, image, weights_digest(*(folder / part for part in PARTS)))
         generator.captions = captions.to(device, dtype).requires_grad_(False)
@@ -68,10 +68,12 @@ class PocketGenerator(FluxGenerator):
         return self.captions(ids.to(self.device), mask.to(self.device))
 
 
-def _load_part(kind: Any, folder: Path) -> Any:
+def _load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A diffusers model with every weight present and none too many."""
     with loading(str(folder)):
-        model, info = kind.from_pretrained(str(folder), output_loading_info=True, use_safetensors=True)
+        model, info = kind.from_pretrained(
+            str(folder), torch_dtype=dtype, output_loading_info=True, use_safetensors=True, low_cpu_mem_usage=False
+        )
     for trouble in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[trouble]:
             raise BackendError(f"{folder}: {trouble.replace('_', ' ')}: {sorted(map(str, info[trouble]))[0]}")

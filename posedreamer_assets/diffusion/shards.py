@@ -48,7 +48,7 @@ def read_shard(path: Path) -> Shard:
         BackendError: a truncated file, a missing array, or arrays of different lengths.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             arrays = {key: data[key] for key in (*KEYS, "silhouettes") if key in data or key in KEYS}
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BackendError(f"{path}: not a training shard: {error}") from error

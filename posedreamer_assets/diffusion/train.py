@@ -48,11 +48,15 @@ HELD_OUT_ROWS = 64  # the last rows of the last shard that was there at the star
 
 @dataclass(frozen=True)
 class VaeTraining:
-    """How the autoencoder is trained. `latent_noise`: largest noise added to latents, in their standard deviations."""
+    """How the autoencoder is trained, until the minutes or the steps are used up.
+
+    `latent_noise`: largest noise added to latents, in their standard deviations; `crop`: pixels.
+    """
 
     minutes: float = 12.0
+    max_steps: int = 1_000_000
     batch_size: int = 16
-    crop: int = 64  # pixels; convolutions need no whole images, and smaller ones make more steps
+    crop: int = 64  # convolutions need no whole images, and smaller ones make more steps
     learning_rate: float = 2e-3
     latent_noise: float = 0.1
     max_rows: int = 6000
@@ -64,12 +68,13 @@ class VaeTraining:
 
 @dataclass(frozen=True)
 class FluxTraining:
-    """How the transformer and the caption encoder are trained, by flow matching.
+    """How the transformer and the caption encoder are trained, by flow matching, until minutes or steps are used up.
 
     `body_weight`: extra weight of the loss where the body is; `ema`: decay of the averaged weights that are kept.
     """
 
     minutes: float = 80.0
+    max_steps: int = 1_000_000
     batch_size: int = 16
     learning_rate: float = 6e-4
     warmup_steps: int = 150
@@ -137,7 +142,7 @@ def train_vae(shards: Path, out_dir: Path, cfg: VaeTraining) -> dict[str, float]
     log.write(event="start", rows=len(train), parameters=parameter_count(vae))
     optimizer = torch.optim.AdamW(vae.parameters(), betas=(0.9, 0.95), weight_decay=1e-3)
     start, step, mean_loss = time.monotonic(), 0, 0.0
-    while (progress := (time.monotonic() - start) / (60.0 * cfg.minutes)) < 1.0:
+    while (progress := max((time.monotonic() - start) / (60.0 * cfg.minutes), step / cfg.max_steps)) < 1.0:
         for group in optimizer.param_groups:
             group["lr"] = cosine_rate(cfg.learning_rate, progress, step, 50)
         images = to_signed(_crops(train, rng, cfg))
@@ -472,8 +477,8 @@ def _flux_loop(trainer: FluxTrainer, rows: TrainingRows, vae: AutoencoderTiny, o
     next_save += 60.0 * cfg.checkpoint_minutes
     next_grid += 60.0 * min(cfg.grid_minutes, 3.0)
     losses: list[float] = []
-    while trainer.seconds < limit:
-        losses.append(trainer.train_step(rows, trainer.seconds / limit))
+    while (progress := max(trainer.seconds / limit, trainer.step / cfg.max_steps)) < 1.0:
+        losses.append(trainer.train_step(rows, progress))
         now = time.monotonic()
         trainer.seconds = begun + now - start
         if trainer.step % 50 == 0:

@@ -1,0 +1,138 @@
+"""The pocket generator: what an image depends on, and what loading refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from posedreamer_assets import progress
+from posedreamer_assets.config import ImageConfig
+from posedreamer_assets.diffusion.backend import PipelineGenerator
+from posedreamer_assets.diffusion.generator import load_generator
+from posedreamer_assets.diffusion.pocket import PocketGenerator
+from posedreamer_assets.errors import BackendError
+from posedreamer_assets_tests.diffusion.conftest import IMAGE, draw_discs, tiny_config
+
+
+def test_an_image_is_the_same_in_any_order_and_company(tiny_generator: PocketGenerator) -> None:
+    _, controls, captions = draw_discs(5)
+    seeds = [11, 12, 13, 14, 15]
+    together = tiny_generator.generate(controls, captions, seeds)
+    order = [3, 0, 4]
+    some = tiny_generator.generate(controls[order], [captions[i] for i in order], [seeds[i] for i in order])
+    alone = tiny_generator.generate(controls[2:3], captions[2:3], seeds[2:3])
+    assert np.array_equal(together[order], some)
+    assert np.array_equal(together[2:3], alone)
+
+
+def test_filling_a_block_up_gives_rows_of_the_asked_number(
+    tiny_generator: PocketGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def record(controls: np.ndarray, captions: list[str], noise: list[torch.Generator]) -> np.ndarray:
+        assert len(controls) == len(captions) == len(noise)
+        sizes.append(len(controls))
+        return controls
+
+    monkeypatch.setattr(tiny_generator, "run_block", record)
+    monkeypatch.setattr(PipelineGenerator, "block_size", 4)
+    _, controls, captions = draw_discs(6)
+    assert np.array_equal(tiny_generator.generate(controls, captions, list(range(6))), controls)
+    assert sizes == [4, 4]
+
+
+@pytest.mark.parametrize("what", ["seed", "caption", "control"])
+def test_seed_caption_and_control_each_change_the_image(tiny_generator: PocketGenerator, what: str) -> None:
+    _, controls, captions = draw_discs(2)
+    same = {"controls": controls[:1], "captions": captions[:1], "seeds": [1]}
+    other = {"seed": {"seeds": [2]}, "caption": {"captions": captions[1:]}, "control": {"controls": controls[1:]}}
+    assert not np.array_equal(tiny_generator.generate(**same), tiny_generator.generate(**{**same, **other[what]}))
+
+
+def test_no_rows_make_no_images(tiny_generator: PocketGenerator) -> None:
+    assert tiny_generator.generate(np.zeros((0, 32, 32, 3), np.uint8), [], []).shape == (0, 32, 32, 3)
+
+
+def test_progress_counts_images(tiny_generator: PocketGenerator) -> None:
+    class Count:
+        total = 0
+
+        def advance(self, n: int, note: str = "") -> None:
+            self.total += n
+
+    _, controls, captions = draw_discs(3)
+    count = Count()
+    with progress.watching(count):
+        tiny_generator.generate(controls, captions, [1, 2, 3])
+    assert count.total == 3
+
+
+def test_inputs_that_do_not_match_are_refused(tiny_generator: PocketGenerator) -> None:
+    _, controls, captions = draw_discs(2)
+    with pytest.raises(BackendError, match="2 control images, 1 captions and 2 seeds"):
+        tiny_generator.generate(controls, captions[:1], [1, 2])
+    with pytest.raises(BackendError, match="expected uint8"):
+        tiny_generator.generate(np.zeros((2, 16, 16, 3), np.uint8), captions, [1, 2])
+
+
+def test_the_digest_is_of_the_weights_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_folder, copy)
+    (copy / "training").mkdir()
+    (copy / "training" / "log.txt").write_text("not part of the generator")
+    digest = PocketGenerator.load(tiny_config(tiny_folder), IMAGE).digest
+    assert PocketGenerator.load(tiny_config(copy, steps=7), IMAGE).digest == digest
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    state[min(state)] += 1e-3
+    save_file(state, weights, metadata={"format": "pt"})
+    assert PocketGenerator.load(tiny_config(copy), IMAGE).digest != digest
+
+
+def test_a_missing_part_is_named(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "vae")
+    with pytest.raises(BackendError, match="missing vae"):
+        load_generator(tiny_config(tmp_path / "copy"), IMAGE)
+
+
+def test_a_missing_weight_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "copy")
+    weights = tmp_path / "copy" / "transformer" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    del state["proj_out.weight"]
+    save_file(state, weights, metadata={"format": "pt"})
+    with pytest.raises(BackendError, match=r"proj_out\.weight"):
+        load_generator(tiny_config(tmp_path / "copy"), IMAGE)
+
+
+def test_weights_of_another_size_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "copy")
+    config = tmp_path / "copy" / "transformer" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_attention_heads": 4}))
+    with pytest.raises(BackendError, match="transformer"):
+        load_generator(tiny_config(tmp_path / "copy"), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backend": "dalle"}, "expected pocket, flux or sdxl"),
+        ({"guidance": 3.5}, "has no guidance"),
+        ({"dtype": "int8"}, "generator.dtype"),
+        ({"device": "cuda:99"}, "cannot be used"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(tiny_folder: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BackendError, match=message):
+        load_generator(tiny_config(tiny_folder, **changes), IMAGE)
+
+
+def test_a_size_that_does_not_pack_is_refused(tiny_folder: Path) -> None:
+    with pytest.raises(BackendError, match="multiples of 8"):
+        load_generator(tiny_config(tiny_folder), ImageConfig(width=30, height=32))
