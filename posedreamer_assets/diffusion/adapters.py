@@ -1,6 +1,7 @@
 """LoRA adapters beside a base model: strict loading, replacing and removing."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,14 @@ class AdapterSlot:
         state, metadata = read_adapter(file)
         check_adapter(state, metadata, self.network, self.network_name, str(file))
         others = list(getattr(self.network, "peft_config", {}))
-        self.pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=ADAPTER)
+        self.network.load_lora_adapter(
+            str(file.parent),
+            weight_name=file.name,
+            prefix=self.network_name,
+            adapter_name=ADAPTER,
+            use_safetensors=True,
+            local_files_only=True,
+        )
         if others:
             self.network.set_adapters([*others, ADAPTER])
         self.network.requires_grad_(False)
@@ -74,7 +82,10 @@ def add_adapter(network: Any, rank: int, targets: list[str]) -> LoraConfig:
     """Add a fresh adapter whose output is exactly zero, and leave only its weights trainable, in float32."""
     others = list(getattr(network, "peft_config", {}))
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights=True)
-    network.add_adapter(config, adapter_name=ADAPTER)
+    with warnings.catch_warnings():
+        # peft warns about several adapters in one model, which is what stands beside a control LoRA on purpose.
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        network.add_adapter(config, adapter_name=ADAPTER)
     network.set_adapters([*others, ADAPTER])
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(f".{ADAPTER}." in name)

@@ -61,11 +61,12 @@ class FluxGenerator(PipelineGenerator):
             )
         device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
         with loading(cfg.model_path):
-            pipeline = FluxControlPipeline.from_pretrained(cfg.model_path, torch_dtype=dtype, use_safetensors=True)
+            pipeline = FluxControlPipeline.from_pretrained(cfg.model_path, dtype=dtype, use_safetensors=True)
         if cfg.control_lora_path is not None:
             load_control_lora(pipeline, cfg.control_lora_path)
         expected = 2 * 4 * pipeline.vae.config["latent_channels"]
-        found = pipeline.transformer.config["in_channels"]
+        # Widening the input layer sets the attribute and leaves the item as it was.
+        found = pipeline.transformer.config.in_channels
         if found != expected:
             raise BackendError(
                 f"{cfg.model_path}: the transformer takes {found} channels, {expected} are needed to see a control "

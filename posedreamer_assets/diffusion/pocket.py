@@ -72,7 +72,7 @@ def _load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A diffusers model with every weight present and none too many."""
     with loading(str(folder)):
         model, info = kind.from_pretrained(
-            str(folder), torch_dtype=dtype, output_loading_info=True, use_safetensors=True, low_cpu_mem_usage=False
+            str(folder), dtype=dtype, output_loading_info=True, use_safetensors=True, low_cpu_mem_usage=False
         )
     for trouble in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[trouble]:

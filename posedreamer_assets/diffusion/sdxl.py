@@ -42,10 +42,10 @@ class SdxlGenerator(PipelineGenerator):
             )
         device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
         with loading(cfg.control_lora_path):
-            control = ControlNetModel.from_pretrained(cfg.control_lora_path, torch_dtype=dtype, use_safetensors=True)
+            control = ControlNetModel.from_pretrained(cfg.control_lora_path, dtype=dtype, use_safetensors=True)
         with loading(cfg.model_path):
             pipeline = StableDiffusionXLControlNetPipeline.from_pretrained(
-                cfg.model_path, controlnet=control, torch_dtype=dtype, use_safetensors=True, add_watermarker=False
+                cfg.model_path, controlnet=control, dtype=dtype, use_safetensors=True, add_watermarker=False
             )
         pipeline.to(device)
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))

@@ -202,7 +202,7 @@ def _finish_vae(vae: AutoencoderTiny, train: np.ndarray, held: np.ndarray, out_d
     error = ((rebuilt.clamp(-1, 1) - signed) / 2).square().mean((1, 2, 3))
     psnr = -10.0 * error.clamp(min=1e-10).log10()
     half = len(held) // 2
-    vae.save_pretrained(str(out_dir / "vae"))
+    _save_vae(vae, out_dir / "vae")
     rows = [held[:8], to_pixels(rebuilt[:8]), held[half : half + 8], to_pixels(rebuilt[half : half + 8])]
     save_grid(out_dir / "training" / "vae.png", rows)
     return {
@@ -211,6 +211,15 @@ def _finish_vae(vae: AutoencoderTiny, train: np.ndarray, held: np.ndarray, out_d
         "shift_factor": shift,
         "scaling_factor": scale,
     }
+
+
+def _save_vae(vae: AutoencoderTiny, folder: Path) -> None:
+    """Save without `block_out_channels`, which diffusers derives anew and warns about when it finds it stored."""
+    vae.save_pretrained(str(folder))
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("block_out_channels", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def save_grid(path: Path, columns: Sequence[UInt8[np.ndarray, "n h w 3"]]) -> None:

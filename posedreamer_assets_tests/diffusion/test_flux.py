@@ -1,0 +1,93 @@
+"""The FLUX backend on a small random checkpoint in FLUX.1-dev's layout, with a control LoRA and a DPO adapter."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from posedreamer_assets.config import AlignmentConfig, GeneratorConfig
+from posedreamer_assets.diffusion.dpo import PairData, train_dpo
+from posedreamer_assets.diffusion.flux import CONTROL_ADAPTER, FluxGenerator
+from posedreamer_assets.diffusion.generator import load_generator
+from posedreamer_assets.errors import BackendError
+from posedreamer_assets_tests.diffusion.conftest import IMAGE, draw_discs
+from posedreamer_assets_tests.diffusion.production import save_tiny_control_lora, save_tiny_flux
+
+
+@pytest.fixture(scope="module")
+def flux_config(tmp_path_factory: pytest.TempPathFactory) -> GeneratorConfig:
+    """A tiny FLUX.1-dev and its control LoRA on disk."""
+    folder = tmp_path_factory.mktemp("flux")
+    save_tiny_flux(folder / "base")
+    lora = save_tiny_control_lora(folder / "base", folder / "control")
+    return GeneratorConfig(
+        backend="flux",
+        model_path=str(folder / "base"),
+        control_lora_path=str(lora),
+        steps=2,
+        guidance=3.5,
+        device="cpu",
+    )
+
+
+@pytest.fixture(scope="module")
+def flux(flux_config: GeneratorConfig) -> FluxGenerator:
+    generator = load_generator(flux_config, IMAGE)
+    assert isinstance(generator, FluxGenerator)
+    return generator
+
+
+def test_the_control_lora_widens_the_input_and_has_an_effect(flux: FluxGenerator) -> None:
+    assert flux.transformer.config.in_channels == 32 and flux.transformer.x_embedder.in_features == 32
+    _, controls, captions = draw_discs(2)
+    same = flux.generate(controls[:1], captions[:1], [1])
+    assert not np.array_equal(same, flux.generate(controls[1:], captions[:1], [1]))
+    assert not np.array_equal(same, flux.generate(controls[:1], captions[1:], [1]))
+
+
+def test_an_image_is_the_same_in_any_order_and_company(flux: FluxGenerator) -> None:
+    _, controls, captions = draw_discs(3)
+    together = flux.generate(controls, captions, [7, 8, 9])
+    backwards = flux.generate(controls[::-1].copy(), captions[::-1], [9, 8, 7])
+    assert np.array_equal(together, backwards[::-1])
+
+
+def test_dpo_trains_a_second_adapter_beside_the_control_lora(flux: FluxGenerator, tmp_path: Path) -> None:
+    images, controls, captions = draw_discs(4)
+    base = flux.generate(controls[:1], captions[:1], [1])
+    control_before = {k: v.clone() for k, v in flux.transformer.state_dict().items() if f".{CONTROL_ADAPTER}." in k}
+    pairs = PairData(controls, images, 255 - images, captions, np.arange(4) < 1)
+    cfg = AlignmentConfig(batch_size=3, steps=4, eval_every=2, lora_rank=2, learning_rate=1e-2)
+    result = train_dpo(pairs, flux, cfg, 0, tmp_path)
+    assert result.best_step > 0
+    control_after = {k: v for k, v in flux.transformer.state_dict().items() if f".{CONTROL_ADAPTER}." in k}
+    assert control_before and all(torch.equal(v, control_after[k]) for k, v in control_before.items())
+    assert np.array_equal(flux.generate(controls[:1], captions[:1], [1]), base)
+    adapted = flux.generate(controls[:1], captions[:1], [1], adapter_path=tmp_path)
+    assert not np.array_equal(adapted, base)
+    assert np.array_equal(flux.generate(controls[:1], captions[:1], [1]), base)
+
+
+def test_the_digest_covers_the_control_lora(flux: FluxGenerator, flux_config: GeneratorConfig, tmp_path: Path) -> None:
+    assert flux_config.model_path
+    save_tiny_control_lora(Path(flux_config.model_path), tmp_path)
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    assert load_generator(replace(flux_config, control_lora_path=str(tmp_path)), IMAGE).name == flux.name
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    assert load_generator(replace(flux_config, control_lora_path=str(file)), IMAGE).digest != flux.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_path": None}, "needs a model"),
+        ({"control_lora_path": None}, "give generator.control_lora_path"),
+        ({"model_path": "/nowhere/flux"}, "/nowhere/flux could not be loaded"),
+        ({"control_lora_path": "/nowhere/lora"}, "/nowhere/lora could not be loaded"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(flux_config: GeneratorConfig, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BackendError, match=message):
+        load_generator(replace(flux_config, **changes), IMAGE)  # type: ignore[arg-type]
