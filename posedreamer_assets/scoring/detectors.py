@@ -4,7 +4,6 @@ A detector sees a whole image, finds the most prominent person and returns COCO'
 Batches are padded to a fixed size, so that an image's keypoints do not depend on its neighbours.
 """
 
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from transformers import VitPoseForPoseEstimation
 
-from posedreamer_assets.config import DetectorConfig, ImageConfig
+from posedreamer_assets.config import DetectorConfig, ImageConfig, local_path
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.heatmaps import decode
@@ -59,12 +58,10 @@ def load_detector(cfg: DetectorConfig, image: ImageConfig | None = None) -> Keyp
     if cfg.kind == "heatmap":
         return _load_heatmap(folder_of("heatmap", cfg.path), cfg.batch_size)
     if cfg.kind == "onnx":
-        if cfg.path is None:
-            raise DetectorError("a detector of kind onnx needs a path to its .onnx file")
         # Imported here: onnxruntime is only needed by those who bring such a file.
         from posedreamer_assets.scoring.onnx_detector import OnnxDetector
 
-        return OnnxDetector(Path(cfg.path))
+        return OnnxDetector(local_path(cfg.path))
     raise DetectorError(f"unknown detector kind {cfg.kind!r}; known: {', '.join(KINDS)}")
 
 

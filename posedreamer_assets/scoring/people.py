@@ -97,14 +97,14 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(shared / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared, 1e-9))
 
 
-def load_counter(image: ImageConfig | None = None, path: str | None = None, batch_size: int = 32) -> PersonCounter:
+def load_counter(image: ImageConfig | None = None, path: str = "shipped:counter", batch_size: int = 32) -> PersonCounter:
     """The shipped counter, the one in a folder, or a multi-person ONNX pose detector.
 
     Raises:
         DetectorError: missing or damaged weights, or a file that cannot count.
     """
     del image
-    if path is not None and path.endswith(".onnx"):
+    if path.endswith(".onnx"):
         return OnnxCounter(Path(path))
     folder = folder_of("counter", path)
     described = describe(folder)

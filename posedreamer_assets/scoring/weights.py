@@ -10,20 +10,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from posedreamer_assets.config import local_path
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet
 
-WEIGHTS_DIR = Path(__file__).parent.parent / "weights"
-SHIPPED = {"vitpose": WEIGHTS_DIR / "ranker", "heatmap": WEIGHTS_DIR / "judge", "counter": WEIGHTS_DIR / "counter"}
 
-
-def folder_of(kind: str, path: str | None) -> Path:
-    """The user's folder, or the shipped one of the kind.
+def folder_of(kind: str, path: str) -> Path:
+    """The folder of a profile's path, checked to hold weights.
 
     Raises:
         DetectorError: it does not exist or holds no weights.
     """
-    folder = SHIPPED[kind] if path is None else Path(path)
+    folder = local_path(path)
     if not (folder / "model.safetensors").is_file():
         raise DetectorError(
             f"no {kind} weights at {folder} (model.safetensors); train them with "
@@ -56,7 +54,7 @@ def load_network(kind: str, folder: Path) -> nn.Module:
     Raises:
         DetectorError: the file is damaged or holds other arrays.
     """
-    network: nn.Module = HeatmapNet() if kind == "heatmap" else CentreNet()
+    network: nn.Module = HeatmapNet(describe(folder).get("width", 48)) if kind == "heatmap" else CentreNet()
     file = folder / "model.safetensors"
     try:
         state = load_file(file)

@@ -54,12 +54,13 @@ def test_the_counter_trains_and_loads(shards: Path, tmp_path: Path, monkeypatch:
     assert counts.shape == (3,)
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["vitpose", "heatmap"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(kind: str, shards: Path, tmp_path: Path) -> None:
     # The learning rate follows the clock; a budget of days makes it depend on the step alone.
     long = {"minutes": 1e9}
-    train(config("heatmap", shards, tmp_path / "whole", 4, **long))
-    train(config("heatmap", shards, tmp_path / "parts", 2, **long))
-    train(config("heatmap", shards, tmp_path / "parts", 4, **long), resume=True)
+    train(config(kind, shards, tmp_path / "whole", 4, **long))
+    train(config(kind, shards, tmp_path / "parts", 2, **long))
+    train(config(kind, shards, tmp_path / "parts", 4, **long), resume=True)
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     for key, value in whole.items():
         torch.testing.assert_close(value.float(), parts[key].float(), atol=2e-3, rtol=0, msg=key)
