@@ -16,6 +16,15 @@ import yaml
 from posedreamer_assets.errors import ConfigError
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
+WEIGHTS_DIR = Path(__file__).parent / "weights"
+_SHIPPED = "shipped:"
+
+
+def local_path(path: str) -> Path:
+    """A path of a profile; `shipped:NAME` is a folder of weights that comes with the package."""
+    if path.startswith(_SHIPPED):
+        return WEIGHTS_DIR / path.removeprefix(_SHIPPED)
+    return Path(path).expanduser()
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,8 @@ class GeneratorConfig:
 class DetectorConfig:
     """One keypoint detector. `kind`: vitpose, heatmap, or onnx (MoveNet, RTMPose and YOLO-pose files)."""
 
-    kind: str = "vitpose"
-    path: str | None = None  # null: the shipped pocket weights of that kind
+    kind: str = "heatmap"
+    path: str = "shipped:ranker"  # a folder of weights or an ONNX file; `shipped:NAME` comes with the package
     batch_size: int = 32
 
 
@@ -156,7 +165,7 @@ class Profile:
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     ranker: DetectorConfig = field(default_factory=DetectorConfig)
-    judge: DetectorConfig = field(default_factory=lambda: DetectorConfig(kind="heatmap"))
+    judge: DetectorConfig = field(default_factory=lambda: DetectorConfig(path="shipped:judge"))
     outside_judge: DetectorConfig | None = None
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     curation: CurationConfig = field(default_factory=CurationConfig)
@@ -186,7 +195,7 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     for dotted, value in (overrides or {}).items():
         _set_dotted(tree, dotted, value)
-    return _build(Profile, tree, str(path))
+    return _build(Profile(), tree, str(path))
 
 
 def profile_to_dict(profile: Any) -> dict[str, Any]:
@@ -216,23 +225,25 @@ def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
     tree[last] = value
 
 
-def _build(cls: type, tree: Any, where: str) -> Any:
+def _build(defaults: Any, tree: Any, where: str) -> Any:
+    """`defaults`, a dataclass instance, with the fields that the tree names exchanged."""
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: expected a mapping, found {tree!r}")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(type(defaults))
     unknown = sorted(set(tree) - set(hints))
     if unknown:
         raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(hints)}")
-    return cls(**{k: _convert(hints[k], v, f"{where}: {k}") for k, v in tree.items()})
+    changed = {k: _convert(hints[k], v, f"{where}: {k}", getattr(defaults, k)) for k, v in tree.items()}
+    return dataclasses.replace(defaults, **changed)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str, default: Any) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
     (kind,) = [o for o in options if o is not type(None)]
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build(kind, value, where)
+        return _build(default if isinstance(default, kind) else kind(), value, where)
     if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         return tuple(str(v) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

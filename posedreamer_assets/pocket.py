@@ -1,7 +1,7 @@
 """Training the pocket models: renders to shards, shards to a generator and three detectors.
 
-Two sets of scenes are rendered. The generator and the ranking detector learn from the first, the judging detector (another
-architecture) and the person counter from the second, so that ranker and judge share neither data nor network.
+Two sets of scenes are rendered. The generator and the ranking detector learn from the first, the judging detector and the
+person counter from the second: ranker and judge share no data, and have other widths and augmentations.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,12 @@ from posedreamer_assets.progress import advance
 Part = Literal["scenes", "generator", "detectors"]
 PARTS: tuple[Part, ...] = ("scenes", "generator", "detectors")
 SHARD_SIZE = 512
-FIRST, SECOND = "gen", "det"  # sources of the two sets
-DETECTORS = {"ranker": ("vitpose", FIRST, 1), "judge": ("heatmap", SECOND, 2), "counter": ("counter", SECOND, 3)}
+FIRST, SECOND = "gen", "judge"  # sources of the two sets
+DETECTORS: dict[str, dict[str, Any]] = {
+    "judge": {"kind": "heatmap", "source": SECOND, "seed": 7, "width": 48, "augmentation": "judge"},
+    "ranker": {"kind": "heatmap", "source": FIRST, "seed": 3, "width": 36},
+    "counter": {"kind": "counter", "source": SECOND, "seed": 5},
+}
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,14 @@ def train_detectors(plan: PocketPlan) -> dict[str, Any]:
     from posedreamer_assets.scoring.train import TrainConfig, train
 
     figures = {}
-    for name, (kind, source, seed) in DETECTORS.items():
+    for name, recipe in DETECTORS.items():
+        options = dict(recipe)
         config = TrainConfig(
-            kind=kind,
-            shards=str(plan.folder / "scenes" / source),
+            shards=str(plan.folder / "scenes" / options.pop("source")),
             out=str(plan.folder / name),
             minutes=plan.detector_minutes,
             threads=plan.threads,
-            seed=seed,
+            **options,
         )
         figures[name] = train(config, resume=(plan.folder / name).is_dir())
         advance(1)

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import WEIGHTS_DIR, Profile, local_path
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.records import partition_key
@@ -38,8 +38,6 @@ NOT_CONTENT = {
     "alignment.latent_cache",
     "curriculum.hard_batches",
 }
-WEIGHTS_DIR = Path(__file__).parent / "weights"
-SHIPPED_DETECTORS = {"vitpose": WEIGHTS_DIR / "ranker", "heatmap": WEIGHTS_DIR / "judge"}
 
 
 @dataclass(frozen=True)
@@ -308,8 +306,8 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "backgrounds": profile.scenes.backgrounds,
         "reference": profile.quality.reference,
         "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),
-        "judge": profile.judge.path or SHIPPED_DETECTORS.get(profile.judge.kind),
-        "ranker": profile.ranker.path or SHIPPED_DETECTORS.get(profile.ranker.kind),
+        "judge": local_path(profile.judge.path),
+        "ranker": local_path(profile.ranker.path),
         "counter": WEIGHTS_DIR / "counter",
         "outside_judge": profile.outside_judge.path if profile.outside_judge else None,
     }
@@ -330,8 +328,6 @@ def profile_gives(profile: Profile, kind: str) -> bool:
     """Whether the user named the file, rather than the package shipping it."""
     given = {
         "generator": profile.generator.model_path,
-        "judge": profile.judge.path,
-        "ranker": profile.ranker.path,
         "counter": None,
     }
     return given.get(kind, "given") is not None

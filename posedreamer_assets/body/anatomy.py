@@ -28,7 +28,7 @@ SIDE_LIMITS: dict[str, tuple[float, float]] = {
     "knee_flex": (0, 150),
     "ankle_flex": (-50, 35),
     "collar_raise": (-10, 25),
-    "arm_raise": (0, 180),  # 0 hangs, 90 is level, 180 is overhead
+    "arm_raise": (3, 177),  # 0 hangs, 90 is level, 180 is overhead; at 0 and 180 the other two angles are one
     "arm_forward": (-60, 130),  # of the raised arm: 0 points sideways, 90 forwards
     "arm_twist": (-80, 80),
     "elbow_flex": (0, 150),

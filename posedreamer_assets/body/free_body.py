@@ -22,6 +22,8 @@ from posedreamer_assets.body.rotations import rotation_between
 SAMPLES = 400
 COMPONENTS = 10
 _FINGER_NUMBER = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
+# Where the licensed model's template has its pelvis: `transl` of real fits then means the same for both, to a centimetre.
+_PELVIS = np.array([0.0, -0.351, 0.012])
 # Expression components, in order: pairs of left and right actions count as one.
 _EXPRESSIONS = (
     ("mouthSmileLeft", "mouthSmileRight"),
@@ -250,7 +252,7 @@ class Sampled:
 
 
 def sample_adults(seed: int = 0, count: int = SAMPLES, rotations: np.ndarray | None = None) -> Sampled:
-    """Adults of random phenotypes in the T-pose, pelvis at the origin; rotations are found from them unless given."""
+    """Adults of random phenotypes in the T-pose, pelvis where SMPL-X has it; rotations are found from them unless given."""
     import anny
     import torch
 
@@ -271,7 +273,7 @@ def sample_adults(seed: int = 0, count: int = SAMPLES, rotations: np.ndarray | N
 
     turned = t_pose_rotations(rest.joints.mean(0)) if rotations is None else rotations
     posed = to_t_pose(rest, weights, turned)
-    pelvis = posed.joints[:, :1].copy()
+    pelvis = posed.joints[:, :1] - _PELVIS
     return Sampled(model, average, weights, turned, Rest(posed.vertices - pelvis, posed.joints - pelvis), neutral)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from posedreamer_assets.body.joints import LANDMARK_VERTICES, PARENTS
+from posedreamer_assets.body.joints import LANDMARK_VERTICES, OUTPUT_JOINT_NAMES, PARENTS
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.errors import BodyModelError
@@ -20,7 +20,6 @@ from posedreamer_assets.errors import BodyModelError
 FREE_BODY_PATH = Path(__file__).parent / "data" / "SMPLX_NEUTRAL.npz"
 _SHAPE_SPACE = 300  # components of shape before those of expression in a full SMPL-X file
 _COMPONENTS = 10
-_BATCH = 64  # bodies skinned at a time: bounds memory to about 50 MB
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,24 @@ class BodyModel:
         """For each vertex the joint with the largest skinning weight."""
         return self.weights.argmax(axis=1)
 
+    @cached_property
+    def _directions(self) -> Float[np.ndarray, "20 v3"]:
+        joined = np.concatenate([self.shapedirs, self.exprdirs], axis=2)
+        return np.ascontiguousarray(joined.reshape(-1, joined.shape[2]).T)
+
     def forward(self, params: BodyParams) -> BodyOutput:
-        """Pose and shape a batch of bodies."""
-        parts = [self._forward(params.take(slice(i, i + _BATCH))) for i in range(0, len(params), _BATCH)]
-        if not parts:
-            return BodyOutput(np.zeros((0, len(self.v_template), 3), np.float32), np.zeros((0, 76, 3), np.float32))
-        return BodyOutput(*(np.concatenate([p[k] for p in parts]) for k in (0, 1)))
+        """Pose and shape a batch of bodies.
+
+        Bodies are skinned one at a time, because matrix products of other sizes round differently: so a body's vertices
+        are the same to the last bit whatever batch it is in, and so is everything drawn from them.
+        """
+        n = len(params)
+        vertices = np.empty((n, len(self.v_template), 3), np.float32)
+        joints = np.empty((n, len(OUTPUT_JOINT_NAMES), 3), np.float32)
+        for i in range(n):
+            one_vertices, one_joints = self._forward(params.take(slice(i, i + 1)))
+            vertices[i], joints[i] = one_vertices[0], one_joints[0]
+        return BodyOutput(vertices, joints)
 
     def joints(self, params: BodyParams) -> Float[np.ndarray, "n 76 3"]:
         """Only the 76 joints of each body."""
@@ -65,9 +76,8 @@ class BodyModel:
 
     def _forward(self, params: BodyParams) -> tuple[np.ndarray, np.ndarray]:
         n, v = len(params), len(self.v_template)
-        directions = np.concatenate([self.shapedirs, self.exprdirs], axis=2).reshape(v * 3, -1)
         coefficients = np.concatenate([params.betas, params.expression], axis=1)
-        shaped = self.v_template + (coefficients @ directions.T).reshape(n, v, 3)
+        shaped = self.v_template + (coefficients @ self._directions).reshape(n, v, 3)
         rest_joints = np.einsum("jv,nvc->njc", self.J_regressor, shaped, optimize=True)
         rotations = axis_angle_to_matrix(params.full_pose())
         if self.posedirs is not None:
@@ -109,7 +119,7 @@ def load_body(model_path: str | None = None) -> BodyModel:
     if not path.is_file():
         raise BodyModelError(f"{path}: no such SMPL-X model file; expected an npz such as SMPLX_NEUTRAL.npz")
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return _from_arrays(data, path)
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, zipfile.error) as error:
         raise BodyModelError(f"{path}: not a readable SMPL-X npz ({error})") from error

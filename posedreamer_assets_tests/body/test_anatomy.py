@@ -33,7 +33,6 @@ def joint(params: BodyParams, name: str) -> np.ndarray:
 def test_angles_survive_the_round_trip(seed: int) -> None:
     rng = np.random.default_rng(seed)
     inside = {name: float(rng.uniform(low + 0.02 * (high - low), high - 0.02 * (high - low))) for name, (low, high) in LIMITS.items()}
-    # Three joints share the angles of spine and neck; their sum is exact only about one axis at a time.
     found = angles_from_body(posed(**inside))
     for name, value in inside.items():
         assert found[name][0] == pytest.approx(value, abs=0.05), name
@@ -76,7 +75,7 @@ def test_unknown_angles_are_refused() -> None:
 
 
 def test_mirroring_twice_changes_nothing_and_once_swaps_sides() -> None:
-    params = posed(left_knee_flex=70, spine_twist=20)
+    params = posed(left_knee_flex=70, spine_twist=20, left_arm_raise=20, right_arm_raise=30)
     full = params.full_pose()[0]
     np.testing.assert_allclose(mirror_full_pose(mirror_full_pose(full)), full)
     mirrored = BodyParams.zeros(1).replace(**{k: v[None] for k, v in split_full_pose(mirror_full_pose(full)).items()})
@@ -99,9 +98,6 @@ def test_the_limit_check_sees_a_broken_knee() -> None:
     broken = BodyParams.zeros(1)
     knees = broken.body_pose.copy()
     knees[0, 3, 0] = -1.0  # left knee bends forwards
-    assert limit_violations(broken.replace(body_pose=knees))[0] == [
-        name for name in limit_violations(broken.replace(body_pose=knees))[0]
-    ]
     assert "left_knee_flex" in limit_violations(broken.replace(body_pose=knees))[0]
 
 

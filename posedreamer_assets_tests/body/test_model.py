@@ -92,12 +92,11 @@ def test_pose_blend_shapes_are_applied(body: BodyModel) -> None:
         np.testing.assert_allclose(posed.forward(params).vertices[0, vertex], expected + params.transl[0], atol=1e-4)
 
 
-def test_batch_and_single_agree(body: BodyModel) -> None:
+def test_a_body_is_the_same_to_the_last_bit_in_any_batch(body: BodyModel) -> None:
     params = random_params(5)
     together = body.forward(params)
     for i in range(5):
-        np.testing.assert_array_equal(body.forward(params.take([i])).joints[0].shape, together.joints[i].shape)
-        np.testing.assert_allclose(body.forward(params.take([i])).vertices[0], together.vertices[i], atol=1e-6)
+        np.testing.assert_array_equal(body.forward(params.take([i])).vertices[0], together.vertices[i])
 
 
 def test_empty_batch(body: BodyModel) -> None:
@@ -133,7 +132,7 @@ def test_free_body_joints_regress_from_vertices() -> None:
 def test_hands_and_jaw_articulate(body: BodyModel) -> None:
     rest = body.forward(BodyParams.zeros(1))
     curl = np.zeros((1, 15, 3), np.float32)
-    curl[..., 2] = -1.0
+    curl[..., 2] = -0.4
     moved = body.forward(BodyParams.zeros(1).replace(left_hand_pose=curl))
     tip = OUTPUT_JOINT_NAMES.index("left_index")
     assert rest.joints[0, tip, 1] - moved.joints[0, tip, 1] > 0.03
