@@ -40,7 +40,7 @@ def cli() -> None:
     posedreamer doctor               what is there and what is missing
     """
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _quiet_libraries()
 
 
 def main() -> None:
@@ -109,7 +109,6 @@ def run(
     from posedreamer_assets.driver import run_main_job
     from posedreamer_assets.report import print_summary
 
-    _quiet_libraries()
     with TerminalDisplay() as display:
         summary = run_main_job(_find_home(home), profile, force=force, display=display)
     print_summary(summary.figures)
@@ -126,7 +125,6 @@ def doctor(home: Path | None, profile_name: str | None, settings: tuple[str, ...
 
     place = _find_home(home)
     profile = place.profile() if profile_name is None and not settings else _resolve(profile_name, settings, {})
-    _quiet_libraries()
     findings = examine(place, profile)
     for finding in findings:
         click.echo(f"{finding.mark:<8} {finding.name:<18} {finding.detail}")
@@ -199,7 +197,6 @@ def train_pocket(
         "detector_minutes": detector_minutes,
         "threads": threads,
     }
-    _quiet_libraries()
     with TerminalDisplay() as display:
         train_pocket_models(place, _resolve(profile_name, settings, {}), parts, config, display)
     click.echo(str(folder))
@@ -299,7 +296,8 @@ def _resolve(name: str | None, settings: tuple[str, ...], shortcuts: dict[str, A
 
 
 def _quiet_libraries() -> None:
-    """Keep libraries' own progress bars and notices out of ours."""
+    """Keep libraries' own progress bars and notices out of ours; they read these when they are imported."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -188,7 +188,9 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
     if not path.exists():
         path = Path(name_or_path)
     if not path.is_file():
-        raise ConfigError(f"no profile {str(name_or_path)!r}; shipped ones: {', '.join(profile_names())}, or give a path")
+        raise ConfigError(
+            f"no profile {str(name_or_path)!r}; shipped ones: {', '.join(profile_names())}, or give a path"
+        )
     try:
         tree = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:

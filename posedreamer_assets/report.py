@@ -104,9 +104,15 @@ def main_figures(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if "r2" in figures.get("difficulty", {}):
         lines.append(("difficulty R2", f"{figures['difficulty']['r2']:.3f}", "held-out folds"))
     quality = figures.get("quality", {})
-    for label, key in (("FID", "fid_2048"), ("FID, 64 features", "fid_64"), ("KID", "kid"), ("IS", CLASSIFIER_SCORE)):
+    named = (
+        ("FID", "fid_2048"),
+        ("FID, 64 features", "fid_64"),
+        ("KID", "kid"),
+        ("IS by classifier", CLASSIFIER_SCORE),
+    )
+    for label, key in named:
         if key in quality:
-            note = {"IS": key, "FID": f"against {quality['reference_is']}"}.get(label, "")
+            note = {"IS by classifier": key, "FID": f"against {quality['reference_is']}"}.get(label, "")
             lines.append((label, f"{quality[key]['value']:.3f}", note))
     return lines
 

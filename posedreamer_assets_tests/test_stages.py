@@ -70,5 +70,5 @@ def test_a_changed_motion_file_changes_the_digest(tmp_path: Path) -> None:
 
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     profile = load_profile("pocket", {"judge.path": str(tmp_path / "none.onnx")})
-    with pytest.raises(ConfigError, match="judge: .*none.onnx does not exist"):
+    with pytest.raises(ConfigError, match=r"judge: .*none\.onnx does not exist"):
         file_digest(profile, "judge")

@@ -1,0 +1,44 @@
+"""Profiles: what is written is what is read, and mistakes are named."""
+
+from pathlib import Path
+
+import pytest
+
+from posedreamer_assets.config import load_profile, profile_names, save_profile
+from posedreamer_assets.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_saved_profile_reads_back_equal(name: str, tmp_path: Path) -> None:
+    profile = load_profile(name)
+    save_profile(profile, tmp_path / "profile.yaml")
+    assert load_profile(tmp_path / "profile.yaml") == profile
+
+
+def test_setting_one_field_of_a_section_keeps_the_section_s_own_defaults() -> None:
+    assert load_profile("pocket", {"judge.batch_size": 3}).judge.kind == load_profile("pocket").judge.kind == "heatmap"
+
+
+def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
+    profile = load_profile("pocket", {"outside_judge.kind": "onnx", "outside_judge.path": "movenet.onnx"})
+    assert profile.outside_judge is not None
+    assert profile.outside_judge.path == "movenet.onnx"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("poses.batch_sise", 3, "unknown key 'batch_sise'"),
+        ("poses.batch_size", "many", "expected <class 'int'>, found 'many'"),
+        ("poses.batch_size", True, "found True"),
+        ("name.x", 1, "is a value, not a section"),
+        ("cameras", 3, "expected a mapping"),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_found(key: str, value: object, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_profile("pocket", {key: value})
+
+
+def test_an_integer_serves_where_a_float_is_expected() -> None:
+    assert load_profile("pocket", {"cameras.focal_max": 3}).cameras.focal_max == 3.0
