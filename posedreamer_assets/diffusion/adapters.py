@@ -63,14 +63,15 @@ class AdapterSlot:
         state, metadata = read_adapter(file)
         check_adapter(state, metadata, self.network, self.network_name, str(file))
         others = list(getattr(self.network, "peft_config", {}))
-        self.network.load_lora_adapter(
-            str(file.parent),
-            weight_name=file.name,
-            prefix=self.network_name,
-            adapter_name=ADAPTER,
-            use_safetensors=True,
-            local_files_only=True,
-        )
+        with beside_others():
+            self.network.load_lora_adapter(
+                str(file.parent),
+                weight_name=file.name,
+                prefix=self.network_name,
+                adapter_name=ADAPTER,
+                use_safetensors=True,
+                local_files_only=True,
+            )
         if others:
             self.network.set_adapters([*others, ADAPTER])
         self.network.requires_grad_(False)
@@ -78,13 +79,19 @@ class AdapterSlot:
         _same_weights(state, {f"{self.network_name}.{key}": value for key, value in loaded.items()}, str(file))
 
 
+@contextmanager
+def beside_others() -> Iterator[None]:
+    """Keep peft from warning about several adapters in one model: a control LoRA is there on purpose."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        yield
+
+
 def add_adapter(network: Any, rank: int, targets: list[str]) -> LoraConfig:
     """Add a fresh adapter whose output is exactly zero, and leave only its weights trainable, in float32."""
     others = list(getattr(network, "peft_config", {}))
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights=True)
-    with warnings.catch_warnings():
-        # peft warns about several adapters in one model, which is what stands beside a control LoRA on purpose.
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+    with beside_others():
         network.add_adapter(config, adapter_name=ADAPTER)
     network.set_adapters([*others, ADAPTER])
     for name, parameter in network.named_parameters():

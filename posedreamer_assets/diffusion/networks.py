@@ -5,6 +5,7 @@ control image's 64 numbers beside them, exactly as `FluxControlPipeline` concate
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
@@ -84,7 +85,7 @@ def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
 
 def encode_mode(vae: AutoencoderKL | AutoencoderTiny, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
     """Latents of images in -1..1: the mode of a variational encoder, the output of a deterministic one."""
-    encoded = vae.encode(images)
+    encoded: Any = vae.encode(images)
     return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
 

@@ -24,6 +24,11 @@ class PocketGenerator(FluxGenerator):
 
     captions: CaptionEncoder
 
+    @property
+    def vae(self) -> AutoencoderTiny:
+        """The deterministic autoencoder of images and control images."""
+        return self.pipeline.vae
+
     @classmethod
     def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> "PocketGenerator":
         """Load the shipped weights, or those in the folder `model_path`.

@@ -76,7 +76,7 @@ def save_tiny_control_lora(base: Path, folder: Path) -> Path:
     targets = ["x_embedder", "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"]
     transformer.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=targets, init_lora_weights="gaussian"))
     state = {k: 0.3 * torch.randn_like(v) for k, v in get_peft_model_state_dict(transformer).items()}
-    FluxControlPipeline.save_lora_weights(str(folder), transformer_lora_layers=state)
+    FluxControlPipeline.save_lora_weights(str(folder), transformer_lora_layers=dict(state))
     return folder / "pytorch_lora_weights.safetensors"
 
 
@@ -91,11 +91,11 @@ def save_tiny_sdxl(folder: Path, control_folder: Path) -> None:
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4),
+        attention_head_dim=(2, 4),  # type: ignore[arg-type]  # diffusers says tuple[int]
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        transformer_layers_per_block=(1, 1),
+        transformer_layers_per_block=(1, 1),  # type: ignore[arg-type]
         projection_class_embeddings_input_dim=6 * 8 + WIDTH,
         cross_attention_dim=2 * WIDTH,
     )
@@ -106,6 +106,7 @@ def save_tiny_sdxl(folder: Path, control_folder: Path) -> None:
                 parameter.normal_(0.0, 0.3)
     control.save_pretrained(str(control_folder))
     tokenizer = clip_tokenizer(folder)
+    scheduler: Any = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     StableDiffusionXLPipeline(
         vae=tiny_vae(scaling_factor=0.13),
         text_encoder=CLIPTextModel(clip_config()),
@@ -113,7 +114,7 @@ def save_tiny_sdxl(folder: Path, control_folder: Path) -> None:
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
         unet=unet,
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
+        scheduler=scheduler,
     ).save_pretrained(str(folder))
 
 

@@ -64,14 +64,17 @@ def test_an_adapter_of_zeros_changes_nothing(tiny_generator: PocketGenerator, ad
 
 @torch.no_grad()
 def test_switching_an_adapter_off_equals_the_base_model(tiny_generator: PocketGenerator, adapter: Path) -> None:
-    inputs = [torch.randn(1, *shape) for shape in ((16, 16), (16, 16), (12, 32), (32,))]
-    sigma = torch.tensor([0.4])
-    base = tiny_generator.velocity(*inputs, sigma)
+    tokens, controls, hidden, pooled = (torch.randn(1, *shape) for shape in ((16, 16), (16, 16), (12, 32), (32,)))
+
+    def velocity() -> Tensor:
+        return tiny_generator.velocity(tokens, controls, hidden, pooled, torch.tensor([0.4]))
+
+    base = velocity()
     tiny_generator.adapter.use(adapter)
-    adapted = tiny_generator.velocity(*inputs, sigma)
+    adapted = velocity()
     with without_adapter(tiny_generator.transformer):
-        assert torch.equal(tiny_generator.velocity(*inputs, sigma), base)
-    assert torch.equal(tiny_generator.velocity(*inputs, sigma), adapted)
+        assert torch.equal(velocity(), base)
+    assert torch.equal(velocity(), adapted)
     assert not torch.equal(adapted, base)
 
 

@@ -59,4 +59,5 @@ def test_an_untrained_transformer_predicts_zero_and_can_learn() -> None:
     ).sample
     assert velocity.shape == (1, 16, 16) and not velocity.any()
     (velocity - 1.0).square().mean().backward()
-    assert transformer.proj_out.weight.grad is not None and transformer.proj_out.bias.grad.abs().sum() > 0
+    gradient = transformer.proj_out.bias.grad
+    assert gradient is not None and gradient.any()

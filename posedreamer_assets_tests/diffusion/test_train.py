@@ -59,7 +59,7 @@ def test_a_trained_folder_is_a_pocket_generator(trained: Path, tiny_shards: Path
 
 
 def test_the_autoencoder_learns(trained: Path) -> None:
-    losses = [line["loss"] for line in read_log(trained, "vae.jsonl") if "loss" in line]
+    losses = [float(str(line["loss"])) for line in read_log(trained, "vae.jsonl") if "loss" in line]
     assert losses == sorted(losses, reverse=True) and len(losses) == 3
 
 
@@ -101,7 +101,9 @@ def test_the_true_velocity_leads_the_scheduler_from_noise_to_the_image() -> None
     scheduler = build_scheduler()
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.2, 5).tolist())
     sample = noise
-    for t in scheduler.timesteps:
+    timesteps = scheduler.timesteps
+    assert timesteps is not None
+    for t in timesteps:
         sample = scheduler.step(noise - image, t, sample).prev_sample  # type: ignore[union-attr]
     torch.testing.assert_close(sample, image, rtol=1e-4, atol=1e-5)
     assert flow_matching_loss(noise - image, image, noise, torch.ones(2, 16)).item() == 0.0
