@@ -4,6 +4,7 @@ A detector sees a whole image, finds the most prominent person and returns COCO'
 Batches are padded to a fixed size, so that an image's keypoints do not depend on its neighbours.
 """
 
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
