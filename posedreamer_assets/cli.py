@@ -166,6 +166,7 @@ def view(table: str, partition: str | None, out: Path | None, limit: int, home: 
 @click.option("--generator-minutes", type=float, default=300.0, show_default=True, help="Time to train the generator.")
 @click.option("--detector-minutes", type=float, default=25.0, show_default=True, help="Time to train each detector.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads of torch.")
+@click.option("--ship", is_flag=True, help="Then put the trained models in the place of the shipped ones.")
 @_home
 @_profile
 @_set
@@ -176,6 +177,7 @@ def train_pocket(
     generator_minutes: float,
     detector_minutes: float,
     threads: int,
+    ship: bool,
     home: Path | None,
     profile_name: str | None,
     settings: tuple[str, ...],
@@ -183,7 +185,7 @@ def train_pocket(
     """Train the pocket models from renders: generator, two keypoint detectors, person counter.
 
     Goes on where it stopped. Trained folders take the shipped ones' places when they are named in the profile
-    (generator.model_path, ranker.path, judge.path) or copied to posedreamer_assets/weights.
+    (generator.model_path, ranker.path, judge.path), or with --ship.
     """
     from posedreamer_assets.display import TerminalDisplay
     from posedreamer_assets.driver import train_pocket_models
@@ -200,6 +202,12 @@ def train_pocket(
     with TerminalDisplay() as display:
         train_pocket_models(place, _resolve(profile_name, settings, {}), parts, config, display)
     click.echo(str(folder))
+    if ship:
+        from posedreamer_assets.config import WEIGHTS_DIR
+        from posedreamer_assets.pocket import ship as ship_models
+
+        for name, megabytes in ship_models(folder, WEIGHTS_DIR).items():
+            click.echo(f"{name:<10} {megabytes:6.1f} MB  {WEIGHTS_DIR / name}")
 
 
 @cli.group()

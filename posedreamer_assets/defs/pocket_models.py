@@ -53,7 +53,7 @@ def pocket_generator(config: PocketConfig, profile: ProfileResource) -> dg.Mater
     key=["pocket", "detectors"],
     deps=[["pocket", "scenes"]],
     kinds={"transformers", "torch"},
-    description="Ranking detector (first set), judging detector of another architecture and person counter (second).",
+    description="Ranking detector (first set), judging detector and person counter (second).",
     group_name=_GROUP,
     code_version="1",
 )
