@@ -136,6 +136,7 @@ def _ship_files(source: Path, target: Path, names: Sequence[str]) -> None:
 def _generator_card(source: Path) -> str:
     logs = {name: _last_events(source / "training" / f"{name}.jsonl") for name in ("vae", "flux")}
     vae, flux = logs["vae"], logs["flux"]
+    psnr = f"{vae['end']['psnr_images_db']:.1f} / {vae['end']['psnr_controls_db']:.1f}"
     return f"""# Pocket generator
 
 FLUX's own classes at a small size: `FluxTransformer2DModel`, `AutoencoderTiny`, a T5 encoder of two layers over a
@@ -148,7 +149,7 @@ Trained from random weights on renders of the free body alone; it paints those, 
 | parameters of transformer and caption encoder | {flux["start"]["parameters"]:,} |
 | steps (batch 16) | {flux["end"]["steps"]:.0f} |
 | flow-matching loss on held-out rows | {flux["end"]["held_out_loss"]:.4f} |
-| autoencoder: PSNR of held-out images / control maps, dB | {vae["end"]["psnr_images_db"]:.1f} / {vae["end"]["psnr_controls_db"]:.1f} |
+| autoencoder: PSNR of held-out images / control maps, dB | {psnr} |
 
 Held out: the last 64 rows of the last shard; autoencoder and transformer never saw them. Weights are averaged over steps
 and stored in half precision.

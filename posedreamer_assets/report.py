@@ -114,6 +114,14 @@ def main_figures(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if key in quality:
             note = {"IS by classifier": key, "FID": f"against {quality['reference_is']}"}.get(label, "")
             lines.append((label, f"{quality[key]['value']:.3f}", note))
+    for role in ("judge", "outside_judge"):
+        for what in ("renders", "base_generations"):
+            if role in quality:
+                label = f"OKS of {what.replace('_', ' ')}, {role.replace('_', ' ')}"
+                lines.append((label, _with_interval(quality[role][what]), quality[role]["name"]))
+    for garment, found in quality.get("garment_colours", {}).get("base_generations", {}).items():
+        chance = f"by chance {quality['garment_colours']['by_chance']:.2f}"
+        lines.append((f"{garment} has the caption's colour", _with_interval(found), chance))
     return lines
 
 

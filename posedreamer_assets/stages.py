@@ -167,7 +167,7 @@ ORDER: tuple[Stage, ...] = (
         "quality_report",
         None,
         "1",
-        ("quality", "outside_judge"),
+        ("quality", "judge", "outside_judge"),
         reads_all=(
             ("rendered_scenes", "pose"),
             ("base/control_maps", "pose"),
@@ -175,7 +175,7 @@ ORDER: tuple[Stage, ...] = (
             ("base/filtered_dataset", "base"),
             ("hard/filtered_dataset", "hard"),
         ),
-        files=("reference", "outside_judge"),
+        files=("reference", "judge", "outside_judge"),
     ),
 )
 STAGES: dict[str, Stage] = {stage.key: stage for stage in ORDER}

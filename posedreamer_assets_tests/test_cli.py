@@ -34,8 +34,7 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
-    at_home = ("--home", str(tmp_path)) if arguments[0] != "checks" else ("--home", str(tmp_path))
-    result = _run(*arguments, *at_home)
+    result = _run(*arguments, "--home", str(tmp_path))
     assert result.exit_code == 1
     assert words in result.stderr
     assert result.stderr.startswith("posedreamer: ")

@@ -16,7 +16,9 @@ from posedreamer_assets.batches.scores import oks_of
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import MetricsError
 from posedreamer_assets.metrics.quality import quality_report
+from posedreamer_assets.render.captions import NAMED_COLOURS
 from posedreamer_assets.rows import images, texts
+from posedreamer_assets.scoring.colours import garment_colour_hits
 from posedreamer_assets.scoring.detectors import KeypointDetector
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -31,13 +33,20 @@ def measure(
         images(kept, "image"), reference_images(profile, scenes), profile.quality, profile.seed
     )
     figures["reference_is"] = profile.quality.reference or "held-out rendered scenes"
-    if profile.outside_judge is not None:
-        judge = detector_of(profile.outside_judge, profile.image)
-        figures["outside_judge"] = {
-            "name": judge.name,
-            "renders": _judged(judge, scenes, maps, profile.seed),
-            "base_generations": _judged(judge, generations, maps, profile.seed),
-        }
+    for role, detector in (("judge", profile.judge), ("outside_judge", profile.outside_judge)):
+        if detector is not None:
+            judge = detector_of(detector, profile.image)
+            figures[role] = {
+                "name": judge.name,
+                "renders": _judged(judge, scenes, maps, profile.seed),
+                "base_generations": _judged(judge, generations, maps, profile.seed),
+            }
+
+    figures["garment_colours"] = {
+        "renders": _colour_hits(scenes, maps, profile.seed),
+        "base_generations": _colour_hits(generations, maps, profile.seed),
+        "by_chance": round(1 / len(NAMED_COLOURS), 4),
+    }
 
     def write(folder: Path) -> dict[str, Any]:
         (folder / "quality.json").write_text(json.dumps(figures, indent=2, sort_keys=True))
@@ -47,10 +56,22 @@ def measure(
 
 
 def _judged(judge: KeypointDetector, pictures: pa.Table, maps: pa.Table, seed: int) -> dict[str, Any]:
-    wanted = texts(pictures, "sample_id")
-    place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
-    oks, _ = oks_of(judge, images(pictures, "image"), maps.take(pa.array([place[i] for i in wanted])))
+    oks, _ = oks_of(judge, images(pictures, "image"), _maps_of(pictures, maps))
     return bootstrap_mean(oks, seed).as_dict()
+
+
+def _colour_hits(pictures: pa.Table, maps: pa.Table, seed: int) -> dict[str, Any]:
+    """Share of garments whose colour is nearer to the one that the caption names than to any other."""
+    parts, captions = images(_maps_of(pictures, maps), "parts"), texts(pictures, "caption")
+    return {
+        garment: bootstrap_mean(garment_colour_hits(images(pictures, "image"), parts, captions, garment), seed).as_dict()
+        for garment in ("top", "bottom")
+    }
+
+
+def _maps_of(pictures: pa.Table, maps: pa.Table) -> pa.Table:
+    place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
+    return maps.take(pa.array([place[i] for i in texts(pictures, "sample_id")]))
 
 
 def reference_images(profile: Profile, scenes: pa.Table) -> np.ndarray:

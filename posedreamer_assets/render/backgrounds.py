@@ -54,7 +54,7 @@ def procedural_background(
     return np.clip(soft + rng.normal(0, 2.0, (height, width, 1)), 0, 255).astype(np.uint8)
 
 
-def _draw_standing(draw, kind, rng, w, line, h, colour) -> None:  # noqa: ANN001 - local helpers of one picture
+def _draw_standing(draw, kind, rng, w, line, h, colour) -> None:
     count = int(rng.integers(3, 8))
     for _ in range(count):
         x, size = rng.uniform(-0.1, 1.0) * w, rng.uniform(0.08, 0.3) * h
@@ -81,7 +81,7 @@ def _draw_standing(draw, kind, rng, w, line, h, colour) -> None:  # noqa: ANN001
         draw.rectangle([0, line - 0.12 * h, w, line], fill=colour((45, 110, 165), 10))
 
 
-def _draw_ground(draw, rng, w, h, line, ground, colour, lines) -> None:  # noqa: ANN001
+def _draw_ground(draw, rng, w, h, line, ground, colour, lines) -> None:
     draw.rectangle([0, line, w, h], fill=colour(ground, 6))
     if lines:
         vanishing, darker = rng.uniform(0.2, 0.8) * w, colour(tuple(int(0.85 * v) for v in ground))

@@ -42,6 +42,26 @@ def garment_colour_errors(
     return np.linalg.norm(srgb_to_lab(medians) - srgb_to_lab(named), axis=-1).astype(np.float32)
 
 
+def garment_colour_hits(
+    images: UInt8[np.ndarray, "n h w 3"],
+    parts: UInt8[np.ndarray, "n h w"],
+    captions: Sequence[str],
+    garment: str = "top",
+) -> Float[np.ndarray, " n"]:
+    """1 where the named colour nearest to the garment's median colour is the caption's, 0 where it is another one.
+
+    NaN where the caption names no colour or too little of the garment is seen. Guessing hits one time in
+    `len(NAMED_COLOURS)`.
+    """
+    medians = garment_colours(images, parts, garment)
+    hits = np.full(len(images), np.nan, np.float32)
+    for i, caption in enumerate(captions):
+        colour = named_colour(caption, garment)
+        if colour is not None and np.isfinite(medians[i]).all():
+            hits[i] = nearest_name(medians[i]) == colour
+    return hits
+
+
 def garment_colours(
     images: UInt8[np.ndarray, "n h w 3"], parts: UInt8[np.ndarray, "n h w"], garment: str = "top"
 ) -> Float[np.ndarray, "n 3"]:

@@ -3,7 +3,13 @@ import pytest
 
 from posedreamer_assets.body.joints import JOINT_INDEX
 from posedreamer_assets.render.captions import NAMED_COLOURS, Description, make_caption
-from posedreamer_assets.scoring.colours import garment_colour_errors, named_colour, nearest_name, srgb_to_lab
+from posedreamer_assets.scoring.colours import (
+    garment_colour_errors,
+    garment_colour_hits,
+    named_colour,
+    nearest_name,
+    srgb_to_lab,
+)
 
 
 def caption(top: str, bottom: str) -> str:
@@ -47,3 +53,10 @@ def test_captions_are_read() -> None:
     assert named_colour(caption("teal", "pink")) == "teal"
     assert named_colour(caption("teal", "pink"), "bottom") == "pink"
     assert named_colour("a red balloon") is None
+
+
+def test_hits_tell_the_named_colour_from_others() -> None:
+    parts = np.full((3, 16, 16), JOINT_INDEX["spine2"] + 1, np.uint8)
+    pictures = np.stack([np.full((16, 16, 3), NAMED_COLOURS[c], np.uint8) for c in ("red", "blue", "red")])
+    red = caption("red", "blue")
+    np.testing.assert_array_equal(garment_colour_hits(pictures, parts, [red, red, "a dog"]), [1.0, 0.0, np.nan])

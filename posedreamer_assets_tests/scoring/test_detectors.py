@@ -128,7 +128,7 @@ def test_missing_weights_say_how_to_train_them(tmp_path: Path) -> None:
         load_detector(DetectorConfig("heatmap", str(tmp_path)))
     with pytest.raises(DetectorError, match="unknown detector kind 'yolo'"):
         load_detector(DetectorConfig("yolo"))
-    with pytest.raises(DetectorError, match="needs a path"):
+    with pytest.raises(DetectorError, match="no ONNX file at"):
         load_detector(DetectorConfig("onnx"))
     with pytest.raises(DetectorError, match="batch_size"):
         load_detector(DetectorConfig(batch_size=0))
