@@ -97,7 +97,9 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(shared / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared, 1e-9))
 
 
-def load_counter(image: ImageConfig | None = None, path: str = "shipped:counter", batch_size: int = 32) -> PersonCounter:
+def load_counter(
+    image: ImageConfig | None = None, path: str = "shipped:counter", batch_size: int = 32
+) -> PersonCounter:
     """The shipped counter, the one in a folder, or a multi-person ONNX pose detector.
 
     Raises:
