@@ -24,6 +24,9 @@ from posedreamer_assets.home import Home
 from posedreamer_assets.stages import STAGES
 from posedreamer_assets.storage import LanceStore
 
+# Dagster's webserver and daemon call functions that Dagster itself deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 KEYS = ["procedural-0000", "procedural-0001"]
 TABLES = ("pose_library", "base_control_maps")
 STAGES_MADE = ("body_model", "pose_library", "base/control_maps")

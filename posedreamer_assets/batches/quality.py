@@ -64,7 +64,9 @@ def _colour_hits(pictures: pa.Table, maps: pa.Table, seed: int) -> dict[str, Any
     """Share of garments whose colour is nearer to the one that the caption names than to any other."""
     parts, captions = images(_maps_of(pictures, maps), "parts"), texts(pictures, "caption")
     return {
-        garment: bootstrap_mean(garment_colour_hits(images(pictures, "image"), parts, captions, garment), seed).as_dict()
+        garment: bootstrap_mean(
+            garment_colour_hits(images(pictures, "image"), parts, captions, garment), seed
+        ).as_dict()
         for garment in ("top", "bottom")
     }
 

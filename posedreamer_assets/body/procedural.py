@@ -181,7 +181,9 @@ FAMILIES: dict[str, Family] = {
         "crawling",
         (
             _legs(100, 95, 65, 85, **_arms(85, 88, 8), root_pitch=82, neck_flex=-35),
-            _legs(80, 90, 95, 95, **_arms(100, 85, 10, "left"), **_arms(70, 85, 12, "right"), root_pitch=80, neck_flex=-20),
+            _legs(
+                80, 90, 95, 95, **_arms(100, 85, 10, "left"), **_arms(70, 85, 12, "right"), root_pitch=80, neck_flex=-20
+            ),
         ),
     ),
     "box": Family(
@@ -210,7 +212,8 @@ def _freestyle() -> Family:
         return {name: value for name, value in frame.items() if any(word in name for word in words)}
 
     mixed = [
-        pick(frame, ("hip", "knee", "ankle", "lift", "spine")) | pick(frames[(7 * i + 3) % len(frames)], ("arm", "elbow", "neck"))
+        pick(frame, ("hip", "knee", "ankle", "lift", "spine"))
+        | pick(frames[(7 * i + 3) % len(frames)], ("arm", "elbow", "neck"))
         for i, frame in enumerate(frames)
     ]
     return Family("moving freely", tuple(mixed), noise_deg=13.0)

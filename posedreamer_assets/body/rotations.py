@@ -42,9 +42,7 @@ def rotation_z(angle_rad: float) -> Float[np.ndarray, "3 3"]:
     return Rotation.from_euler("z", angle_rad).as_matrix()
 
 
-def rotation_between(
-    a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]
-) -> Float[np.ndarray, "3 3"]:
+def rotation_between(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
     """The smallest rotation that turns direction a into direction b."""
     a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
     axis = np.cross(a, b)

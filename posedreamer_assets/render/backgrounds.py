@@ -67,13 +67,12 @@ def _draw_standing(draw, kind, rng, w, line, h, colour) -> None:
                 y = line - size * (1.8 - 0.55 * row)
                 for column in (0.15, 0.5, 0.85):
                     draw.rectangle(
-                        [x + size * column, y, x + size * (column + 0.2), y + size * 0.3], fill=colour((70, 85, 105), 12)
+                        [x + size * column, y, x + size * (column + 0.2), y + size * 0.3],
+                        fill=colour((70, 85, 105), 12),
                     )
         elif kind == "furniture":
             draw.rectangle([x, line - size * rng.uniform(0.4, 1.6), x + size, line], fill=colour((125, 85, 60), 40))
-            draw.rectangle(
-                [x, line - size * 2.9, x + size * 0.8, line - size * 2.2], fill=colour((200, 180, 150), 50)
-            )
+            draw.rectangle([x, line - size * 2.9, x + size * 0.8, line - size * 2.2], fill=colour((200, 180, 150), 50))
         elif kind == "bars":
             draw.rectangle([x, line - size * 1.8, x + size * 0.12, line], fill=colour((60, 60, 66), 10))
             draw.rectangle([x, line - size * 0.6, x + size * 0.9, line], fill=colour((100, 60, 60), 40))

@@ -90,9 +90,7 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
     vertices_cam = cameras.to_camera(output.vertices)
     joints_cam = cameras.to_camera(output.joints)
     joints_px = cameras.project_camera(joints_cam)
-    drawn = [
-        _draw_one(body, vertices_cam[i], view_of(cameras, i)) for i in progress.track(range(len(params)))
-    ]
+    drawn = [_draw_one(body, vertices_cam[i], view_of(cameras, i)) for i in progress.track(range(len(params)))]
     control, depth, normals, parts = (np.stack([d[k] for d in drawn]) for k in range(4))
     in_frame = _in_frame(joints_px, cameras.width, cameras.height)
     visible = in_frame & _in_front(joints_px, joints_cam[..., 2], depth)

@@ -116,7 +116,9 @@ class Renderer:
         scene.add(pr.IntrinsicsCamera(f, f, cx, cy, znear=_NEAR_M, zfar=_FAR_M))
         return node, scene
 
-    def _render(self, scene: Any, view: View, flags: Any, nodes: dict[Any, Any] | None) -> tuple[np.ndarray, np.ndarray]:
+    def _render(
+        self, scene: Any, view: View, flags: Any, nodes: dict[Any, Any] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         if (self._offscreen.viewport_width, self._offscreen.viewport_height) != (view.width, view.height):
             self._offscreen.viewport_width = view.width
             self._offscreen.viewport_height = view.height

@@ -53,9 +53,7 @@ def shard_path(out: Path, source: str, number: int) -> Path:
     return out / f"{partition_key(source, number)}.npz"
 
 
-def build_shards(
-    out: Path, profile: Profile, source: str, numbers: range, size: int = 512, seed: int = 20_000
-) -> None:
+def build_shards(out: Path, profile: Profile, source: str, numbers: range, size: int = 512, seed: int = 20_000) -> None:
     """Write the shards that are not there yet."""
     out.mkdir(parents=True, exist_ok=True)
     for number in numbers:

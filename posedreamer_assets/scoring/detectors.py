@@ -21,7 +21,14 @@ from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.heatmaps import decode
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.networks import normalise
-from posedreamer_assets.scoring.weights import default_device, describe, folder_digest, folder_of, load_network
+from posedreamer_assets.scoring.weights import (
+    block_size,
+    default_device,
+    describe,
+    folder_digest,
+    folder_of,
+    load_network,
+)
 
 KINDS = ("vitpose", "heatmap", "onnx")
 
@@ -81,7 +88,7 @@ class TorchDetector:
     ) -> None:
         self.name, self.digest = name, digest
         self._network = network.eval().to(default_device())
-        self._height, self._width, self._maps, self._batch_size = height, width, maps, batch_size
+        self._height, self._width, self._maps, self._batch_size = height, width, maps, block_size(batch_size)
 
     def detect(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 17 3"]:
         """See `KeypointDetector.detect`."""

@@ -13,7 +13,14 @@ from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.detectors import run_padded
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.peaks import count_peaks
-from posedreamer_assets.scoring.weights import default_device, describe, folder_digest, folder_of, load_network
+from posedreamer_assets.scoring.weights import (
+    block_size,
+    default_device,
+    describe,
+    folder_digest,
+    folder_of,
+    load_network,
+)
 
 
 @runtime_checkable
@@ -43,7 +50,7 @@ class CentreCounter:
     ) -> None:
         self.name, self.digest, self.threshold = name, digest, threshold
         self._network = network.eval().to(default_device())
-        self._size, self._batch_size = size, batch_size
+        self._size, self._batch_size = size, block_size(batch_size)
 
     def count(self, images: UInt8[np.ndarray, "n h w 3"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """See `PersonCounter.count`."""

@@ -74,6 +74,18 @@ def folder_digest(*files: Path) -> str:
     return state.hexdigest()
 
 
+CPU_BLOCK = 8
+
+
+def block_size(batch_size: int) -> int:
+    """Images that go through a network together: `batch_size` on a GPU.
+
+    On a CPU always the same number, because sums in blocks of another size round differently, while larger blocks are
+    no faster: so a keypoint does not depend on the configured batch size.
+    """
+    return CPU_BLOCK if default_device().type == "cpu" else batch_size
+
+
 def default_device() -> torch.device:
     """CUDA where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

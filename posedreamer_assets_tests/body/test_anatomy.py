@@ -32,7 +32,10 @@ def joint(params: BodyParams, name: str) -> np.ndarray:
 @given(st.integers(0, 2**31))
 def test_angles_survive_the_round_trip(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    inside = {name: float(rng.uniform(low + 0.02 * (high - low), high - 0.02 * (high - low))) for name, (low, high) in LIMITS.items()}
+    inside = {
+        name: float(rng.uniform(low + 0.02 * (high - low), high - 0.02 * (high - low)))
+        for name, (low, high) in LIMITS.items()
+    }
     found = angles_from_body(posed(**inside))
     for name, value in inside.items():
         assert found[name][0] == pytest.approx(value, abs=0.05), name

@@ -32,7 +32,9 @@ def body() -> BodyModel:
 def random_params(n: int, seed: int = 0, scale: float = 0.3) -> BodyParams:
     rng = np.random.default_rng(seed)
     zeros = BodyParams.zeros(n)
-    return zeros.replace(**{k: rng.normal(0, scale, getattr(zeros, k).shape).astype(np.float32) for k in zeros.to_flat()})
+    return zeros.replace(
+        **{k: rng.normal(0, scale, getattr(zeros, k).shape).astype(np.float32) for k in zeros.to_flat()}
+    )
 
 
 def test_forward_agrees_with_stock_smplx(body: BodyModel, tmp_path: Path) -> None:
@@ -44,7 +46,13 @@ def test_forward_agrees_with_stock_smplx(body: BodyModel, tmp_path: Path) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stock = smplx.create(
-            str(tmp_path), "smplx", use_pca=False, flat_hand_mean=True, num_betas=10, num_expression_coeffs=10, batch_size=3
+            str(tmp_path),
+            "smplx",
+            use_pca=False,
+            flat_hand_mean=True,
+            num_betas=10,
+            num_expression_coeffs=10,
+            batch_size=3,
         )
         with torch.no_grad():
             expected = stock(**{k: torch.tensor(v) for k, v in params.to_flat().items()})
@@ -68,7 +76,10 @@ def test_pose_blend_shapes_are_applied(body: BodyModel) -> None:
     rng = np.random.default_rng(1)
     posed = BodyModel(
         **{
-            **{f: getattr(body, f) for f in ("name", "v_template", "shapedirs", "exprdirs", "J_regressor", "weights", "faces")},
+            **{
+                f: getattr(body, f)
+                for f in ("name", "v_template", "shapedirs", "exprdirs", "J_regressor", "weights", "faces")
+            },
             "posedirs": rng.normal(0, 1e-3, (486, body.v_template.size)).astype(np.float32),
         }
     )
@@ -136,7 +147,10 @@ def test_hands_and_jaw_articulate(body: BodyModel) -> None:
     moved = body.forward(BodyParams.zeros(1).replace(left_hand_pose=curl))
     tip = OUTPUT_JOINT_NAMES.index("left_index")
     assert rest.joints[0, tip, 1] - moved.joints[0, tip, 1] > 0.03
-    np.testing.assert_allclose(moved.joints[0, OUTPUT_JOINT_NAMES.index("right_index")], rest.joints[0, OUTPUT_JOINT_NAMES.index("right_index")])
+    np.testing.assert_allclose(
+        moved.joints[0, OUTPUT_JOINT_NAMES.index("right_index")],
+        rest.joints[0, OUTPUT_JOINT_NAMES.index("right_index")],
+    )
     jaw = body.forward(BodyParams.zeros(1).replace(jaw_pose=np.array([[0.35, 0, 0]], np.float32)))
     shift = np.linalg.norm(jaw.vertices - rest.vertices, axis=-1)[0]
     assert shift.max() > 0.015

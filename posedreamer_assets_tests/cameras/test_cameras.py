@@ -19,7 +19,9 @@ def person(n: int, seed: int = 0) -> np.ndarray:
 
 def sampled(n: int = 60, **options: float) -> tuple[np.ndarray, Cameras, np.ndarray]:
     points = person(n)
-    cameras, truncated = sample_cameras(points, [f"x-0000/{i:06d}" for i in range(n)], 0, CameraConfig(**options), IMAGE)
+    cameras, truncated = sample_cameras(
+        points, [f"x-0000/{i:06d}" for i in range(n)], 0, CameraConfig(**options), IMAGE
+    )
     return points, cameras, truncated
 
 
@@ -42,8 +44,14 @@ def test_projection_equals_a_naive_loop() -> None:
 
 def test_points_behind_the_camera_have_no_pixel() -> None:
     camera = Cameras(
-        np.eye(3, dtype=np.float32)[None], np.zeros((1, 3), np.float32), np.array([100.0], np.float32),
-        np.array([[64.0, 64.0]], np.float32), 128, 128, np.zeros(1, np.float32), np.zeros(1, np.float32),
+        np.eye(3, dtype=np.float32)[None],
+        np.zeros((1, 3), np.float32),
+        np.array([100.0], np.float32),
+        np.array([[64.0, 64.0]], np.float32),
+        128,
+        128,
+        np.zeros(1, np.float32),
+        np.zeros(1, np.float32),
     )
     assert np.isnan(camera.project(np.array([[[0.0, 0.0, -1.0]]], np.float32))).all()
 

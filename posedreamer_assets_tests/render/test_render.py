@@ -39,9 +39,14 @@ def bodies() -> tuple[BodyParams, Cameras]:
 def frontal(**arrays: np.ndarray) -> tuple[BodyParams, Cameras]:
     params = BodyParams.zeros(1).replace(transl=np.array([[0, 1.0, 0]], np.float32), **arrays)
     camera = Cameras(
-        np.diag([1.0, -1.0, -1.0]).astype(np.float32)[None], np.array([[0, 0.9, 4.0]], np.float32),
-        np.array([200.0], np.float32), np.array([[64.0, 64.0]], np.float32), SIZE, SIZE,
-        np.zeros(1, np.float32), np.zeros(1, np.float32),
+        np.diag([1.0, -1.0, -1.0]).astype(np.float32)[None],
+        np.array([[0, 0.9, 4.0]], np.float32),
+        np.array([200.0], np.float32),
+        np.array([[64.0, 64.0]], np.float32),
+        SIZE,
+        SIZE,
+        np.zeros(1, np.float32),
+        np.zeros(1, np.float32),
     )
     return params, camera
 
@@ -50,13 +55,21 @@ def frontal(**arrays: np.ndarray) -> tuple[BodyParams, Cameras]:
 def test_projection_and_rendering_agree_to_half_a_pixel(offset: tuple[float, float]) -> None:
     """A small sphere drawn at a known place: the centroid of its pixels is where projection puts its centre."""
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    rings = [np.stack([np.cos(angles) * np.sin(t), np.full(24, np.cos(t)), np.sin(angles) * np.sin(t)], 1) for t in np.linspace(0.05, 3.09, 16)]
+    rings = [
+        np.stack([np.cos(angles) * np.sin(t), np.full(24, np.cos(t)), np.sin(angles) * np.sin(t)], 1)
+        for t in np.linspace(0.05, 3.09, 16)
+    ]
     vertices = np.concatenate(rings) * 0.15
     faces = np.array(
-        [f for r in range(15) for k in range(24) for f in (
-            (r * 24 + k, r * 24 + (k + 1) % 24, (r + 1) * 24 + k),
-            ((r + 1) * 24 + k, r * 24 + (k + 1) % 24, (r + 1) * 24 + (k + 1) % 24),
-        )]
+        [
+            f
+            for r in range(15)
+            for k in range(24)
+            for f in (
+                (r * 24 + k, r * 24 + (k + 1) % 24, (r + 1) * 24 + k),
+                ((r + 1) * 24 + k, r * 24 + (k + 1) % 24, (r + 1) * 24 + (k + 1) % 24),
+            )
+        ]
     )
     centre = np.array([*offset, 4.0])
     view = View(170.0, (61.0, 70.0), SIZE, 112)
@@ -72,7 +85,9 @@ def test_joints_fall_on_the_drawn_body(bodies: tuple[BodyParams, Cameras]) -> No
     params, cameras = bodies
     maps = render_control_maps(load_body(), params, cameras)
     inside = maps.joints_2d[:, :22].astype(int)
-    hits = maps.silhouette[np.arange(len(params))[:, None], inside[..., 1].clip(0, SIZE - 1), inside[..., 0].clip(0, SIZE - 1)]
+    hits = maps.silhouette[
+        np.arange(len(params))[:, None], inside[..., 1].clip(0, SIZE - 1), inside[..., 0].clip(0, SIZE - 1)
+    ]
     assert (hits > 0).mean() > 0.97
 
 
@@ -130,12 +145,25 @@ def test_hidden_joints_are_marked() -> None:
     back = render_control_maps(load_body(), *frontal(global_orient=np.array([[0, np.pi, 0]], np.float32)))
     assert not back.keypoints_visible[0, COCO17.index("nose")]
     assert back.keypoints_visible[0, COCO17.index("left_shoulder")]
-    assert back.keypoints_2d[0, COCO17.index("left_shoulder"), 0] < 64 < back.keypoints_2d[0, COCO17.index("right_shoulder"), 0]
+    assert (
+        back.keypoints_2d[0, COCO17.index("left_shoulder"), 0]
+        < 64
+        < back.keypoints_2d[0, COCO17.index("right_shoulder"), 0]
+    )
 
 
 def test_joints_out_of_frame_are_marked() -> None:
     params, camera = frontal()
-    near = Cameras(camera.rotation, np.array([[0, 0.9, 1.2]], np.float32), camera.focal_px, camera.principal_px, SIZE, SIZE, camera.pitch_deg, camera.roll_deg)
+    near = Cameras(
+        camera.rotation,
+        np.array([[0, 0.9, 1.2]], np.float32),
+        camera.focal_px,
+        camera.principal_px,
+        SIZE,
+        SIZE,
+        camera.pitch_deg,
+        camera.roll_deg,
+    )
     maps = render_control_maps(load_body(), params, near)
     assert not maps.keypoints_in_frame[0, COCO17.index("left_ankle")]
     assert not maps.keypoints_visible[0, COCO17.index("left_ankle")]
@@ -174,7 +202,15 @@ def test_scenes_do_not_depend_on_the_batch_and_follow_the_seed(bodies: tuple[Bod
     looks = [sample_appearance(np.random.default_rng(i), "standing") for i in range(6)]
 
     def draw(rows: list[int], seed: int) -> np.ndarray:
-        return render_scenes(load_body(), params.take(rows), cameras.take(rows), [looks[r] for r in rows], [IDS[r] for r in rows], seed, ScenesConfig())
+        return render_scenes(
+            load_body(),
+            params.take(rows),
+            cameras.take(rows),
+            [looks[r] for r in rows],
+            [IDS[r] for r in rows],
+            seed,
+            ScenesConfig(),
+        )
 
     first = draw([0, 1, 2], 0)
     np.testing.assert_array_equal(draw([2, 1], 0)[1], first[1])
@@ -195,7 +231,10 @@ def test_garments_have_the_colour_that_the_caption_names() -> None:
 def test_shirts_cover_more_than_tank_tops_and_left_equals_right() -> None:
     body = load_body()
     look = sample_appearance(np.random.default_rng(0), "standing")
-    covered = {t: garment_masks(body, type(look)(**{**look.__dict__, "top": t}))["top"] for t in ("tank-top", "t-shirt", "shirt")}
+    covered = {
+        t: garment_masks(body, type(look)(**{**look.__dict__, "top": t}))["top"]
+        for t in ("tank-top", "t-shirt", "shirt")
+    }
     assert covered["tank-top"].sum() < covered["t-shirt"].sum() < covered["shirt"].sum()
     shirt, x = covered["shirt"], body.v_template[:, 0]
     assert abs((shirt & (x > 0.02)).sum() - (shirt & (x < -0.02)).sum()) < 0.05 * shirt.sum()

@@ -1,0 +1,92 @@
+"""The whole graph on the shipped pocket models, at the smallest size at which every stage has something to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from posedreamer_assets.config import Profile, load_profile
+from posedreamer_assets.driver import Runner, Summary, run_main_job
+from posedreamer_assets.home import Home
+from posedreamer_assets.stages import ORDER, STAGES
+from posedreamer_assets.storage import LanceStore
+
+SMALL = {
+    "poses.batch_size": 12,
+    "poses.batches": 2,
+    "poses.align_batches": 1,
+    "scenes.supersample": 1,
+    "generator.steps": 3,
+    "alignment.candidates": 2,
+    "alignment.min_gap": 0.0,
+    "alignment.min_winner": 0.0,
+    "alignment.steps": 2,
+    "alignment.eval_every": 1,
+    "alignment.batch_size": 2,
+    "curation.min_oks": 0.0,
+    "curation.max_people": 9,
+    "curation.max_head_error_deg": 180.0,
+    "curriculum.pool_size": 48,
+    "curriculum.hard_batch_size": 4,
+    "curriculum.min_distance": 0.1,
+    "curriculum.boost_rounds": 10,
+    "curriculum.folds": 2,
+    "quality.bootstrap": 20,
+}
+
+
+def profile(**settings: object) -> Profile:
+    return load_profile("pocket", {**SMALL, **settings})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Summary]:
+    home = Home(tmp_path_factory.mktemp("whole"))
+    return home, run_main_job(home, profile())
+
+
+@pytest.mark.slow
+def test_every_stage_is_made_and_reported(run: tuple[Home, Summary]) -> None:
+    home, summary = run
+    assert [t.stage for t in summary.timings] == [stage.key for stage in ORDER]
+    assert all(t.made for t in summary.timings)
+    figures = json.loads(Path(summary.summary_json).read_text())
+    assert figures["images_made"] == 2 * 12 + 4
+    assert figures["kept"] + sum(figures["rejected"].values()) == figures["images_made"]
+    assert {"oks_before", "oks_after", "error_reduction"} <= figures["dpo"].keys()
+    assert figures["quality"]["fid_2048"]["value"] > 0
+    page = Path(summary.report).read_text()
+    assert page.count("data:image/") > 10
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.slow
+def test_a_second_run_makes_nothing(run: tuple[Home, Summary]) -> None:
+    home, _ = run
+    again = run_main_job(home, profile())
+    assert not any(t.made for t in again.timings)
+
+
+@pytest.mark.slow
+def test_another_order_and_other_batch_sizes_give_identical_images_and_rows(
+    run: tuple[Home, Summary], tmp_path: Path
+) -> None:
+    """Everything up to the verdicts, partitions backwards; the adapter is made again too."""
+    home, _ = run
+    other = Home(tmp_path)
+    other.prepare(profile(**{"generator.batch_size": 3, "ranker.batch_size": 5, "judge.batch_size": 7}))
+    with Runner(other) as runner:
+        for stage in ORDER[: ORDER.index(STAGES["difficulty_model"])]:
+            for key in reversed(keys_of(home, stage.key)) if stage.group else [None]:
+                runner.execute(stage, key)
+    for stage in ORDER[: ORDER.index(STAGES["difficulty_model"])]:
+        if stage.group:
+            assert digests(other, stage.table) == digests(home, stage.table), stage.key
+
+
+def keys_of(home: Home, stage: str) -> list[str]:
+    return sorted(digests(home, STAGES[stage].table))
+
+
+def digests(home: Home, table: str) -> dict[str, str]:
+    return {key: info.content_digest for key, info in LanceStore(str(home.storage)).partitions(table).items()}
