@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Summary]:
 
 @pytest.mark.slow
 def test_every_stage_is_made_and_reported(run: tuple[Home, Summary]) -> None:
-    home, summary = run
+    _, summary = run
     assert [t.stage for t in summary.timings] == [stage.key for stage in ORDER]
     assert all(t.made for t in summary.timings)
     figures = json.loads(Path(summary.summary_json).read_text())

@@ -99,8 +99,8 @@ def angles_from_body(params: BodyParams) -> dict[str, np.ndarray]:
         vectors = full[:, JOINT_INDEX[joint]] * ((1, -1, -1) if mirror else (1, 1, 1))
         return Rotation.from_rotvec(vectors).as_euler(order, degrees=True)
 
-    spine = sum(euler(joint, "XZY") for joint in _SPINE)
-    neck = sum(euler(joint, "XZY") for joint in _NECK)
+    spine = np.sum([euler(joint, "XZY") for joint in _SPINE], axis=0)
+    neck = np.sum([euler(joint, "XZY") for joint in _NECK], axis=0)
     angles = {f"spine_{name}": spine[:, i] for i, name in enumerate(("flex", "bend", "twist"))}
     angles |= {f"neck_{name}": neck[:, i] for i, name in enumerate(("flex", "bend", "twist"))}
     angles["jaw_open"] = euler("jaw", "XZY")[:, 0]

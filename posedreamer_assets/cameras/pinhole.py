@@ -63,10 +63,9 @@ class Cameras:
         """All cameras of the parts, which must share an image size."""
         if len({(p.width, p.height) for p in parts}) != 1:
             raise ValueError("cameras of different image sizes cannot be joined")
-        names = ("rotation", "translation", "focal_px", "principal_px")
-        joined = [np.concatenate([getattr(p, name) for p in parts]) for name in names]
-        angles = [np.concatenate([getattr(p, name) for p in parts]) for name in ("pitch_deg", "roll_deg")]
-        return cls(*joined, parts[0].width, parts[0].height, *angles)
+        names = ("rotation", "translation", "focal_px", "principal_px", "pitch_deg", "roll_deg")
+        joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
+        return cls(width=parts[0].width, height=parts[0].height, **joined)
 
     def to_flat(self) -> dict[str, np.ndarray]:
         """Columns as tables hold them, see records.CAMERA."""

@@ -131,7 +131,7 @@ def _in_front(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray) -> np.ndarra
     row = np.clip(np.nan_to_num(pixels[..., 1]).astype(int), 0, height - 1)
     surface = depth[np.arange(n)[:, None], row, column]
     margin = np.where(np.arange(z.shape[1]) < 55, _VISIBLE_MARGIN_M, _LANDMARK_MARGIN_M)
-    return (surface == 0) | (z - surface < margin)
+    return np.logical_or(surface == 0, z - surface < margin)
 
 
 def _bbox(silhouette: np.ndarray) -> np.ndarray:

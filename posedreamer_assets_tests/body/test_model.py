@@ -198,7 +198,7 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
         (lambda a: a.update(f=a["f"] + 99_999), "triangles"),
     ],
 )
-def test_wrong_model_files_get_a_named_error(damage, words: str, tmp_path: Path) -> None:  # noqa: ANN001
+def test_wrong_model_files_get_a_named_error(damage, words: str, tmp_path: Path) -> None:
     arrays = arrays_of(FREE_BODY_PATH)
     damage(arrays)
     path = tmp_path / "broken.npz"

@@ -82,7 +82,7 @@ def test_pitch_looks_down() -> None:
 
 
 def test_up_is_up_in_the_picture() -> None:
-    points, cameras, _ = sampled(10, truncated_share=0.0)
+    _, cameras, _ = sampled(10, truncated_share=0.0)
     pixels = cameras.project(np.array([[[0, 0.1, 0], [0, 1.6, 0]]] * 10, np.float32))
     assert (pixels[:, 1, 1] < pixels[:, 0, 1]).all()
 

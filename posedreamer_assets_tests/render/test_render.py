@@ -10,6 +10,7 @@ from posedreamer_assets.body.procedural import procedural_poses
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import sample_cameras
 from posedreamer_assets.config import CameraConfig, ImageConfig, ScenesConfig
+from posedreamer_assets.errors import CaptionError
 from posedreamer_assets.render.appearance import (
     appearance_from_json,
     appearance_to_json,
@@ -21,7 +22,6 @@ from posedreamer_assets.render.captions import NAMED_COLOURS, make_caption, pars
 from posedreamer_assets.render.control import canonical_colours, render_control_maps, vertex_normals, view_of
 from posedreamer_assets.render.gl import View, renderer
 from posedreamer_assets.render.scene import render_scenes
-from posedreamer_assets.errors import CaptionError
 
 SIZE = 128
 IDS = [f"procedural-0000/{i:06d}" for i in range(6)]
