@@ -1,7 +1,7 @@
 """Training the pocket models: renders to shards, shards to a generator and three detectors.
 
-Two sets of scenes are rendered. The generator and the ranking detector learn from the first, the judging detector and the
-person counter from the second: ranker and judge share no data, and have other widths and augmentations.
+Two sets of scenes are rendered. The generator and the judging detector learn from the first, the ranking detector and the
+person counter from the second: ranker and judge share no rendered scene, and their augmentations differ.
 """
 
 import json
@@ -18,11 +18,11 @@ from posedreamer_assets.progress import advance
 Part = Literal["scenes", "generator", "detectors"]
 PARTS: tuple[Part, ...] = ("scenes", "generator", "detectors")
 SHARD_SIZE = 512
-FIRST, SECOND = "gen", "judge"  # sources of the two sets
+FIRST, SECOND = "first", "second"  # sources of the two sets
 GENERATOR_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 DETECTORS: dict[str, dict[str, Any]] = {
-    "judge": {"kind": "heatmap", "source": SECOND, "seed": 7, "width": 48, "augmentation": "judge"},
-    "ranker": {"kind": "heatmap", "source": FIRST, "seed": 3, "width": 36},
+    "judge": {"kind": "heatmap", "source": FIRST, "seed": 3},
+    "ranker": {"kind": "heatmap", "source": SECOND, "seed": 7, "augmentation": "strong"},
     "counter": {"kind": "counter", "source": SECOND, "seed": 5},
 }
 

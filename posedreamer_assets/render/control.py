@@ -121,7 +121,7 @@ def _draw_one(body: BodyModel, vertices_cam: np.ndarray, view: View) -> tuple[np
 
 
 def _in_frame(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    return ((pixels >= 0) & (pixels < np.array([width, height]))).all(axis=-1)
+    return np.all((pixels >= 0) & (pixels < np.array([width, height])), axis=-1)
 
 
 def _in_front(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ class Augmentation:
     background_share: float = 0.0  # rows whose background becomes smooth coloured noise
 
 
-RANKER = Augmentation()
-JUDGE = Augmentation(
+MILD = Augmentation()
+STRONG = Augmentation(
     scale=0.3, shift=0.12, rotation_deg=30.0, colour=0.35, noise=0.06, erase_share=0.3, background_share=0.25
 )
 

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.scoring.augment import JUDGE, RANKER, Augmentation, augment, degrade
+from posedreamer_assets.scoring.augment import STRONG, MILD, Augmentation, augment, degrade
 from posedreamer_assets.scoring.composites import centre_targets, compose
 from posedreamer_assets.scoring.heatmaps import decode, gaussian_targets
 from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet, make_vitpose, normalise
@@ -31,7 +31,7 @@ from posedreamer_assets.scoring.peaks import count_peaks
 from posedreamer_assets.scoring.shards import KeypointRows, read_folder
 
 KINDS = ("vitpose", "heatmap", "counter")
-AUGMENTATIONS = {"ranker": RANKER, "judge": JUDGE}
+AUGMENTATIONS = {"mild": MILD, "strong": STRONG}
 STRIDE = 4
 SIGMA_CELLS = 1.0
 HIDDEN_WEIGHT = 0.3  # of in-frame keypoints that the body itself hides
@@ -53,7 +53,7 @@ class TrainConfig:
     weight_decay: float = 0.02
     average: float = 0.998  # of the weights, per step
     width: int = 48  # of the heatmap network
-    augmentation: str = "ranker"  # or "judge", which is stronger
+    augmentation: str = "mild"  # or "strong"
     dtype: str = "bfloat16"
     threads: int = 1
     seed: int = 0
@@ -317,13 +317,13 @@ class _Run:
             figures=rows,
             settings=json.dumps(settings),
             command=f"{PROGRAM} {self.config.kind} --shards SHARDS --pattern '{self.config.pattern}' --out WEIGHTS "
-            f"--minutes {self.config.minutes:g} --seed {self.config.seed}",
+            f"--minutes {self.config.minutes:g} --seed {self.config.seed} --augmentation {self.config.augmentation}",
         )
 
 
 _TITLES = {
-    "vitpose": "Pocket ViTPose: ranks candidate images",
-    "heatmap": "Pocket heatmap network: judges images",
+    "vitpose": "Pocket ViTPose",
+    "heatmap": "Pocket heatmap network",
     "counter": "Pocket person counter",
 }
 _CARD = """# {title}
@@ -460,7 +460,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--width", type=int, default=48, help="of the heatmap network")
-    parser.add_argument("--augmentation", choices=sorted(AUGMENTATIONS), default="ranker")
+    parser.add_argument("--augmentation", choices=sorted(AUGMENTATIONS), default="mild")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--device", default="cpu")

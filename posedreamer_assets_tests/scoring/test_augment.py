@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from posedreamer_assets.body.joints import COCO17_MIRROR
-from posedreamer_assets.scoring.augment import JUDGE, RANKER, Augmentation, augment, degrade, warp
+from posedreamer_assets.scoring.augment import STRONG, MILD, Augmentation, augment, degrade, warp
 
 
 def dotted(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -19,7 +19,7 @@ def dotted(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def test_pixels_and_keypoints_move_together() -> None:
     images, points, visible = dotted(24, 0)
-    warped, moved, _ = warp(images, points, visible, RANKER, torch.Generator().manual_seed(3))
+    warped, moved, _ = warp(images, points, visible, MILD, torch.Generator().manual_seed(3))
     grid = torch.arange(128) + 0.5
     mass = warped[:, 0] / warped[:, 0].sum((1, 2), keepdim=True)
     seen = torch.stack([(mass.sum(1) * grid).sum(1), (mass.sum(2) * grid).sum(1)], -1)
@@ -46,7 +46,7 @@ def test_the_same_generator_gives_the_same_batch_and_values_stay_in_range() -> N
     images, points, visible = dotted(8, 2)
     silhouettes = (images[:, :1] > 0.1).float()
     first, second = (
-        augment(images, points, visible, silhouettes, JUDGE, torch.Generator().manual_seed(5)) for _ in range(2)
+        augment(images, points, visible, silhouettes, STRONG, torch.Generator().manual_seed(5)) for _ in range(2)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert float(first[0].min()) >= 0 and float(first[0].max()) <= 1
