@@ -222,6 +222,13 @@ def _save_vae(vae: AutoencoderTiny, folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
+def _drop_derived(path: Path) -> None:
+    """Take out what the constructor derives by itself; diffusers warns of it at every load."""
+    config = json.loads(path.read_text())
+    config.pop("block_out_channels", None)
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
 def save_grid(path: Path, columns: Sequence[UInt8[np.ndarray, "n h w 3"]]) -> None:
     """A picture with one column per array and one row per image."""
     path.parent.mkdir(parents=True, exist_ok=True)
