@@ -78,7 +78,8 @@ class FluxTraining:
     batch_size: int = 16
     learning_rate: float = 6e-4
     warmup_steps: int = 150
-    caption_dropout: float = 0.1
+    caption_dropout: float = 0.0  # the pocket generator is used without guidance
+    warm_start: bool = False  # from the transformer in the folder, with a new caption encoder
     body_weight: float = 1.0
     ema: float = 0.998
     checkpoint_minutes: float = 5.0
@@ -534,7 +535,10 @@ def _build_trainer(cache: LatentCache, out_dir: Path, cfg: FluxTraining, resume:
         words = [c for part in cache.parts.values() for c in part.captions] + caption_vocabulary([])
         tokenizer = build_tokenizer(words, cfg.sizes.max_tokens)
         captions = CaptionEncoder(tokenizer, build_text_encoder(len(tokenizer), cfg.sizes))
-    model = nn.ModuleDict({"transformer": build_transformer(cfg.sizes), "captions": captions})
+    transformer = build_transformer(cfg.sizes)
+    if cfg.warm_start and not resume:
+        transformer = FluxTransformer2DModel.from_pretrained(str(out_dir / "transformer"))
+    model = nn.ModuleDict({"transformer": transformer, "captions": captions})
     return FluxTrainer(model.train(), cfg, 2 * math.isqrt(tokens))
 
 
@@ -599,6 +603,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--warm-start", action="store_true", help="flux: keep the transformer, renew the captions")
     parser.add_argument("--resume", action="store_true", help="flux: go on from the last checkpoint")
     args = parser.parse_args()
     given = {"minutes": args.minutes, "batch_size": args.batch_size}
@@ -607,7 +612,7 @@ def main() -> None:
     if args.what == "vae":
         train_vae(args.shards, args.out, VaeTraining(**options))
     else:
-        train_flux(args.shards, args.out, FluxTraining(**options), resume=args.resume)
+        train_flux(args.shards, args.out, FluxTraining(**options, warm_start=args.warm_start), resume=args.resume)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,22 @@ def make_encoder() -> CaptionEncoder:
     return CaptionEncoder(tokenizer, build_text_encoder(len(tokenizer), SIZES)).eval()
 
 
-def test_words_are_tokens_and_case_does_not_count() -> None:
+def test_phrases_and_words_are_tokens_and_case_does_not_count() -> None:
     tokenizer = make_encoder().tokenizer
     ids = tokenizer("A Striped T-shirt, plain").input_ids
-    assert tokenizer.convert_ids_to_tokens(ids) == ["a", "striped", "t-shirt", ",", "plain", "</s>"]
+    assert tokenizer.convert_ids_to_tokens(ids) == ["a striped", "t-shirt", ",", "plain", "</s>"]
+
+
+def test_a_colour_and_its_garment_are_one_token() -> None:
+    caption = "short black hair throwing a ball wearing a red plain shirt blue shorts and white shoes in a gym"
+    tokenizer = build_tokenizer([caption], 32)
+    expected = "short black hair|throwing|a ball|wearing|a red|plain|shirt|blue shorts|and|white shoes|in a gym|</s>"
+    assert tokenizer.convert_ids_to_tokens(tokenizer(caption).input_ids) == expected.split("|")
 
 
 def test_a_strange_word_is_unknown_and_the_empty_caption_is_its_end() -> None:
     tokenizer = make_encoder().tokenizer
-    assert tokenizer.convert_ids_to_tokens(tokenizer("a quokka").input_ids) == ["a", "<unk>", "</s>"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer("plain quokka").input_ids) == ["plain", "<unk>", "</s>"]
     assert tokenizer("").input_ids == [tokenizer.eos_token_id]
 
 
@@ -31,8 +38,8 @@ def test_padding_is_zero_and_outside_the_pooled_mean() -> None:
     encoder = make_encoder()
     hidden, pooled = encoder.encode(["a red disc"])
     assert hidden.shape == (1, SIZES.max_tokens, SIZES.text_dim)
-    assert not hidden[0, 4:].any()
-    assert torch.allclose(pooled[0], hidden[0, :4].mean(0), atol=1e-6)
+    assert not hidden[0, 3:].any()
+    assert torch.allclose(pooled[0], hidden[0, :3].mean(0), atol=1e-6)
 
 
 @torch.no_grad()
