@@ -78,6 +78,9 @@ class FluxTraining:
     batch_size: int = 16
     learning_rate: float = 6e-4
     warmup_steps: int = 150
+    # Noise levels are logit-normal, mostly high: small images are smooth, so colour and layout are settled above 0.9.
+    noise_mean: float = 1.0
+    noise_std: float = 1.5
     caption_dropout: float = 0.0  # the pocket generator is used without guidance
     warm_start: bool = False  # from the transformer in the folder, with a new caption encoder
     body_weight: float = 1.0
@@ -387,7 +390,8 @@ class FluxTrainer:
             group["lr"] = cosine_rate(cfg.learning_rate, progress, self.step, cfg.warmup_steps)
         images, controls, captions, share = rows.draw(self.rng, cfg.batch_size)
         captions = ["" if self.rng.random() < cfg.caption_dropout else c for c in captions]
-        sigma = torch.sigmoid(torch.randn(len(images), generator=self.noise))
+        logit = cfg.noise_mean + cfg.noise_std * torch.randn(len(images), generator=self.noise)
+        sigma = torch.sigmoid(logit)
         noise = torch.randn(images.shape, generator=self.noise)
         noisy = torch.lerp(images, noise, sigma[:, None, None])
         with _autocast(cfg.dtype):
