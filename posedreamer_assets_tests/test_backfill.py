@@ -24,8 +24,13 @@ from posedreamer_assets.home import Home
 from posedreamer_assets.stages import STAGES
 from posedreamer_assets.storage import LanceStore
 
-# Dagster's webserver and daemon call functions that Dagster itself deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+# Dagster's webserver and daemon call functions that Dagster itself deprecates, and drop coroutines of event loops that
+# they start within others.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine 'BaseEventLoop.shutdown_asyncgens' was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 KEYS = ["procedural-0000", "procedural-0001"]
 TABLES = ("pose_library", "base_control_maps")

@@ -1,5 +1,6 @@
 """LoRA adapters: what is refused, and that taking one off gives the base model back."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from posedreamer_assets.diffusion.adapters import (
     WEIGHTS_NAME,
     adapter_state,
     add_adapter,
+    sort_header,
     without_adapter,
     write_adapter,
 )
@@ -122,6 +124,17 @@ def test_a_damaged_adapter_is_refused_and_the_base_stays(
     with pytest.raises(BackendError, match=message):
         generate(tiny_generator, tmp_path)
     assert np.array_equal(generate(tiny_generator), base)
+
+
+def test_files_that_differ_in_the_order_of_their_header_alone_become_equal(tmp_path: Path) -> None:
+    weights = torch.arange(6.0).reshape(2, 3).numpy().tobytes()
+    entry = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, len(weights)]}
+    for name, keys in (("a", ["format", "more"]), ("b", ["more", "format"])):
+        header = json.dumps({"w": entry, "__metadata__": dict.fromkeys(keys, "pt")}).encode()
+        (tmp_path / name).write_bytes(len(header).to_bytes(8, "little") + header + weights)
+        sort_header(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert load_file(tmp_path / "a")["w"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 
 
 def test_what_is_no_safetensors_file_is_refused(tiny_generator: PocketGenerator, tmp_path: Path) -> None:

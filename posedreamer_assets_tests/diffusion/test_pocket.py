@@ -46,6 +46,12 @@ def test_filling_a_block_up_gives_rows_of_the_asked_number(
     assert sizes == [4, 4]
 
 
+def test_rows_go_one_by_one_on_a_cpu_and_in_blocks_on_a_gpu(tiny_generator: PocketGenerator) -> None:
+    assert tiny_generator.block_size == 1
+    tiny_generator.device = torch.device("cuda")
+    assert tiny_generator.block_size == tiny_generator.cfg.batch_size > 1
+
+
 @pytest.mark.parametrize("what", ["seed", "caption", "control"])
 def test_seed_caption_and_control_each_change_the_image(tiny_generator: PocketGenerator, what: str) -> None:
     _, controls, captions = draw_discs(2)
