@@ -41,7 +41,7 @@ FLUX = FluxTraining(max_steps=6, batch_size=4, warmup_steps=5, dtype="float32", 
 def trained(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an autoencoder trained for 150 steps and a transformer trained for 6."""
     folder = tmp_path_factory.mktemp("trained")
-    train_vae(tiny_shards, folder, VaeTraining(max_steps=150, batch_size=8, crop=32, dtype="float32", sizes=SIZES))
+    train_vae(tiny_shards, folder, VaeTraining(max_steps=150, batch_size=4, crop=32, dtype="float32", sizes=SIZES))
     train_flux(tiny_shards, folder, FLUX)
     return folder
 
