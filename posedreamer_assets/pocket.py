@@ -140,7 +140,7 @@ def _generator_card(source: Path) -> str:
     return f"""# Pocket generator
 
 FLUX's own classes at a small size: `FluxTransformer2DModel`, `AutoencoderTiny`, a T5 encoder of two layers over a
-word-level vocabulary. 128 x 128 pixels, conditioned on a mesh-to-RGB control map and a caption of this project's grammar.
+vocabulary of phrases. 128 x 128 pixels, conditioned on a mesh-to-RGB control map and a caption of this project's grammar.
 Trained from random weights on renders of the free body alone; it paints those, not photographs.
 
 | | |

@@ -334,8 +334,8 @@ def profile_gives(profile: Profile, kind: str) -> bool:
 
 
 def path_digest(path: Path) -> str:
-    """Digest of a file, or of all files below a folder with their relative names."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    """Digest of a file, or of all files below a folder with their relative names; a model's card changes nothing."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md")
     stamps = tuple((str(f.relative_to(path)), str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
     return _content_digest(stamps)
 
