@@ -37,7 +37,7 @@ def gather(profile: Profile, store: "LanceStore") -> dict[str, Any]:
         "dataset": _checkpoint(snapshot, "dataset"),
         "quality": _checkpoint(snapshot, "quality_report"),
     }
-    return {name: value for name, value in figures.items() if value not in (None, {})}
+    return {name: value for name, value in figures.items() if name == "rejected" or value not in (None, {})}
 
 
 def _checkpoint(snapshot: Snapshot, key: str) -> dict[str, Any]:

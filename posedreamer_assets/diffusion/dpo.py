@@ -38,6 +38,7 @@ from posedreamer_assets.progress import advance
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 VALIDATION_DRAWS = 2  # noise levels per validation pair
 MAX_VALIDATION_PAIRS = 16
+CPU_PAIRS = 8
 
 
 @dataclass(frozen=True)
@@ -221,8 +222,12 @@ class DpoTrainer:
         return torch.randn(n, *shape, generator=generator), torch.rand(n, generator=generator)
 
     def _chunks(self, n: int) -> Iterator[slice]:
-        """Pairs that go through the model together: as many images as the generator makes at a time."""
-        size = max(1, self.generator.cfg.batch_size // 2)
+        """Pairs that go through the model together: as many images as the generator makes at a time on a GPU.
+
+        On a CPU always the same number, so that the adapter does not depend on the generator's batch size.
+        """
+        on_cpu = self.generator.device.type == "cpu"
+        size = CPU_PAIRS if on_cpu else max(1, self.generator.cfg.batch_size // 2)
         return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
     def _endless_batches(self) -> Iterator[np.ndarray]:
