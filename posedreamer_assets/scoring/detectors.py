@@ -128,9 +128,15 @@ def run_padded(
 
 def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
     try:
-        network = VitPoseForPoseEstimation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        network, info = VitPoseForPoseEstimation.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DetectorError(f"{folder}: not a ViTPose checkpoint: {str(error).splitlines()[0]}") from error
+    # transformers fills missing weights with random ones and only warns.
+    unfit = sorted(str(k) for name in ("missing_keys", "mismatched_keys") for k in info[name])
+    if unfit:
+        raise DetectorError(f"{folder}: not a ViTPose checkpoint: no fitting weight for {unfit[0]}")
     keypoints = network.config.num_labels or 0
     if keypoints < 17:
         raise DetectorError(f"{folder}: gives {keypoints} keypoints, expected COCO's 17 first")

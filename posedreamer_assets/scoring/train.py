@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.scoring.augment import STRONG, MILD, Augmentation, augment, degrade
+from posedreamer_assets.scoring.augment import MILD, STRONG, Augmentation, augment, degrade
 from posedreamer_assets.scoring.composites import centre_targets, compose
 from posedreamer_assets.scoring.heatmaps import decode, gaussian_targets
 from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet, make_vitpose, normalise

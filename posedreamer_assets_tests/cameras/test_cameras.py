@@ -59,7 +59,7 @@ def test_points_behind_the_camera_have_no_pixel() -> None:
 def test_bodies_stay_in_frame_unless_truncated_on_purpose() -> None:
     points, cameras, truncated = sampled(truncated_share=0.3)
     pixels = cameras.project(points)
-    inside = ((pixels >= -0.5) & (pixels <= 128.5)).all((1, 2))
+    inside = np.all((pixels >= -0.5) & (pixels <= 128.5), axis=(1, 2))
     assert inside[~truncated].all()
     assert not inside[truncated].any()
     assert 0.15 < truncated.mean() < 0.45

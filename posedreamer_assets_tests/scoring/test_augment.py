@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from posedreamer_assets.body.joints import COCO17_MIRROR
-from posedreamer_assets.scoring.augment import STRONG, MILD, Augmentation, augment, degrade, warp
+from posedreamer_assets.scoring.augment import MILD, STRONG, Augmentation, augment, degrade, warp
 
 
 def dotted(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

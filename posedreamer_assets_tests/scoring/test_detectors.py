@@ -4,12 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
 from posedreamer_assets.config import DetectorConfig
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.scoring.detectors import TorchDetector, load_detector
 from posedreamer_assets.scoring.letterbox import letterbox
+from posedreamer_assets.scoring.networks import make_vitpose
 from posedreamer_assets.scoring.people import CentreCounter, load_counter
 from posedreamer_assets.scoring.train import make_network, save_detector
 
@@ -163,3 +165,11 @@ def test_counts_do_not_depend_on_the_batch(weights: Path) -> None:
         one, score = counter.count(images[i : i + 1])
         assert one[0] == counts[i] and score[0] == scores[i]
     assert counts.shape == scores.shape == (6,)
+
+
+def test_weights_of_another_network_are_no_vitpose(tmp_path: Path) -> None:
+    """Else every weight would be random, with only a warning of the library."""
+    make_vitpose(32, width=40, depth=1).config.save_pretrained(tmp_path)
+    save_file({"stem.weight": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DetectorError, match="no fitting weight"):
+        load_detector(DetectorConfig(kind="vitpose", path=str(tmp_path)))
