@@ -1,8 +1,7 @@
 """Captions to embeddings: a phrase-level tokenizer and a tiny T5 encoder, both in transformers' own classes.
 
 A token is a phrase of the caption grammar ("blue trousers", "a red", "short black hair") or else a word. FLUX's text tokens
-have no positions, so with single words the encoder would first have to learn which garment a colour belongs to: after
-2,000 steps of the pocket training it had not, and garments took any colour.
+have no positions, so with single words the encoder would first have to learn which garment a colour belongs to.
 """
 
 import re
