@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from posedreamer_assets.diffusion.networks import (
+    PlainAttention,
     PocketSizes,
     build_scheduler,
     build_transformer,
@@ -83,7 +84,7 @@ class FluxTraining:
     noise_std: float = 1.5
     caption_dropout: float = 0.0  # the pocket generator is used without guidance
     warm_start: bool = False  # from the transformer in the folder, with a new caption encoder
-    body_weight: float = 1.0
+    body_weight: float = 4.0  # limbs are few of the tokens, and what the labels are about
     ema: float = 0.998
     checkpoint_minutes: float = 5.0
     grid_minutes: float = 10.0
@@ -485,7 +486,8 @@ def train_flux(shards: Path, out_dir: Path, cfg: FluxTraining, *, resume: bool =
     if resume and state.exists():
         trainer.load_state(state)
     log.write(event="start", rows=len(rows.index), parameters=parameter_count(trainer.model), step=trainer.step)
-    _flux_loop(trainer, rows, vae, out_dir, log)
+    with PlainAttention():
+        _flux_loop(trainer, rows, vae, out_dir, log)
     result = {"steps": float(trainer.step), "held_out_loss": held_out_loss(trainer, rows)}
     log.write(event="end", **result)
     return result
