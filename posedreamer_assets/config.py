@@ -89,7 +89,7 @@ class GeneratorConfig:
     steps: int = 8
     guidance: float = 1.0
     batch_size: int = 16
-    dtype: str = "float32"
+    dtype: str = "auto"  # bfloat16 where the device multiplies in it, else float32
     device: str = "auto"
 
 

@@ -118,15 +118,23 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def resolve_dtype(name: str) -> torch.dtype:
-    """The torch dtype of a configured name.
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The torch dtype of a configured name; `auto` is bfloat16 where the device multiplies in it, else float32.
 
     Raises:
-        BackendError: another name than float32, bfloat16 or float16.
+        BackendError: another name than auto, float32, bfloat16 or float16.
     """
+    if name == "auto":
+        return torch.bfloat16 if device.type != "cpu" or cpu_multiplies_bfloat16() else torch.float32
     if name not in DTYPES:
-        raise BackendError(f"generator.dtype: expected one of {', '.join(DTYPES)}, found {name!r}")
+        raise BackendError(f"generator.dtype: expected one of auto, {', '.join(DTYPES)}, found {name!r}")
     return DTYPES[name]
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; without them bfloat16 is slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def weights_digest(*sources: str | Path | None) -> str:

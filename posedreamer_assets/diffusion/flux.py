@@ -59,7 +59,8 @@ class FluxGenerator(PipelineGenerator):
             raise BackendError(
                 "generator.model_path: the flux backend needs a model, e.g. black-forest-labs/FLUX.1-dev"
             )
-        device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
+        device = resolve_device(cfg.device)
+        dtype = resolve_dtype(cfg.dtype, device)
         with loading(cfg.model_path):
             pipeline = FluxControlPipeline.from_pretrained(cfg.model_path, dtype=dtype, use_safetensors=True)
         if cfg.control_lora_path is not None:

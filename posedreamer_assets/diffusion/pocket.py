@@ -47,7 +47,8 @@ class PocketGenerator(FluxGenerator):
             raise BackendError(
                 f"generator.guidance: the pocket generator has no guidance, expected 1, found {cfg.guidance}"
             )
-        device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
+        device = resolve_device(cfg.device)
+        dtype = resolve_dtype(cfg.dtype, device)
         with loading(str(folder / "scheduler")):
             scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(str(folder / "scheduler"))
         with loading(str(folder / "text_encoder")):

@@ -40,7 +40,8 @@ class SdxlGenerator(PipelineGenerator):
             raise BackendError(
                 "the sdxl backend needs generator.model_path (SDXL) and generator.control_lora_path (a ControlNet)"
             )
-        device, dtype = resolve_device(cfg.device), resolve_dtype(cfg.dtype)
+        device = resolve_device(cfg.device)
+        dtype = resolve_dtype(cfg.dtype, device)
         with loading(cfg.control_lora_path):
             control = ControlNetModel.from_pretrained(cfg.control_lora_path, dtype=dtype, use_safetensors=True)
         with loading(cfg.model_path):

@@ -62,7 +62,7 @@ def save_tiny_parts(folder: Path, seed: int = 0) -> None:
 
 def tiny_config(folder: Path, **changes: object) -> GeneratorConfig:
     """Two steps of the generator in `folder`, on the CPU."""
-    return GeneratorConfig(**{"model_path": str(folder), "steps": 2, "device": "cpu", **changes})  # type: ignore[arg-type]
+    return GeneratorConfig(**{"model_path": str(folder), "steps": 2, "device": "cpu", "dtype": "float32", **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

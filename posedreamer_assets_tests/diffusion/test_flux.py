@@ -29,6 +29,7 @@ def flux_config(tmp_path_factory: pytest.TempPathFactory) -> GeneratorConfig:
         steps=2,
         guidance=3.5,
         device="cpu",
+        dtype="float32",
     )
 
 

@@ -30,6 +30,7 @@ def sdxl_config(tmp_path_factory: pytest.TempPathFactory) -> GeneratorConfig:
         steps=2,
         guidance=5.0,
         device="cpu",
+        dtype="float32",
     )
 
 
