@@ -111,6 +111,7 @@ class AlignmentConfig:
     min_winner: float = 0.5
     val_share: float = 0.15
     test_share: float = 0.4
+    test_draws: int = 2  # images of each test pose, without and with the adapter
     beta: float = 100.0
     learning_rate: float = 2e-4
     lora_rank: int = 16

@@ -140,7 +140,7 @@ def work_units(profile: Profile, stage: Stage) -> int:
         "body_model": 1,
         "control_checkpoint": 1,
         "preference_pairs": paired * align.candidates * 2,
-        "dpo_checkpoint": align.steps + 4 * held_out,
+        "dpo_checkpoint": align.steps + 4 * align.test_draws * held_out,
         "difficulty_model": profile.curriculum.folds,
         "dataset": profile.poses.batches + profile.curriculum.hard_batches,
         "quality_report": 3 * images,

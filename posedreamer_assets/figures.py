@@ -30,7 +30,7 @@ def gather(profile: Profile, store: "LanceStore") -> dict[str, Any]:
         "rejected": dict(sum((Counter(r["rejected"]) for r in rounds.values()), Counter[str]())),
         "quarantined": _quarantined(snapshot),
         "rounds": rounds,
-        "pairs": _pairs(snapshot),
+        "pairs": pair_statuses(snapshot),
         "dpo": _checkpoint(snapshot, "dpo_checkpoint"),
         "difficulty": _checkpoint(snapshot, "difficulty_model"),
         "hard_minus_base_oks": _hard_effect(snapshot),
@@ -75,7 +75,8 @@ def _round(snapshot: Snapshot, name: str) -> dict[str, Any]:
     }
 
 
-def _pairs(snapshot: Snapshot) -> dict[str, int]:
+def pair_statuses(snapshot: Snapshot) -> dict[str, int]:
+    """Alignment poses by what their candidates gave."""
     stage = STAGES["preference_pairs"]
     keys = snapshot.current_keys(stage)
     if not keys:

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.driver import open_store
-from posedreamer_assets.figures import gather
+from posedreamer_assets.figures import gather, pair_statuses
 from posedreamer_assets.gallery import pick, table_samples
 from posedreamer_assets.home import Home
+from posedreamer_assets.images import decode
 from posedreamer_assets.metrics.gallery import GallerySample
-from posedreamer_assets.metrics.html import PanelRow, Section, write_report
+from posedreamer_assets.metrics.html import PanelRow, Section, Table, write_report
 from posedreamer_assets.metrics.plots import counts_bars, distributions
 from posedreamer_assets.metrics.quality import CLASSIFIER_SCORE
 from posedreamer_assets.metrics.sections import (
@@ -28,10 +30,12 @@ from posedreamer_assets.stages import STAGES, Snapshot
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from rich.table import Table
+    from rich.table import Table as TerminalTable
 
 _SHOWN = 12
 _CHECKPOINT_ARRAYS = "figures.json"  # curves and per-pose figures that a checkpoint keeps for the report
+# Figures at the top of the report; the table below them has all.
+_TILES = ("images made", "kept", "OKS, base round", "OKS error less by", "OKS, hard - base", "FID", "IS by classifier")
 
 
 def write_run_report(
@@ -52,7 +56,7 @@ def write_run_report(
     figures["stages"] = _with_former(timings, summary_path)
     figures["seconds"] = None if seconds is None else round(seconds, 1)
     figures["peak_memory_mb"] = max((t["peak_memory_mb"] for t in timings), default=0.0)
-    write_report(folder / "report.html", _headline(figures), _sections(home, profile))
+    write_report(folder / "report.html", _headline(figures), [*_sections(home, profile), _all_figures(figures)])
     partial = summary_path.with_suffix(".part")
     partial.write_text(json.dumps(_finite(figures), indent=2, sort_keys=True, allow_nan=False) + "\n")
     partial.replace(summary_path)
@@ -149,11 +153,11 @@ def _spent(timing: Mapping[str, Any]) -> str:
     return "up to date" + (f" (made in {timing['made_in_s']:.1f} s)" if timing.get("made_in_s") else "")
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "TerminalTable":
     from rich import box
-    from rich.table import Table
+    from rich.table import Table as TerminalTable
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = TerminalTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i == 1 else "left")
     for row in rows:
@@ -169,9 +173,7 @@ def _headline(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": "PoseDreamer Assets",
         "subtitle": f"profile {figures['profile']}, seed {figures['seed']}",
-        "headline": [
-            {"label": label, "value": value, "note": note, "tone": ""} for label, value, note in main_figures(figures)
-        ],
+        "headline": [_tile(label, value, note) for label, value, note in main_figures(figures) if label in _TILES],
         "stages": stages,
         "facts": {
             "body model": figures.get("body_model", ""),
@@ -179,6 +181,17 @@ def _headline(figures: Mapping[str, Any]) -> dict[str, Any]:
             "peak memory": f"{figures['peak_memory_mb']:.0f} MB",
         },
     }
+
+
+def _tile(label: str, value: str, note: str) -> dict[str, str]:
+    """The mean stands large, its interval small."""
+    mean, _, interval = value.partition(" ")
+    return {"label": label, "value": mean, "note": ", ".join(part for part in (interval, note) if part), "tone": ""}
+
+
+def _all_figures(figures: Mapping[str, Any]) -> Section:
+    table = Table(("figure", "value", ""), main_figures(figures), caption="In brackets: 95 % bootstrap intervals.")
+    return Section("All figures", [table], "The same as in summary.json, where the rest is too.")
 
 
 def _stage_note(timing: Mapping[str, Any]) -> str:
@@ -229,21 +242,28 @@ def _curation(snapshot: Snapshot) -> Section | None:
     )
 
 
-def _checkpoint_figures(snapshot: Snapshot, key: str) -> dict[str, Any] | None:
-    stage = STAGES[key]
-    found = snapshot.checkpoint(stage) if snapshot.is_current(stage) else None
-    path = found.path / _CHECKPOINT_ARRAYS if found else None
-    return json.loads(path.read_text()) if path is not None and path.exists() else None
-
-
 def _alignment(snapshot: Snapshot) -> Section | None:
-    figures = _checkpoint_figures(snapshot, "dpo_checkpoint")
-    if figures is None:
+    stage = STAGES["dpo_checkpoint"]
+    found = snapshot.checkpoint(stage) if snapshot.is_current(stage) else None
+    if found is None:
         return None
+    figures = json.loads((found.path / _CHECKPOINT_ARRAYS).read_text())
     curves = {name: (curve["steps"], curve["values"]) for name, curve in figures["curves"].items()}
     return alignment_section(
-        np.array(figures["oks_before"]), np.array(figures["oks_after"]), curves, judge=figures["judge"]
+        np.array(figures["oks_before"]),
+        np.array(figures["oks_after"]),
+        curves,
+        pairs=pair_statuses(snapshot),
+        same_seed=[_before_and_after(found.path, shown) for shown in figures["shown"]],
+        judge=figures["judge"],
     )
+
+
+def _before_and_after(folder: Path, shown: Mapping[str, Any]) -> PanelRow:
+    pictures = {side: decode((folder / file).read_bytes()) for side, file in shown["files"].items()}
+    change = shown["oks_after"] - shown["oks_before"]
+    facts = {"OKS before": f"{shown['oks_before']:.2f}", "after": f"{shown['oks_after']:.2f}"}
+    return PanelRow(pictures, shown["name"], facts, "good" if change > 0 else "bad" if change < 0 else "")
 
 
 def _difficulty(snapshot: Snapshot) -> Section | None:

@@ -20,7 +20,10 @@ from posedreamer_assets.diffusion.pairs import make_pairs
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.records import PREFERENCE_PAIRS
 from posedreamer_assets.rows import images, make_table, same_rows, texts
+from posedreamer_assets.scoring.detectors import KeypointDetector
 from posedreamer_assets.seeds import derive_seed
+
+SHOWN_POSES = 8
 
 
 def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) -> tuple[pa.Table, np.ndarray]:
@@ -91,12 +94,13 @@ class Alignment:
         generator = generator_of(self.profile.generator, self.profile.image)
         result = train_dpo(pair_data(self.maps, self.pairs), generator, cfg, seed, folder)
         effect = measure_effect(self.profile, generator, self.poses, self.maps, folder)
-        self._shown = effect.pictures
+        self._shown = np.stack([s.images[side] for side in ("before", "after") for s in effect.shown])
         curves = {
             "training loss": _curve(result.steps, "loss"),
             "validation loss": _curve(result.validations, "loss"),
         }
-        (folder / "figures.json").write_text(json.dumps({**effect.arrays, "curves": curves}))
+        shown = [_write_shown(folder / "shown", one) for one in effect.shown]
+        (folder / "figures.json").write_text(json.dumps({**effect.arrays, "curves": curves, "shown": shown}))
         return {
             "pairs": texts(self.pairs, "status").count("pair"),
             "best_step": result.best_step,
@@ -143,11 +147,23 @@ class Effect:
 
     figures: dict[str, Any]
     arrays: dict[str, Any]
-    pictures: np.ndarray
+    shown: list["BeforeAndAfter"]
+
+
+@dataclass(frozen=True)
+class BeforeAndAfter:
+    """One held-out pose: control image, the image without and with the adapter, from the same noise."""
+
+    name: str
+    images: dict[str, np.ndarray]
+    oks_before: float
+    oks_after: float
 
 
 def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps: pa.Table, adapter: Path) -> Effect:
     """OKS error of the test poses without and with the adapter, from the same noise, by the judge.
+
+    Every pose is painted `alignment.test_draws` times each way; its OKS is the mean over them.
 
     Raises:
         AlignmentError: no test poses.
@@ -157,19 +173,39 @@ def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps
     poses, maps = poses.filter(held_out), maps.filter(held_out)
     if poses.num_rows == 0:
         raise AlignmentError("no test poses to measure alignment on: raise alignment.test_share or make more poses")
-    controls, captions = images(maps, "control"), texts(poses, "caption")
-    seeds = [derive_seed(profile.seed, i, "held-out") for i in texts(poses, "sample_id")]
-    before = generator.generate(controls, captions, seeds)
-    after = generator.generate(controls, captions, seeds, adapter_path=adapter)
+    controls, captions, ids = images(maps, "control"), texts(poses, "caption"), texts(poses, "sample_id")
+    seeds = [
+        [derive_seed(profile.seed, i, f"held-out-{draw}") for i in ids] for draw in range(profile.alignment.test_draws)
+    ]
+    before = [generator.generate(controls, captions, drawn) for drawn in seeds]
+    after = [generator.generate(controls, captions, drawn, adapter_path=adapter) for drawn in seeds]
     judge = detector_of(profile.judge, profile.image)
-    oks_before, oks_after = oks_of(judge, before, maps)[0], oks_of(judge, after, maps)[0]
-    figures = {"test_poses": poses.num_rows, "judge": judge.name, **compare_oks(oks_before, oks_after, profile.seed)}
+    oks_before, oks_after = _mean_oks(judge, before, maps), _mean_oks(judge, after, maps)
+    figures = {
+        "test_poses": poses.num_rows,
+        "test_draws": profile.alignment.test_draws,
+        "judge": judge.name,
+        **compare_oks(oks_before, oks_after, profile.seed),
+    }
     if profile.outside_judge is not None:
         outside = detector_of(profile.outside_judge, profile.image)
-        outside_figures = compare_oks(oks_of(outside, before, maps)[0], oks_of(outside, after, maps)[0], profile.seed)
-        figures["outside_judge"] = {"name": outside.name, **outside_figures}
+        seen = compare_oks(_mean_oks(outside, before, maps), _mean_oks(outside, after, maps), profile.seed)
+        figures["outside_judge"] = {"name": outside.name, **seen}
     arrays = {"oks_before": oks_before.tolist(), "oks_after": oks_after.tolist(), "judge": judge.name}
-    return Effect(figures, arrays, np.concatenate([before[:6], after[:6]]))
+    shown = [
+        BeforeAndAfter(
+            ids[i],
+            {"control": controls[i], "before": before[0][i], "after": after[0][i]},
+            float(oks_before[i]),
+            float(oks_after[i]),
+        )
+        for i in range(min(SHOWN_POSES, len(ids)))
+    ]
+    return Effect(figures, arrays, shown)
+
+
+def _mean_oks(detector: KeypointDetector, draws: list[np.ndarray], maps: pa.Table) -> np.ndarray:
+    return np.mean([oks_of(detector, pictures, maps)[0] for pictures in draws], axis=0)
 
 
 def compare_oks(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
@@ -184,6 +220,16 @@ def compare_oks(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, A
         "error_reduction": reduction.as_dict(),
         "relative_reduction": round(reduction.mean / error, 5) if error > 0 else 0.0,
     }
+
+
+def _write_shown(folder: Path, one: BeforeAndAfter) -> dict[str, Any]:
+    """Keep the pictures as PNG files for the report; returns what it needs to find them."""
+    folder.mkdir(exist_ok=True)
+    stem = one.name.replace("/", "-")
+    for side, picture in one.images.items():
+        (folder / f"{stem}-{side}.png").write_bytes(codec.encode_png(picture))
+    files = {side: f"shown/{stem}-{side}.png" for side in one.images}
+    return {"name": one.name, "files": files, "oks_before": one.oks_before, "oks_after": one.oks_after}
 
 
 def _curve(entries: list[dict[str, float]], name: str) -> dict[str, list[float]]:
