@@ -1,10 +1,12 @@
 """Pocket networks: they lay tokens out as diffusers does, and start as they should."""
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, FluxControlPipeline
 
 from posedreamer_assets.diffusion.networks import (
     DOWNSAMPLING,
+    PlainAttention,
     build_transformer,
     build_vae,
     decode,
@@ -14,6 +16,8 @@ from posedreamer_assets.diffusion.networks import (
     unpack_latents,
 )
 from posedreamer_assets_tests.diffusion.conftest import SIZES
+
+attention = torch.nn.functional.scaled_dot_product_attention
 
 
 def test_packing_is_that_of_the_pipeline() -> None:
@@ -61,3 +65,28 @@ def test_an_untrained_transformer_predicts_zero_and_can_learn() -> None:
     (velocity - 1.0).square().mean().backward()
     gradient = transformer.proj_out.bias.grad
     assert gradient is not None and gradient.any()
+
+
+def attend(**options: object) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Attention of fixed random inputs, and the gradients of its sum of squares."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(2, 3, 5, 4, generator=generator, requires_grad=True) for _ in range(3)]
+    out = attention(*inputs[:2], value=inputs[2], **options)  # type: ignore[arg-type]
+    out.square().sum().backward()
+    return out.detach(), [x.grad for x in inputs if x.grad is not None]
+
+
+def test_plain_attention_is_torchs_with_its_gradients() -> None:
+    expected, gradients = attend()
+    with PlainAttention():
+        found, own = attend()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(own, gradients)
+
+
+@pytest.mark.parametrize("options", [{"is_causal": True}, {"attn_mask": torch.eye(5, dtype=torch.bool)}])
+def test_masked_attention_is_left_to_torch(options: dict[str, object]) -> None:
+    expected, _ = attend(**options)
+    with PlainAttention():
+        found, _ = attend(**options)
+    assert torch.equal(found, expected)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from posedreamer_assets import progress
 from posedreamer_assets.config import ImageConfig
-from posedreamer_assets.diffusion.backend import PipelineGenerator
+from posedreamer_assets.diffusion.backend import PipelineGenerator, resolve_dtype
 from posedreamer_assets.diffusion.generator import load_generator
 from posedreamer_assets.diffusion.pocket import PocketGenerator
 from posedreamer_assets.errors import BackendError
@@ -142,3 +142,18 @@ def test_settings_that_cannot_work_are_refused(tiny_folder: Path, changes: dict[
 def test_a_size_that_does_not_pack_is_refused(tiny_folder: Path) -> None:
     with pytest.raises(BackendError, match="multiples of 8"):
         load_generator(tiny_config(tiny_folder), ImageConfig(width=30, height=32))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
+)
+def test_half_precision_is_used_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert resolve_dtype("auto", torch.device("cpu")) == expected
+    assert resolve_dtype("auto", torch.device("meta")) == torch.bfloat16
+    assert resolve_dtype("float16", torch.device("cpu")) == torch.float16
+    with pytest.raises(BackendError, match="auto, float32"):
+        resolve_dtype("double", torch.device("cpu"))

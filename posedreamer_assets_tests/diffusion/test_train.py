@@ -22,10 +22,12 @@ from posedreamer_assets.diffusion.train import (
     LatentCache,
     TrainingRows,
     VaeTraining,
+    body_window,
     cosine_rate,
     decode_latents,
     encode_images,
     flow_matching_loss,
+    half_windows,
     reconstruction_loss,
     train_flux,
     train_vae,
@@ -160,6 +162,34 @@ def test_held_out_rows_are_never_drawn(tiny_folder: Path, tiny_shards: Path, tmp
     assert len(images) == len(controls) == len(captions) == len(share) == 10
     expected = encode_images(vae, read_shard(tiny_shards / "gen-1.npz").images[30:]).half().float()
     torch.testing.assert_close(images, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_half_windows_cover_half_the_grid_upright_and_lying() -> None:
+    windows = half_windows(4)
+    assert windows.shape == (6, 8)
+    rows, columns = windows // 4, windows % 4
+    assert [sorted(set(c.tolist())) for c in columns[:3]] == [[0, 1], [1, 2], [2, 3]]
+    assert [sorted(set(r.tolist())) for r in rows[3:]] == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_the_window_shows_more_of_the_body_than_any_other() -> None:
+    rng = np.random.default_rng(0)
+    share = (rng.random((50, 64)) ** 8).astype(np.float32)
+    chosen = body_window(share, rng)
+    shown = np.array([[row[list(window)].sum() for window in half_windows(8)] for row in share])
+    np.testing.assert_allclose(shown[np.arange(50), chosen], shown.max(1), atol=2e-3)
+
+
+def test_half_images_are_cuts_of_rows_with_that_window(tiny_shards: Path, tmp_path: Path) -> None:
+    cache = LatentCache(tiny_shards, tmp_path / "latents", build_vae(SIZES), "float32", JsonLog(tmp_path / "log.jsonl"))
+    cache.refresh()
+    rows = TrainingRows(cache, "gen-1")
+    tokens, (images, controls, captions, share) = rows.draw_half(np.random.default_rng(3), 5)
+    assert images.shape[1] == controls.shape[1] == share.shape[1] == len(tokens) == 8 and len(captions) == 5
+    whole = {cache.parts[name].images[row][tokens].tobytes() for name, row in rows.index}
+    held = {cache.parts["gen-1"].images[row][tokens].tobytes() for row in range(30, 40)}
+    drawn = {image.half().numpy().tobytes() for image in images}
+    assert drawn <= whole and not drawn & (held - whole)
 
 
 def test_a_shard_that_is_still_being_written_waits(tiny_shards: Path, tmp_path: Path) -> None:
