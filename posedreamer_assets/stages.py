@@ -216,7 +216,7 @@ def planned_keys(profile: Profile, group: Group | None) -> list[str]:
 
 def checkpoint_digest(info: "CheckpointInfo") -> str:
     """Digest of what a checkpoint was made from and of its files; its folder is named so."""
-    return info.path.name
+    return info.place.rpartition("/")[2]
 
 
 class Snapshot:

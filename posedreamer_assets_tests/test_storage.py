@@ -1,4 +1,7 @@
-"""The store: partitions replaced whole, by any number of writers, read back in order."""
+"""The store: partitions replaced whole, by any number of writers, read back in order.
+
+Every test that takes the fixture `store` runs on a local folder and on an S3 server.
+"""
 
 import subprocess
 import sys
@@ -14,20 +17,45 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from lance import LanceDataset
+from lance.file import LanceFileSession
 
-from posedreamer_assets import storage
 from posedreamer_assets.digests import content_digest, row_digests
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.records import SCHEMAS, sample_id
-from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.storage import LanceStore, Plan
+from posedreamer_assets.storage import store as store_module
+from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 
 TABLE = "rendered_scenes"
 KEY, OTHER = "procedural-0000", "cmu-0017"
 
 
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with running_server() as endpoint:
+        yield endpoint
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> LanceStore:
+def local(tmp_path: Path) -> LanceStore:
     return LanceStore(tmp_path / "store")
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> LanceStore:
+    if request.param == "local":
+        return LanceStore(tmp_path / "store")
+    endpoint = request.getfixturevalue("endpoint")
+    return LanceStore(new_bucket(endpoint), options(endpoint), cache=tmp_path / "cache")
+
+
+def _again(store: LanceStore, cache: Path | None = None) -> LanceStore:
+    """The same store, opened anew."""
+    return LanceStore(store.root, store.storage_options, cache=cache)
+
+
+def _dataset(store: LanceStore, version: int | None = None) -> LanceDataset:
+    return lance.dataset(store.uri(TABLE), version, storage_options=store.storage_options)
 
 
 def _rows(key: str = KEY, n: int = 5, label: str = "a", image_bytes: int = 50) -> pa.Table:
@@ -116,7 +144,7 @@ def test_replacing_is_one_commit(store: LanceStore) -> None:
     versions = [store.replace_partition(TABLE, KEY, _rows(label=s), input_digest="").version for s in "abc"]
     assert versions == list(range(versions[0], versions[0] + 3))
     for version, label in zip(versions, "abc", strict=True):
-        seen = lance.dataset(store.uri(TABLE), version=version).to_table()
+        seen = _dataset(store, version).to_table()
         assert sorted(seen.column("caption").to_pylist()) == [f"{label} {i}" for i in range(5)]
 
 
@@ -144,8 +172,7 @@ def test_rows_that_share_files_after_compaction_are_still_replaced_alone(store: 
     keys = [f"procedural-{i:04d}" for i in range(4)]
     for key in keys:
         store.replace_partition(TABLE, key, _rows(key), input_digest="")
-    store.compact(TABLE)
-    assert len(lance.dataset(store.uri(TABLE)).get_fragments()) == 1
+    assert store.maintain(TABLE).files_after == 1
     store.replace_partition(TABLE, keys[1], _rows(keys[1], n=2, label="new"), input_digest="")
     store.delete_partition(TABLE, keys[2])
     assert {k: p.rows for k, p in store.partitions(TABLE).items()} == {keys[0]: 5, keys[1]: 2, keys[3]: 5}
@@ -166,8 +193,8 @@ def test_no_rows_and_deleting_both_leave_no_partition(store: LanceStore) -> None
 def test_clean_frees_old_versions_and_keeps_the_rows(store: LanceStore) -> None:
     for label in "abc":
         store.replace_partition(TABLE, KEY, _rows(label=label, image_bytes=10_000), input_digest="")
-    assert store.clean(TABLE) == 0
-    assert store.clean(TABLE, older_than=timedelta(0)) > 2 * 50_000
+    assert store.maintain(TABLE).bytes_freed == 0
+    assert store.maintain(TABLE, Plan(keep=timedelta(0))).bytes_freed > 2 * 50_000
     assert _captions(store) == [f"c {i}" for i in range(5)]
 
 
@@ -188,7 +215,7 @@ def test_streaming_writes_what_one_table_writes(store: LanceStore, size: int) ->
     assert store.read(TABLE).equals(before)
 
 
-def test_streaming_holds_a_few_batches_at_a_time(store: LanceStore) -> None:
+def test_streaming_holds_a_few_batches_at_a_time(local: LanceStore) -> None:
     batches, rows, size = 40, 16, 100_000
     start, most = pa.total_allocated_bytes(), 0
 
@@ -201,8 +228,8 @@ def test_streaming_holds_a_few_batches_at_a_time(store: LanceStore) -> None:
             del blobs
             most = max(most, pa.total_allocated_bytes() - start)
 
-    store.replace_partition(TABLE, KEY, stream(), input_digest="")
-    assert store.partitions(TABLE)[KEY].rows == batches * rows
+    local.replace_partition(TABLE, KEY, stream(), input_digest="")
+    assert local.partitions(TABLE)[KEY].rows == batches * rows
     assert most < batches * rows * size / 3
 
 
@@ -259,7 +286,7 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(store: LanceSto
             ["bad partition key 'no number'"],
         ),
         (lambda s: s.delete_partition(TABLE, "A-0000"), ["bad partition key 'A-0000'"]),
-        (lambda s: s.compact("dataset"), ["table 'dataset' does not exist"]),
+        (lambda s: s.maintain("dataset"), ["table 'dataset' does not exist"]),
     ],
 )
 def test_errors_name_table_version_and_partition(
@@ -277,19 +304,19 @@ def test_a_table_never_written_has_no_partitions(store: LanceStore) -> None:
     assert store.read(TABLE, missing_ok=True).schema.names[:2] == ["sample_id", "partition_key"]
 
 
-def test_a_table_of_another_schema_is_refused_by_column(store: LanceStore, tmp_path: Path) -> None:
+def test_a_table_of_another_schema_is_refused_by_column(local: LanceStore, tmp_path: Path) -> None:
     stored = _rows().set_column(4, "seed", pa.array(["1"] * 5))
-    lance.write_dataset(stored, store.uri(TABLE))
+    lance.write_dataset(stored, local.uri(TABLE))
     with pytest.raises(StorageError, match="column 'input_digest' is stored as None"):
-        store.replace_partition(TABLE, KEY, _rows(), input_digest="")
+        local.replace_partition(TABLE, KEY, _rows(), input_digest="")
 
 
-def test_a_damaged_table_is_not_taken_for_an_absent_one(store: LanceStore) -> None:
-    store.replace_partition(TABLE, KEY, _rows(), input_digest="")
-    for manifest in (Path(store.uri(TABLE)) / "_versions").iterdir():
+def test_a_damaged_table_is_not_taken_for_an_absent_one(local: LanceStore) -> None:
+    local.replace_partition(TABLE, KEY, _rows(), input_digest="")
+    for manifest in (Path(local.uri(TABLE)) / "_versions").iterdir():
         manifest.write_bytes(b"not a manifest")
     with pytest.raises(StorageError, match="could not be opened"):
-        store.partitions(TABLE)
+        local.partitions(TABLE)
 
 
 # Several writers
@@ -299,7 +326,7 @@ def test_a_writer_overtaken_while_writing_a_new_partition_drops_the_other_rows(
     store: LanceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.replace_partition(TABLE, OTHER, _rows(OTHER), input_digest="")
-    write = storage.write_fragments
+    write = store_module.write_fragments
     waiting = ["second", "third"]
 
     def overtaken(*args: Any, **options: Any) -> Any:
@@ -308,7 +335,7 @@ def test_a_writer_overtaken_while_writing_a_new_partition_drops_the_other_rows(
             store.replace_partition(TABLE, KEY, _rows(label=waiting.pop()), input_digest="")
         return written
 
-    monkeypatch.setattr(storage, "write_fragments", overtaken)
+    monkeypatch.setattr(store_module, "write_fragments", overtaken)
     store.replace_partition(TABLE, KEY, _rows(label="first"), input_digest="")
     assert _captions(store) == [f"first {i}" for i in range(5)]
     assert store.partitions(TABLE)[OTHER].rows == 5
@@ -335,7 +362,7 @@ def test_of_writers_that_commit_from_one_version_exactly_one_partition_remains(
 
     def work(label: str) -> None:
         try:
-            LanceStore(store.root).replace_partition(TABLE, KEY, _rows(label=label), input_digest=label)
+            _again(store).replace_partition(TABLE, KEY, _rows(label=label), input_digest=label)
         except Exception as error:  # noqa: BLE001 - shown by the assertion below
             failures.append(error)
 
@@ -352,7 +379,9 @@ def test_of_writers_that_commit_from_one_version_exactly_one_partition_remains(
 
 WRITER = """
 import sys
-from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.storage import LanceStore, Plan
+from posedreamer_assets.storage import store as store_module
+from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 import pyarrow as pa
 root, label, keys = sys.argv[1], sys.argv[2], sys.argv[3:]
 def rows(key):
@@ -372,9 +401,9 @@ def _writer(root: str, label: str, keys: list[str], code: str = WRITER) -> subpr
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=repository)
 
 
-def test_processes_that_make_the_same_new_partitions_of_a_new_table_leave_one_of_each(store: LanceStore) -> None:
+def test_processes_that_make_the_same_new_partitions_of_a_new_table_leave_one_of_each(local: LanceStore) -> None:
     keys = [f"procedural-{i:04d}" for i in range(6)]
-    writers = [_writer(store.root, f"w{i}", keys) for i in range(4)]
+    writers = [_writer(local.root, f"w{i}", keys) for i in range(4)]
     for writer in writers:
         assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
     for writer in writers:
@@ -384,33 +413,32 @@ def test_processes_that_make_the_same_new_partitions_of_a_new_table_leave_one_of
     for writer in writers:
         writer.communicate(timeout=60)
     assert [w.returncode for w in writers] == [0] * 4
-    assert {k: p.rows for k, p in store.partitions(TABLE).items()} == dict.fromkeys(keys, 20)
-    found = store.read(TABLE, columns=["partition_key", "caption"])
+    assert {k: p.rows for k, p in local.partitions(TABLE).items()} == dict.fromkeys(keys, 20)
+    found = local.read(TABLE, columns=["partition_key", "caption"])
     pairs = set(zip(found.column("partition_key").to_pylist(), found.column("caption").to_pylist(), strict=True))
     assert Counter(key for key, _ in pairs) == dict.fromkeys(keys, 1)
 
 
-def test_a_killed_writer_leaves_the_old_rows(store: LanceStore) -> None:
-    store.replace_partition(TABLE, KEY, _rows(label="old"), input_digest="")
-    dies = "import os\nLanceStore._commit = lambda *args: os._exit(9)\n"  # its data files are written by then
-    killed = _writer(store.root, "new", [KEY], WRITER.replace("root, label", dies + "root, label"))
+def test_a_killed_writer_leaves_the_old_rows(local: LanceStore) -> None:
+    local.replace_partition(TABLE, KEY, _rows(label="old"), input_digest="")
+    dies = "import os\nLanceStore._replace = lambda *args: os._exit(9)\n"  # its data files are written by then
+    killed = _writer(local.root, "new", [KEY], WRITER.replace("root, label", dies + "root, label"))
     killed.communicate("go\n", timeout=60)
     assert killed.returncode == 9
-    assert _captions(store) == [f"old {i}" for i in range(5)]
-    store.replace_partition(TABLE, KEY, _rows(label="next"), input_digest="")
-    assert _captions(store) == [f"next {i}" for i in range(5)]
+    assert _captions(local) == [f"old {i}" for i in range(5)]
+    local.replace_partition(TABLE, KEY, _rows(label="next"), input_digest="")
+    assert _captions(local) == [f"next {i}" for i in range(5)]
 
 
 def test_rows_stored_twice_are_an_error_rather_than_an_answer(
-    store: LanceStore, monkeypatch: pytest.MonkeyPatch
+    local: LanceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "READ_PAUSE_S", 0.001)
-    store.replace_partition(TABLE, KEY, _rows(), input_digest="")
-    lance.write_dataset(lance.dataset(store.uri(TABLE)).to_table(), store.uri(TABLE), mode="append")
+    local.replace_partition(TABLE, KEY, _rows(), input_digest="")
+    lance.write_dataset(lance.dataset(local.uri(TABLE)).to_table(), local.uri(TABLE), mode="append")
     with pytest.raises(StorageError, match=f"partition '{KEY}': sample '{KEY}/000000' is stored twice"):
-        store.read(TABLE)
-    store.replace_partition(TABLE, KEY, _rows(label="again"), input_digest="")
-    assert _captions(store) == [f"again {i}" for i in range(5)]
+        local.read(TABLE)
+    local.replace_partition(TABLE, KEY, _rows(label="again"), input_digest="")
+    assert _captions(local) == [f"again {i}" for i in range(5)]
 
 
 # Checkpoints
@@ -433,12 +461,12 @@ def test_a_checkpoint_is_read_back_as_written(store: LanceStore) -> None:
     assert store.checkpoint("other") is None
 
 
-def test_a_newer_checkpoint_replaces_the_row_and_leaves_the_older_files(store: LanceStore) -> None:
-    old = store.write_checkpoint("dpo", "abc", _writes("old"), input_digest="")
-    new = store.write_checkpoint("dpo", "abc", _writes("new"), input_digest="")
-    assert store.checkpoint("dpo") == new
+def test_a_newer_checkpoint_replaces_the_row_and_leaves_the_older_files(local: LanceStore) -> None:
+    old = local.write_checkpoint("dpo", "abc", _writes("old"), input_digest="")
+    new = local.write_checkpoint("dpo", "abc", _writes("new"), input_digest="")
+    assert local.checkpoint("dpo") == new
     assert (old.path / "weights" / "w.txt").read_text() == "old"
-    assert store.read("checkpoints").num_rows == 1
+    assert local.read("checkpoints").num_rows == 1
 
 
 def test_writing_the_same_checkpoint_again_reuses_its_folder(store: LanceStore) -> None:
@@ -463,9 +491,9 @@ def test_a_failed_checkpoint_leaves_the_former_one_and_no_files(store: LanceStor
     assert [p.name for p in first.path.parent.iterdir()] == [first.path.name]
 
 
-def test_a_moved_store_still_finds_its_checkpoints(store: LanceStore, tmp_path: Path) -> None:
-    store.write_checkpoint("dpo", "abc", _writes("w"), input_digest="")
-    Path(store.root).rename(tmp_path / "moved")
+def test_a_moved_store_still_finds_its_checkpoints(local: LanceStore, tmp_path: Path) -> None:
+    local.write_checkpoint("dpo", "abc", _writes("w"), input_digest="")
+    Path(local.root).rename(tmp_path / "moved")
     found = LanceStore(tmp_path / "moved").checkpoint("dpo")
     assert found is not None and found.path.is_relative_to(tmp_path / "moved")
 
@@ -473,9 +501,77 @@ def test_a_moved_store_still_finds_its_checkpoints(store: LanceStore, tmp_path: 
 def test_checkpoint_errors_name_what_is_wrong(store: LanceStore) -> None:
     with pytest.raises(StorageError, match="bad checkpoint name 'My Model'"):
         store.write_checkpoint("My Model", "abc", _writes("w"), input_digest="")
-    with pytest.raises(StorageError, match="set checkpoints_root"):
-        LanceStore("s3://bucket/prefix").write_checkpoint("dpo", "abc", _writes("w"), input_digest="")
-    gone = store.write_checkpoint("dpo", "abc", _writes("w"), input_digest="")
+
+
+def test_missing_files_of_a_local_checkpoint_are_an_error(local: LanceStore) -> None:
+    gone = local.write_checkpoint("dpo", "abc", _writes("w"), input_digest="")
     gone.path.rename(gone.path.parent / "elsewhere")
     with pytest.raises(StorageError, match=r"its files .* are gone"):
-        store.checkpoint("dpo")
+        local.checkpoint("dpo")
+
+
+def test_a_checkpoint_is_fetched_by_other_machines_and_verified(endpoint: str, tmp_path: Path) -> None:
+    maker = LanceStore(new_bucket(endpoint), options(endpoint), cache=tmp_path / "maker")
+    written = maker.write_checkpoint("dpo", "abc", _writes("w", loss=0.5), input_digest="")
+    found = _again(maker, tmp_path / "other").checkpoint("dpo")
+    assert found == written
+    assert not (tmp_path / "other").exists()  # nothing is fetched before its files are asked for
+    assert (found.path / "weights" / "w.txt").read_text() == "w"
+    assert found.path.is_relative_to(tmp_path / "other")
+
+    session = LanceFileSession(maker.root, storage_options=maker.storage_options)
+    other = tmp_path / "other.txt"
+    other.write_text("x")
+    session.upload_file(other, f"{written.place}/weights/w.txt")
+    damaged = _again(maker, tmp_path / "third").checkpoint("dpo")
+    assert damaged is not None
+    with pytest.raises(StorageError, match=rf"{written.place} have the digest .* damaged or missing"):
+        _ = damaged.path
+    session.delete_file(f"{written.place}/weights/w.txt")
+    with pytest.raises(StorageError, match=rf"its files {maker.root}/{written.place} are gone"):
+        _ = damaged.path
+    assert [*(tmp_path / "third" / "checkpoints" / "dpo").iterdir()] == []
+
+
+def test_an_object_store_that_cannot_be_reached_is_an_error_and_not_an_empty_store(tmp_path: Path) -> None:
+    nowhere = {**options("http://127.0.0.1:9"), "client_max_retries": "0", "client_retry_timeout": "1"}
+    store = LanceStore("s3://bucket/prefix", nowhere, cache=tmp_path)
+    with pytest.raises(StorageError, match="table 'dataset' at s3://bucket/prefix/dataset.lance could not be opened"):
+        store.partitions("dataset")
+    with pytest.raises(StorageError, match="could not upload s3://bucket/prefix/checkpoints/dpo/abc-"):
+        store.write_checkpoint("dpo", "abc", _writes("w"), input_digest="")
+
+
+# Tags
+
+
+def test_a_tagged_version_survives_cleaning_and_is_read_by_its_tag(store: LanceStore) -> None:
+    first = store.replace_partition(TABLE, KEY, _rows(label="first"), input_digest="")
+    store.tag(TABLE, "release-1", first.version)
+    for label in "ab":
+        store.replace_partition(TABLE, KEY, _rows(label=label), input_digest="")
+    assert store.maintain(TABLE, Plan(keep=timedelta(0))).versions_removed > 0
+    assert store.tags(TABLE) == {"release-1": first.version}
+    assert store.read(TABLE, version="release-1").column("caption").to_pylist()[0] == "first 0"
+    assert _captions(store) == [f"b {i}" for i in range(5)]
+    store.tag(TABLE, "release-1", store.version(TABLE) or 0)
+    assert store.tags(TABLE) == {"release-1": store.version(TABLE)}
+
+
+def test_a_checkpoint_tags_what_it_was_made_from_before_it_is_made(store: LanceStore) -> None:
+    read = store.replace_partition(TABLE, KEY, _rows(), input_digest="").version
+    seen: list[dict[str, int]] = []
+
+    def write(folder: Path) -> dict[str, float]:
+        seen.append(store.tags(TABLE))
+        return _writes("w")(folder)
+
+    store.write_checkpoint("dpo", "0123456789abcdef", write, input_digest="", reads={TABLE: read})
+    assert seen == [{"dpo-0123456789ab": read}]
+
+
+@pytest.mark.parametrize(("name", "version"), [("bad name", 1), ("good", 99)])
+def test_a_tag_that_cannot_be_made_is_an_error(store: LanceStore, name: str, version: int) -> None:
+    store.replace_partition(TABLE, KEY, _rows(), input_digest="")
+    with pytest.raises(StorageError, match=f"table '{TABLE}', version {version}: could not be tagged '{name}'"):
+        store.tag(TABLE, name, version)

@@ -1,0 +1,1 @@
+"""Faults that a store must survive: kills, rivals, full disks, failing object stores, damaged files."""
