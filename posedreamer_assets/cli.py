@@ -68,10 +68,9 @@ _set = click.option(
 @cli.command()
 @click.option(
     "--poses",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=None,
     metavar="DIR",
-    help="BVH files, AMASS-style npz (SMPL-X or SMPL-H) or per-image fits. Default: procedural poses.",
+    help="A folder or s3:// URI of BVH files, AMASS-style npz (SMPL-X or SMPL-H) or per-image fits. Default: procedural poses.",
 )
 @click.option("--poses-per-batch", type=click.IntRange(min=1), default=None, help="Poses of each batch.")
 @click.option("--batches", type=click.IntRange(min=1), default=None, help="Batches of the base round.")
@@ -82,7 +81,7 @@ _set = click.option(
 @_set
 @click.option("--force", is_flag=True, help="Make everything again, also what is up to date.")
 def run(
-    poses: Path | None,
+    poses: str | None,
     poses_per_batch: int | None,
     batches: int | None,
     align_batches: int | None,
@@ -97,7 +96,7 @@ def run(
     What is up to date is not made again: change a setting and run again to make only what depends on it.
     """
     shortcuts = {
-        "poses.source": str(poses.resolve()) if poses else None,
+        "poses.source": str(Path(poses).resolve()) if poses and "://" not in poses else poses,
         "poses.batch_size": poses_per_batch,
         "poses.batches": batches,
         "poses.align_batches": align_batches,

@@ -47,7 +47,8 @@ class BodyConfig:
 class PosesConfig:
     """How many poses are made and from what."""
 
-    source: str = "procedural"  # `procedural`, or a folder of BVH / AMASS npz / fit npz files
+    source: str = "procedural"  # `procedural`, or a folder (or s3:// URI) of BVH / AMASS npz / fit npz files
+    files_per_batch: int = 16  # pose files that one batch draws its frames from, at most
     families: tuple[str, ...] = ()  # procedural families; empty means all
     batch_size: int = 96
     batches: int = 2

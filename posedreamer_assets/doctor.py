@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import PoseDreamerError
@@ -104,9 +103,9 @@ def look_at_poses(profile: Profile) -> Finding:
     """Whether the pose source exists."""
     if profile.poses.source == "procedural":
         return Finding("poses", True, "procedural families")
-    from posedreamer_assets.body.sources import scan_folder
+    from posedreamer_assets.pose_files import Folder
 
-    files = scan_folder(Path(profile.poses.source).expanduser())
+    files = Folder(profile.poses.source).pose_paths()
     detail = f"{len(files)} files in {profile.poses.source}"
     return Finding("poses", bool(files), detail, "put BVH, AMASS-style npz or fit npz files there, or give --poses DIR")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import CheckError
 from posedreamer_assets.home import Home
+from posedreamer_assets.pose_files import plan_batches
 from posedreamer_assets.progress import watching
 from posedreamer_assets.stages import ORDER, Snapshot, Stage, planned_keys
 
@@ -84,6 +85,8 @@ def run_main_job(
     started = time.perf_counter()
     home.prepare(profile)
     chosen = [stage for stage in ORDER if not only or stage.key in only]
+    with home.lock("pose_files"):
+        plan_batches(profile, open_store(home))
     with Runner(home) as runner:
         timings = [_run_stage(runner, profile, stage, force=force, display=display or Silent()) for stage in chosen]
     from posedreamer_assets.report import write_run_report

@@ -54,7 +54,9 @@ def _rows(snapshot: Snapshot, key: str) -> int:
 def _quarantined(snapshot: Snapshot) -> dict[str, int]:
     if snapshot.profile.poses.source == "procedural" or not snapshot.store.partitions("quarantine"):
         return {}
-    return dict(Counter(snapshot.store.read("quarantine", columns=["reason"]).column("reason").to_pylist()))
+    rows = snapshot.store.read("quarantine", columns=["path", "reason", "detail"]).to_pylist()
+    # Batches that share a file each report it.
+    return dict(Counter(reason for _, reason, _ in {(row["path"], row["reason"], row["detail"]) for row in rows}))
 
 
 def _round(snapshot: Snapshot, name: str) -> dict[str, Any]:

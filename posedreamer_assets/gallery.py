@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.storage import LanceStore
 
 Row = dict[str, Any]
-_WITHOUT_SAMPLES = ("checkpoints", "quarantine")
+_WITHOUT_SAMPLES = ("checkpoints", "pose_files", "quarantine")
 _FACTS = (
     "oks",
     "ranker_oks",

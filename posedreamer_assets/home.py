@@ -7,7 +7,10 @@
     reports/       one folder for each run, and `latest`
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +70,14 @@ class Home:
     def profile(self) -> Profile:
         """The home's profile; the pocket profile before the first run."""
         return load_profile(self.profile_path if self.profile_path.exists() else "pocket")
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Keep other processes on this machine from entering the same lock; it goes with the process that holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / f".{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def prepare(self, profile: Profile | None = None) -> None:
         """Make the folders, write Dagster's settings once and the profile where one is given."""

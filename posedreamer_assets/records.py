@@ -97,6 +97,17 @@ QUARANTINE = pa.schema(
         pa.field("detail", pa.string()),
     ]
 )
+POSE_FILES = pa.schema(
+    [
+        *IDENTITY,  # one row per file of a batch, in the order in which they are read
+        pa.field("folder", pa.string(), nullable=False),  # local path or URI
+        pa.field("path", pa.string(), nullable=False),  # relative to the folder
+        pa.field("size", pa.int64()),  # as it was when the batch was cut, with time of change and digest
+        pa.field("mtime_ns", pa.int64()),
+        pa.field("digest", pa.string()),
+        pa.field("part", pa.int32()),  # which part of the files' frames, where batches share files
+    ]
+)
 CONTROL_MAPS = pa.schema(
     [
         *IDENTITY,
@@ -199,6 +210,7 @@ CHECKPOINTS = pa.schema(
 )
 
 SCHEMAS: dict[str, pa.Schema] = {
+    "pose_files": POSE_FILES,
     "pose_library": POSE_LIBRARY,
     "quarantine": QUARANTINE,
     "rendered_scenes": RENDERED_SCENES,

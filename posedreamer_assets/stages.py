@@ -13,7 +13,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from posedreamer_assets.config import WEIGHTS_DIR, Profile, local_path
@@ -22,6 +22,7 @@ from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.records import partition_key
 
 if TYPE_CHECKING:
+    from posedreamer_assets.pose_files import Folder, PoseBatchFiles, PresentFiles
     from posedreamer_assets.storage import CheckpointInfo, LanceStore, PartitionInfo
 
 Group = Literal["base", "align", "hard", "pose"]  # pose = base and align
@@ -30,6 +31,7 @@ Group = Literal["base", "align", "hard", "pose"]  # pose = base and align
 NOT_CONTENT = {
     "poses.batches",
     "poses.align_batches",
+    "poses.files_per_batch",
     "generator.batch_size",
     "generator.device",
     "ranker.batch_size",
@@ -53,7 +55,7 @@ class Stage:
         reads_all: (stage, group): every up-to-date partition of the stage that belongs to the group.
         checkpoints: unpartitioned stages it reads.
         seeded: whether rows depend on the run's seed.
-        files: kinds of outside files that it reads, see `file_digests`.
+        files: kinds of outside files that it reads, see `file_digest`; `poses` are those of its batch, see `pose_files`.
     """
 
     key: str
@@ -143,14 +145,15 @@ ORDER: tuple[Stage, ...] = (
     Stage(
         "difficulty_model",
         None,
-        "1",
+        "2",
         ("curriculum.boost_rounds", "curriculum.learning_rate", "curriculum.folds"),
+        checkpoints=("body_model",),
         reads_all=(("pose_library", "base"), ("base/sample_scores", "base")),
     ),
     Stage(
         "hard_samples",
         "hard",
-        "1",
+        "2",
         ("image", "poses", "cameras", "curriculum", "alignment.val_share", "alignment.test_share"),
         checkpoints=("body_model", "difficulty_model"),
         files=("poses",),
@@ -198,7 +201,9 @@ def source_name(profile: Profile) -> str:
     """The `<source>` of the base round's keys: `procedural`, or a slug of the pose folder's name."""
     if profile.poses.source == "procedural":
         return "procedural"
-    name = Path(profile.poses.source).expanduser().resolve().name.lower()
+    source = profile.poses.source
+    name = PurePosixPath(source).name if "://" in source else Path(source).expanduser().resolve().name
+    name = name.lower()
     slug = "-".join(filter(None, "".join(c if c.isascii() and c.isalnum() else " " for c in name).split()))
     if not slug:
         return "poses"
@@ -228,6 +233,8 @@ class Snapshot:
         self._partitions: dict[str, dict[str, PartitionInfo]] = {}
         self._checkpoints: dict[str, CheckpointInfo | None] = {}
         self._digests: dict[tuple[str, str | None], str] = {}
+        self._batches: dict[str, PoseBatchFiles] | None = None
+        self._folders: dict[str, Folder] = {}
 
     def partitions(self, stage: Stage) -> "dict[str, PartitionInfo]":
         """Stored partitions of a stage, up to date or not."""
@@ -264,10 +271,29 @@ class Snapshot:
             "key": key,
             "code_version": stage.code_version,
             "seed": self.profile.seed if stage.seeded else None,
-            "settings": {name: setting(self.profile, name) for name in stage.settings},
-            "files": {name: file_digest(self.profile, name) for name in stage.files},
+            "settings": {name: setting(self.profile, name, key) for name in stage.settings},
+            "files": {name: self._file_digest(name, key) for name in stage.files},
             "upstream": upstream,
         }
+
+    def _file_digest(self, kind: str, key: str | None) -> str | None:
+        if kind != "poses":
+            return file_digest(self.profile, kind)
+        files = self.pose_files(key or "")
+        return files.digest if files else None
+
+    def pose_files(self, key: str) -> "PresentFiles | None":
+        """The files of a pose batch as they are now; None for procedural poses and for keys that were never cut."""
+        from posedreamer_assets.pose_files import Folder, has_pose_files, present_files, recorded_batches
+
+        if not has_pose_files(self.profile, key):
+            return None
+        if self._batches is None:
+            self._batches = recorded_batches(self.store)
+        batch = self._batches.get(key)
+        if batch is None:
+            return None
+        return present_files(batch, self._folders.setdefault(batch.folder, Folder(batch.folder)))
 
     def is_current(self, stage: Stage, key: str | None = None) -> bool:
         """Whether a result is stored and was made from the present inputs, all the way up the graph."""
@@ -284,15 +310,18 @@ class Snapshot:
         return [k for k in keys if self.is_current(stage, k)]
 
 
-def setting(profile: Profile, name: str) -> Any:
-    """A section or field of the profile as plain values, without what does not change content."""
+def setting(profile: Profile, name: str, key: str | None = None) -> Any:
+    """A section or field of the profile as plain values, without what does not change the content of that partition."""
     section_name, _, field = name.partition(".")
     section = getattr(profile, section_name)
     if not dataclasses.is_dataclass(section) or isinstance(section, type):
         return section
     values = dataclasses.asdict(section)
-    if section_name == "poses" and values["source"] != "procedural":
-        values["source"] = "folder"  # its files are digested, so that a moved folder changes nothing
+    if section_name == "poses":
+        from posedreamer_assets.pose_files import has_pose_files
+
+        # Its files are digested, so that a moved folder changes nothing.
+        values["source"] = "folder" if has_pose_files(profile, key or "procedural-0000") else "procedural"
     if field:
         return values[field]
     return {k: v for k, v in values.items() if f"{section_name}.{k}" not in NOT_CONTENT}
@@ -302,7 +331,6 @@ def file_digest(profile: Profile, kind: str) -> str | None:
     """Digest of outside files: a model, a folder of poses or images; None where nothing outside is read."""
     paths: dict[str, str | Path | None] = {
         "body": profile.body.model_path,
-        "poses": None if profile.poses.source == "procedural" else profile.poses.source,
         "backgrounds": profile.scenes.backgrounds,
         "reference": profile.quality.reference,
         "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),

@@ -60,14 +60,6 @@ def test_a_folder_name_becomes_a_source_that_no_other_group_claims(tmp_path: Pat
     assert source_name(load_profile("pocket", {"poses.source": str(tmp_path / folder)})) == name
 
 
-def test_a_changed_motion_file_changes_the_digest(tmp_path: Path) -> None:
-    profile = load_profile("pocket", {"poses.source": str(tmp_path)})
-    (tmp_path / "walk.bvh").write_text("HIERARCHY")
-    before = file_digest(profile, "poses")
-    (tmp_path / "walk.bvh").write_text("HIERARCHY ")
-    assert file_digest(profile, "poses") != before
-
-
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     profile = load_profile("pocket", {"judge.path": str(tmp_path / "none.onnx")})
     with pytest.raises(ConfigError, match=r"judge: .*none\.onnx does not exist"):

@@ -17,13 +17,14 @@ from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import sample_cameras
 from posedreamer_assets.config import ImageConfig, Profile
 from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.pose_files import PresentFiles, has_pose_files
 from posedreamer_assets.records import POSE_LIBRARY, QUARANTINE, sample_id
 from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
 from posedreamer_assets.render.captions import make_caption
 from posedreamer_assets.render.training_set import FRAMING_STRIDE
 from posedreamer_assets.rows import make_table
 from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
-from posedreamer_assets.stages import key_group, path_digest
+from posedreamer_assets.stages import key_group
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.sources import PoseFrames
@@ -51,16 +52,26 @@ def batch_ids(key: str, count: int) -> list[str]:
     return [sample_id(key, index) for index in range(count)]
 
 
-def draw_poses(profile: Profile, body: BodyModel, key: str, ids: Sequence[str]) -> PoseBatch:
-    """One pose for each id, from the profile's source."""
-    if profile.poses.source == "procedural":
+def draw_poses(
+    profile: Profile, body: BodyModel, key: str, ids: Sequence[str], files: PresentFiles | None = None
+) -> PoseBatch:
+    """One pose for each id, from the batch's files or from the procedural families.
+
+    Raises:
+        PoseFileError: a batch of a folder without files, or without a usable frame.
+    """
+    if not has_pose_files(profile, key):
         params, families = procedural_poses(body, ids, profile.seed, profile.poses.families, profile.poses.betas_std)
         count = len(ids)
         provenance = [f"procedural/{family} seed {profile.seed} {i}" for family, i in zip(families, ids, strict=True)]
         return PoseBatch(
             params, "procedural", families, provenance, [PROCEDURAL_LICENCE] * count, [None] * count, [None] * count
         )
-    return _draw_from_folder(profile, body, key, ids)
+    if files is None:
+        raise PoseFileError(
+            key, "empty", "no files were recorded for this batch; `posedreamer run` and the sensor do so"
+        )
+    return _draw_from_files(profile, body, key, ids, files)
 
 
 def pose_rows(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence[str], key: str) -> dict[str, Any]:
@@ -88,10 +99,10 @@ def pose_rows(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence
     }
 
 
-def make_pose_table(profile: Profile, body: BodyModel, key: str) -> pa.Table:
-    """The rows of one pose batch."""
+def make_pose_table(profile: Profile, body: BodyModel, key: str, files: PresentFiles | None = None) -> pa.Table:
+    """The rows of one pose batch; `files` are the batch's own where its poses come from a folder."""
     ids = batch_ids(key, profile.poses.batch_size)
-    return make_table(pose_rows(profile, body, draw_poses(profile, body, key, ids), ids, key), POSE_LIBRARY)
+    return make_table(pose_rows(profile, body, draw_poses(profile, body, key, ids, files), ids, key), POSE_LIBRARY)
 
 
 def activity_of(family: str) -> str:
@@ -110,16 +121,16 @@ def split_of(provenance: str, profile: Profile) -> str:
     return "val" if place < profile.alignment.test_share + profile.alignment.val_share else "train"
 
 
-def quarantined(profile: Profile) -> list[PoseFileError]:
-    """What could not be read of the profile's folder."""
-    return [] if profile.poses.source == "procedural" else list(_folder(profile)[1])
+def quarantined(profile: Profile, files: PresentFiles | None) -> list[PoseFileError]:
+    """What could not be read of a batch's files."""
+    return [] if files is None else list(_read(profile, files)[1])
 
 
-def quarantine_table(errors: Sequence[PoseFileError]) -> pa.Table:
+def quarantine_table(key: str, errors: Sequence[PoseFileError]) -> pa.Table:
     """Rows of `records.QUARANTINE`."""
     columns = {
-        "sample_id": batch_ids("folder-0000", len(errors)),
-        "partition_key": ["folder-0000"] * len(errors),
+        "sample_id": batch_ids(key, len(errors)),
+        "partition_key": [key] * len(errors),
         "path": [error.path for error in errors],
         "reason": [error.reason for error in errors],
         "detail": [error.detail for error in errors],
@@ -127,32 +138,39 @@ def quarantine_table(errors: Sequence[PoseFileError]) -> pa.Table:
     return make_table(columns, QUARANTINE)
 
 
-def _folder(profile: Profile) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
-    path = Path(profile.poses.source).expanduser()
-    stride_s, model = profile.poses.frame_stride_s, profile.body.model_path
-    return _read_folder(str(path), path_digest(path), stride_s, profile.seed, model)
+def _read(profile: Profile, files: PresentFiles) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
+    return _read_files(
+        files.folder.local_copy(files.paths),
+        tuple(files.paths),
+        files.digest,
+        profile.poses.frame_stride_s,
+        profile.seed,
+        profile.body.model_path,
+    )
 
 
 @lru_cache(maxsize=2)
-def _read_folder(
-    path: str, content: str, stride_s: float, seed: int, model_path: str | None
+def _read_files(
+    folder: Path, paths: tuple[str, ...], content: str, stride_s: float, seed: int, model_path: str | None
 ) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
+    """Frames and errors of some files; `content` is their digest, so that changed files are read again."""
     from posedreamer_assets.body.sources import read_folder
 
-    clips, errors = read_folder(Path(path), stride_s=stride_s, seed=seed, body=load_body(model_path))
+    found = [folder / path for path in paths]
+    clips, errors = read_folder(folder, stride_s=stride_s, seed=seed, body=load_body(model_path), files=found)
     return tuple(clips), tuple(errors)
 
 
-def _draw_from_folder(profile: Profile, body: BodyModel, key: str, ids: Sequence[str]) -> PoseBatch:
-    clips, errors = _folder(profile)
-    group, number = key_group(key), int(key.rsplit("-", 1)[1])
+def _draw_from_files(profile: Profile, body: BodyModel, key: str, ids: Sequence[str], files: PresentFiles) -> PoseBatch:
+    clips, errors = _read(profile, files)
+    group = key_group(key)
     frames = _frames_of_group(clips, align=group == "align")
     if not frames:
-        reasons = "; ".join(str(error) for error in errors[:3]) or "no BVH, AMASS npz or fit npz files"
-        raise PoseFileError(profile.poses.source, "empty", f"no usable frames: {reasons}")
+        reasons = "; ".join(str(error) for error in errors[:3]) or "none of its files is there"
+        raise PoseFileError(files.folder.root, "empty", f"no usable frames in batch {key}: {reasons}")
     order = np.random.default_rng(derive_seed(profile.seed, group, "frame-order")).permutation(len(frames))
-    # A folder with fewer frames than the run asks for is gone through again, under other yaws, cameras and captions.
-    chosen = [frames[int(order[(number * len(ids) + i) % len(frames)])] for i in range(len(ids))]
+    # Files with fewer frames than the batch has poses are gone through again, under other yaws, cameras and captions.
+    chosen = [frames[int(order[(files.part * len(ids) + i) % len(frames)])] for i in range(len(ids))]
     params = BodyParams.concat([clip.params.take([frame]) for clip, frame in chosen])
     cameras = [clip.cameras.take([frame]) if clip.cameras is not None else None for clip, frame in chosen]
     params = _shape_bodies(profile, body, _turn(profile, params, cameras, ids), cameras, ids)

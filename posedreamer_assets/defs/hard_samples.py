@@ -17,5 +17,6 @@ def hard_samples(work: Work) -> dg.MaterializeResult:
     from posedreamer_assets.body.model import load_body
 
     body = load_body(work.profile.body.model_path)
-    rows, figures = make_hard_table(work.profile, body, work.checkpoint("difficulty_model").path, work.one_key)
+    model = work.checkpoint("difficulty_model").path
+    rows, figures = make_hard_table(work.profile, body, model, work.one_key, work.pose_files)
     return work.write_rows(rows, **figures)

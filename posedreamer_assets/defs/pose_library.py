@@ -10,7 +10,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
     group="poses",
     kinds={"numpy", "lance"},
     description="One row per pose: SMPL-X parameters (world frame, y up, ground at y = 0), camera (OpenCV), caption, "
-    "appearance, provenance and licence. From procedural families, or from a folder of BVH, AMASS-style npz and fits; "
+    "appearance, provenance and licence. From procedural families, or from the batch's BVH, AMASS-style npz and fits; "
     "files that cannot be read are quarantined with a reason and counted.",
 )
 def pose_library(work: Work) -> dg.MaterializeResult:
@@ -18,11 +18,14 @@ def pose_library(work: Work) -> dg.MaterializeResult:
     from posedreamer_assets.body.model import load_body
 
     body = load_body(work.profile.body.model_path)
-    rows = make_pose_table(work.profile, body, work.one_key)
-    errors = quarantined(work.profile)
-    if errors:
+    rows = make_pose_table(work.profile, body, work.one_key, work.pose_files)
+    errors = quarantined(work.profile, work.pose_files)
+    if errors or work.store.partition("quarantine", work.one_key):
         work.store.replace_partition(
-            "quarantine", "folder-0000", quarantine_table(errors), input_digest=work.snapshot.input_digest(work.stage)
+            "quarantine",
+            work.one_key,
+            quarantine_table(work.one_key, errors),
+            input_digest=work.snapshot.input_digest(work.stage, work.key),
         )
     return work.write_rows(
         rows,

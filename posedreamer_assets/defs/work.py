@@ -22,6 +22,8 @@ from posedreamer_assets.storage import CheckpointInfo, LanceStore
 if TYPE_CHECKING:
     import numpy as np
 
+    from posedreamer_assets.pose_files import PresentFiles
+
 THUMBNAIL_BYTES = 60_000  # inline pictures go into the event log
 
 
@@ -42,6 +44,11 @@ class Work:
         """The partition key of a partitioned asset."""
         assert self.key is not None, f"{self.stage.key} is not partitioned"
         return self.key
+
+    @property
+    def pose_files(self) -> "PresentFiles | None":
+        """The files of this pose batch; None where its poses are procedural."""
+        return self.snapshot.pose_files(self.one_key)
 
     def rows(self, stage_key: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of an upstream stage at this partition, ordered by sample id."""

@@ -89,9 +89,14 @@ def read_pose_file(
 
 
 def read_folder(
-    path: Path | str, *, stride_s: float, seed: int, body: BodyModel | None = None
+    path: Path | str,
+    *,
+    stride_s: float,
+    seed: int,
+    body: BodyModel | None = None,
+    files: Iterable[Path] | None = None,
 ) -> tuple[list[PoseFrames], list[PoseFileError]]:
-    """Read every pose file below a folder, in sorted order.
+    """Read every pose file below a folder, in sorted order, or only the given `files` of it, in theirs.
 
     Returns:
         The readable files, and an error for each file or single frame that was set aside.
@@ -100,7 +105,7 @@ def read_folder(
     body = body or load_body()
     clips: list[PoseFrames] = []
     errors: list[PoseFileError] = []
-    for file in track(scan_folder(root)):
+    for file in track(scan_folder(root) if files is None else files):
         try:
             terms = folder_licence(file.parent, root if root.is_dir() else file.parent)
             clip = read_pose_file(file, stride_s=stride_s, seed=seed, body=body, licence=terms)
