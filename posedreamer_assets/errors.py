@@ -11,6 +11,7 @@ PoseDreamerError
 ├── AlignmentError         preference pairs or a DPO run that cannot go on
 ├── CurriculumError        a difficulty model or hard-sample selection that cannot be made
 ├── MetricsError           a quality figure that cannot be computed from what was given
+├── ExportError            a dataset that cannot be written in the format asked for, or read back
 ├── StorageError           a table or partition that cannot be read or written
 └── CheckError             a data check file that cannot be understood
 """
@@ -70,6 +71,10 @@ class CurriculumError(PoseDreamerError):
 
 class MetricsError(PoseDreamerError):
     """A quality figure that cannot be computed from what was given."""
+
+
+class ExportError(PoseDreamerError):
+    """A dataset that cannot be written in the format asked for, or read back."""
 
 
 class StorageError(PoseDreamerError):
