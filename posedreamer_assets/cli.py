@@ -49,6 +49,13 @@ def main() -> None:
 
 
 _home = click.option("--home", type=click.Path(file_okay=False, path_type=Path), default=None, help=_HOME_HELP)
+_storage = click.option(
+    "--storage",
+    default=None,
+    metavar="DIR|URI",
+    help="Where tables and checkpoints are kept, for example s3://bucket/prefix (credentials and endpoint from AWS_... "
+    "variables); remembered in the home. Default: $POSEDREAMER_STORAGE, else the remembered place, else <home>/storage.",
+)
 _profile = click.option(
     "--profile",
     "profile_name",
@@ -77,6 +84,7 @@ _set = click.option(
 @click.option("--align-batches", type=click.IntRange(min=1), default=None, help="Batches that alignment learns from.")
 @click.option("--seed", type=int, default=None, help="Seed of everything that is drawn.")
 @_home
+@_storage
 @_profile
 @_set
 @click.option("--force", is_flag=True, help="Make everything again, also what is up to date.")
@@ -87,6 +95,7 @@ def run(
     align_batches: int | None,
     seed: int | None,
     home: Path | None,
+    storage: str | None,
     profile_name: str | None,
     settings: tuple[str, ...],
     force: bool,
@@ -109,7 +118,7 @@ def run(
     from posedreamer_assets.report import print_summary
 
     with TerminalDisplay() as display:
-        summary = run_main_job(_find_home(home), profile, force=force, display=display)
+        summary = run_main_job(_find_home(home, storage), profile, force=force, display=display)
     print_summary(summary.figures)
     click.echo(f"\nreport   {summary.report}\nfigures  {summary.summary_json}")
 
@@ -276,10 +285,74 @@ def status(prepare: bool, home: Path | None) -> None:
         click.echo(f"{stage.table:<24} {counts}")
 
 
-def _find_home(given: Path | None) -> "Home":
+@cli.group()
+def storage() -> None:
+    """Tables and checkpoints: upkeep, and reading everything back."""
+
+
+_tables = click.option("--table", "tables", multiple=True, help="Only this table; can be given many times.")
+
+
+@storage.command("maintain")
+@_tables
+@click.option(
+    "--keep-days",
+    type=click.FloatRange(min=1 / 24),
+    default=7.0,
+    show_default=True,
+    help="Versions of the last days stay, and tagged ones for ever. Longer than any writer or reader takes.",
+)
+@click.option("--rows-per-file", type=click.IntRange(min=1), default=4096, show_default=True, help="Merge up to this.")
+@_home
+def storage_maintain(tables: tuple[str, ...], keep_days: float, rows_per_file: int, home: Path | None) -> None:
+    """Merge small files along partitions, index, and delete old versions. Safe while the graph is running.
+
+    Worthwhile after every few hundred partitions; `make dev` also does it by the schedule storage_upkeep.
+    """
+    from datetime import timedelta
+
+    from posedreamer_assets.display import TerminalDisplay
+    from posedreamer_assets.driver import maintain_tables
+    from posedreamer_assets.storage import Plan
+
+    plan = Plan(rows=rows_per_file, keep=timedelta(days=keep_days))
+    with TerminalDisplay() as display:
+        done = maintain_tables(_find_home(home), tables, plan, display)
+    freed = sum(upkeep.bytes_freed for upkeep in done)
+    before, after = (sum(getattr(u, name) for u in done) for name in ("files_before", "files_after"))
+    click.echo(
+        f"{len(done)} tables: {before} files are now {after}; {sum(u.versions_removed for u in done)} versions removed, "
+        f"{freed / 1e6:.1f} MB freed, {sum(u.postponed for u in done)} merges left for the next time"
+    )
+
+
+@storage.command("verify")
+@_tables
+@_home
+def storage_verify(tables: tuple[str, ...], home: Path | None) -> None:
+    """Read every row and compare it with the digest it was written with. Exit code 1 when one differs."""
+    from posedreamer_assets.driver import stored_tables
+    from posedreamer_assets.errors import StorageError
+
+    damaged = 0
+    for store, table in stored_tables(_find_home(home), tables):
+        found = list(store.verify(table))
+        damaged += len(found)
+        click.echo(f"{'ok' if not found else 'DAMAGED':<8} {table}, version {store.version(table)}")
+        for damage in found:
+            click.echo(f"{'':<8} {' or '.join(damage.files)}: {damage.what}")
+    if damaged:
+        raise StorageError(f"{damaged} damaged places; materialise their partitions again")
+
+
+def _find_home(given: Path | None, storage: str | None = None) -> "Home":
+    """The home; `storage` becomes the place of its tables."""
     from posedreamer_assets.home import Home
 
-    return Home.find(given)
+    home = Home.find(given)
+    if storage is not None:
+        home.keep_in(storage)
+    return home
 
 
 def _resolve(name: str | None, settings: tuple[str, ...], shortcuts: dict[str, Any]) -> "Profile":

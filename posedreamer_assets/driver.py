@@ -7,7 +7,7 @@ happens here is in the UI too. A partition that is up to date (see `stages.py`) 
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -20,7 +20,7 @@ from posedreamer_assets.progress import watching
 from posedreamer_assets.stages import ORDER, Snapshot, Stage, planned_keys
 
 if TYPE_CHECKING:
-    from posedreamer_assets.storage import LanceStore
+    from posedreamer_assets.storage import LanceStore, Plan, Upkeep
 
 _MEGABYTE = 1 << 20
 
@@ -129,7 +129,35 @@ def open_store(home: Home) -> "LanceStore":
     """The home's store."""
     from posedreamer_assets.storage import LanceStore
 
-    return LanceStore(str(home.storage))
+    return LanceStore(home.storage_root, cache=home.cache)
+
+
+def stored_tables(home: Home, names: Sequence[str] = ()) -> "Iterator[tuple[LanceStore, str]]":
+    """The store with the name of each table that was written; of the named ones where names are given.
+
+    Raises:
+        StorageError: an unknown name.
+    """
+    from posedreamer_assets.records import SCHEMAS
+
+    store = open_store(home)
+    for table in names or SCHEMAS:
+        if store.version(table) is not None:
+            yield store, table
+
+
+def maintain_tables(home: Home, names: Sequence[str], plan: "Plan", display: Display) -> "list[Upkeep]":
+    """Upkeep of all tables, or of the named ones; see `storage/upkeep.py`."""
+    done = []
+    for store, table in stored_tables(home, names):
+        display.begin(table, len(store.groups_to_merge(table, plan)) + 1)
+        with watching(display):
+            upkeep = store.maintain(table, plan)
+        display.end(
+            table, f"{upkeep.files_before} files -> {upkeep.files_after}, {upkeep.bytes_freed / 1e6:.1f} MB freed"
+        )
+        done.append(upkeep)
+    return done
 
 
 def work_units(profile: Profile, stage: Stage) -> int:
@@ -207,10 +235,13 @@ class Runner:
         """Materialise an asset by its key, with configuration of its op."""
         import dagster as dg
 
+        from posedreamer_assets.defs.work import FORCE_TAG
+
         self._job.execute_in_process(
             instance=self._instance,
             partition_key=key,
             asset_selection=[dg.AssetKey(asset.split("/"))],
+            tags={FORCE_TAG: "true"},  # what has not changed was left out before
             run_config={**run_config(self.home), "ops": ops or {}},
         )
 
@@ -250,7 +281,7 @@ def run_config(home: Home) -> dict[str, Any]:
     return {
         "resources": {
             "profile": {"config": {"home": str(home.path)}},
-            "store": {"config": {"root": str(home.storage)}},
+            "store": {"config": {"root": home.storage_root, "cache": str(home.cache)}},
         },
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         "execution": {"config": {"in_process": {}}},

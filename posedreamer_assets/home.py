@@ -2,7 +2,9 @@
 
 <home>/
     profile.yaml   the resolved profile of the last run; Dagster's UI materialises with it
-    storage/       Lance tables and checkpoints
+    storage/       Lance tables and checkpoints, unless storage.txt or $POSEDREAMER_STORAGE names another place
+    storage.txt    where tables and checkpoints are kept instead, for example s3://bucket/prefix
+    cache/         copies of checkpoints that are kept in an object store
     dagster/       DAGSTER_HOME: event log, runs, dagster.yaml
     reports/       one folder for each run, and `latest`
 """
@@ -15,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posedreamer_assets.config import Profile, load_profile, save_profile
+from posedreamer_assets.errors import ConfigError
 
 HOME_VARIABLE = "POSEDREAMER_HOME"
+STORAGE_VARIABLE = "POSEDREAMER_STORAGE"
 DEFAULT_HOME = "posedreamer_home"
 
 DAGSTER_YAML = """\
@@ -49,8 +53,33 @@ class Home:
 
     @property
     def storage(self) -> Path:
-        """Root of the Lance store."""
+        """Root of the Lance store where no other is set."""
         return self.path / "storage"
+
+    @property
+    def storage_root(self) -> str:
+        """Root of the Lance store, a folder or a URI: `$POSEDREAMER_STORAGE`, else `storage.txt`, else `storage/`."""
+        setting = self.path / "storage.txt"
+        return os.environ.get(STORAGE_VARIABLE) or (
+            setting.read_text().strip() if setting.exists() else str(self.storage)
+        )
+
+    def keep_in(self, root: str) -> None:
+        """Keep tables and checkpoints of this home under another folder or URI from now on; moves nothing.
+
+        Raises:
+            ConfigError: `$POSEDREAMER_STORAGE` names another place.
+        """
+        place = root.rstrip("/") if "://" in root else str(Path(root).expanduser().resolve())
+        if os.environ.get(STORAGE_VARIABLE) not in (None, "", place):
+            raise ConfigError(f"storage {place}: ${STORAGE_VARIABLE} names {os.environ[STORAGE_VARIABLE]}; unset one")
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "storage.txt").write_text(f"{place}\n")
+
+    @property
+    def cache(self) -> Path:
+        """Copies of what is kept in an object store."""
+        return self.path / "cache"
 
     @property
     def dagster(self) -> Path:
@@ -81,8 +110,10 @@ class Home:
 
     def prepare(self, profile: Profile | None = None) -> None:
         """Make the folders, write Dagster's settings once and the profile where one is given."""
-        for folder in (self.storage, self.dagster, self.reports):
+        for folder in (self.dagster, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
+        if "://" not in self.storage_root:
+            Path(self.storage_root).mkdir(parents=True, exist_ok=True)
         settings = self.dagster / "dagster.yaml"
         if not settings.exists():
             settings.write_text(DAGSTER_YAML)

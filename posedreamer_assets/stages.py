@@ -295,6 +295,11 @@ class Snapshot:
             return None
         return present_files(batch, self._folders.setdefault(batch.folder, Folder(batch.folder)))
 
+    def versions_read(self, stage: Stage) -> dict[str, int]:
+        """The version of each table of which the stage reads all partitions, as they are listed here."""
+        listed = {STAGES[name].table: self.partitions(STAGES[name]) for name, _ in stage.reads_all}
+        return {table: next(iter(infos.values())).version for table, infos in listed.items() if infos}
+
     def is_current(self, stage: Stage, key: str | None = None) -> bool:
         """Whether a result is stored and was made from the present inputs, all the way up the graph."""
         stored = self.partitions(stage).get(key) if key is not None else self.checkpoint(stage)

@@ -18,5 +18,6 @@ def dataset(work: Work) -> dg.MaterializeResult:
     return work.write_checkpoint(
         collect(
             work.profile, work.store, work.all_keys("base/filtered_dataset"), work.all_keys("hard/filtered_dataset")
-        )
+        ),
+        releases=["dataset"],
     )

@@ -22,12 +22,19 @@ class ProfileResource(dg.ConfigurableResource):
 
 
 class LanceStoreResource(dg.ConfigurableResource):
-    """Where tables and checkpoints live. An empty `root` means `<home>/storage`; a URI (`s3://...`) also works."""
+    """Where tables and checkpoints live: a folder or a URI (`s3://...`).
+
+    An empty `root` means the home's, see `Home.storage_root`; an empty `cache` means `<home>/cache`. Credentials and
+    endpoints of object stores come from the environment, or from `storage_options`.
+    """
 
     root: str = ""
     storage_options: dict[str, str] = {}  # noqa: RUF012, a pydantic field
+    cache: str = ""
 
     def get(self) -> LanceStore:
         """A plain store object."""
-        root = self.root or str(Home.find().storage)
-        return LanceStore(root, dict(self.storage_options) or None)
+        home = Home.find()
+        return LanceStore(
+            self.root or home.storage_root, dict(self.storage_options) or None, cache=self.cache or home.cache
+        )

@@ -88,18 +88,41 @@ class Work:
         info = self.store.replace_partition(
             self.stage.table, self.one_key, rows, input_digest=self.snapshot.input_digest(self.stage, self.key)
         )
-        return self._result(info.content_digest, {"dagster/row_count": info.rows, **metadata}, thumbnails)
+        figures = {"dagster/row_count": info.rows, "table_version": info.version, **metadata}
+        return self._result(info.content_digest, figures, thumbnails)
 
     def write_checkpoint(
-        self, write: Callable[[Path], dict[str, Any]], thumbnails: "Callable[[], np.ndarray] | None" = None
+        self,
+        write: Callable[[Path], dict[str, Any]],
+        thumbnails: "Callable[[], np.ndarray] | None" = None,
+        *,
+        releases: Sequence[str] = (),
     ) -> dg.MaterializeResult:
         """Write a checkpoint folder through `write`, which returns its figures, and report it.
 
-        `thumbnails` is asked for afterwards.
+        `thumbnails` is asked for afterwards. The versions of tables that it was made from are tagged, and the newest
+        ones of the tables that it `releases`.
         """
         input_digest = self.snapshot.input_digest(self.stage)
-        info = self.store.write_checkpoint(self.stage.table, input_digest, write, input_digest=input_digest)
-        return self._result(checkpoint_digest(info), dict(info.metrics), thumbnails() if thumbnails else None)
+        released = {table: self.store.version(table) for table in releases}
+        reads = self.snapshot.versions_read(self.stage) | {t: v for t, v in released.items() if v is not None}
+        info = self.store.write_checkpoint(
+            self.stage.table, input_digest, write, input_digest=input_digest, reads=reads
+        )
+        figures = {**info.metrics, **({"table_versions": reads} if reads else {})}
+        return self._result(checkpoint_digest(info), figures, thumbnails() if thumbnails else None)
+
+    def unchanged(self) -> dg.MaterializeResult | None:
+        """What is stored, where it was made from the very inputs that there are now; else None."""
+        if self.key is not None:
+            stored = self.snapshot.partitions(self.stage).get(self.key)
+            if stored is None or stored.input_digest != self.snapshot.input_digest(self.stage, self.key):
+                return None
+            return self._result(stored.content_digest, {"dagster/row_count": stored.rows, "skipped": _SKIPPED}, None)
+        made = self.snapshot.checkpoint(self.stage)
+        if made is None or made.input_digest != self.snapshot.input_digest(self.stage):
+            return None
+        return self._result(checkpoint_digest(made), {**made.metrics, "skipped": _SKIPPED}, None)
 
     def _result(
         self, content_digest: str, figures: Mapping[str, Any], thumbnails: "np.ndarray | None"

@@ -301,15 +301,15 @@ class LanceStore:
         table_schema(table)
         return upkeep.maintain(lambda: self._must_open(table), table, plan)
 
-    def fragments_to_merge(self, table: str, plan: upkeep.Plan = upkeep.Plan()) -> int:  # noqa: B008, frozen
-        """How many files `maintain` would merge or rewrite; 0 when the table was never written.
+    def groups_to_merge(self, table: str, plan: upkeep.Plan = upkeep.Plan()) -> list[list[int]]:  # noqa: B008, frozen
+        """Groups of fragments that `maintain` would make into one each; none when the table was never written.
 
         Raises:
             StorageError: unknown table.
         """
         table_schema(table)
         dataset = self._open(table)
-        return 0 if dataset is None else sum(len(group) for group in upkeep.groups(dataset, plan))
+        return [] if dataset is None else upkeep.groups(dataset, plan)
 
     def verify(self, table: str) -> Iterator[damage.Damage]:
         """Read everything in the newest version and compare it with the digests it was written with.

@@ -1,0 +1,55 @@
+"""Upkeep of the tables as a job, and the schedule that launches it when there is something to do."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from posedreamer_assets.defs.resources import LanceStoreResource
+from posedreamer_assets.records import SCHEMAS
+from posedreamer_assets.storage import LanceStore, Plan
+
+MANY_FILES = 100  # to merge, in one table; below that upkeep gains little
+
+
+class UpkeepConfig(dg.Config):
+    """`tables`: empty means all. `keep_days`: younger versions stay, and tagged ones for ever."""
+
+    tables: list[str] = []  # noqa: RUF012, a pydantic field
+    keep_days: float = 7.0
+
+
+@dg.op(description="Merge small files along partitions, index, delete old versions. Safe beside running assets.")
+def maintain(context: dg.OpExecutionContext, config: UpkeepConfig, store: LanceStoreResource) -> None:
+    opened, plan = store.get(), Plan(keep=timedelta(days=config.keep_days))
+    done = [opened.maintain(table, plan) for table in config.tables or _written(opened)]
+    for upkeep in done:
+        context.log.info(
+            f"{upkeep.table}: {upkeep.files_before} files -> {upkeep.files_after}, {upkeep.versions_removed} versions and "
+            f"{upkeep.bytes_freed / 1e6:.1f} MB removed, {upkeep.postponed} merges left for the next time"
+        )
+    context.add_output_metadata(
+        {
+            "tables": len(done),
+            "bytes_freed": sum(u.bytes_freed for u in done),
+            "files": sum(u.files_after for u in done),
+        }
+    )
+
+
+@dg.job(description="Upkeep of all tables, see docs/storage.md.", executor_def=dg.in_process_executor)
+def storage_maintenance() -> None:
+    maintain()
+
+
+@dg.schedule(job=storage_maintenance, cron_schedule="23 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def storage_upkeep(context: dg.ScheduleEvaluationContext, store: LanceStoreResource) -> dg.RunRequest | dg.SkipReason:
+    """Hourly, where a table has many files to merge."""
+    opened = store.get()
+    due = [table for table in _written(opened) if sum(map(len, opened.groups_to_merge(table))) >= MANY_FILES]
+    if not due:
+        return dg.SkipReason(f"no table has {MANY_FILES} files to merge")
+    return dg.RunRequest(run_config={"ops": {"maintain": {"config": {"tables": due}}}})
+
+
+def _written(store: LanceStore) -> list[str]:
+    return [table for table in SCHEMAS if store.version(table) is not None]
