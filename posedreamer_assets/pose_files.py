@@ -239,8 +239,10 @@ def record_batch(store: "LanceStore", batch: PoseBatchFiles) -> None:
     store.replace_partition(TABLE, batch.key, table, input_digest=digest([batch.folder, batch.paths, batch.part]))
 
 
-def plan_batches(profile: "Profile", store: "LanceStore") -> list[str]:
-    """Give every batch that the profile asks for its files, and return the keys that were cut now.
+def plan_batches(
+    profile: "Profile", store: "LanceStore", groups: Sequence["Group"] = ("base", "align", "hard")
+) -> list[str]:
+    """Give every batch of these groups that the profile asks for its files, and return the keys that were cut now.
 
     A batch keeps its files for good. Where the folder has moved, the batch follows; only when none of its files is
     there any more is it cut again.
@@ -259,7 +261,8 @@ def plan_batches(profile: "Profile", store: "LanceStore") -> list[str]:
     per_batch = profile.poses.files_per_batch
     pool = per_batch * math.ceil(profile.curriculum.pool_size / profile.poses.batch_size)
     cut: list[str] = []
-    for group, most in (("base", per_batch), ("align", per_batch), ("hard", pool)):
+    for group in groups:
+        most = pool if group == "hard" else per_batch
         missing = [key for key in planned_keys(profile, group) if key not in batches]
         for batch in _cut_planned(folder, group, missing, batches, most):
             record_batch(store, batch)

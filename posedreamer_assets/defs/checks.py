@@ -8,6 +8,8 @@ import dagster as dg
 from posedreamer_assets.checks import CheckOutcome, load_table_checks
 from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource
+from posedreamer_assets.defs.retries import retrying
+from posedreamer_assets.defs.work import partitions_of
 from posedreamer_assets.records import SCHEMAS
 from posedreamer_assets.stages import ORDER, Stage
 
@@ -15,14 +17,22 @@ from posedreamer_assets.stages import ORDER, Stage
 def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
     """All checks of one asset, run together after it on the partition that was made."""
     asset = dg.AssetKey(stage.key.split("/"))
+    specs = _specs(stage)
+    blocking = {spec.name for spec in specs if spec.blocking}
 
-    @dg.multi_asset_check(name=f"{stage.table}_checks", specs=_specs(stage))
+    @dg.multi_asset_check(name=f"{stage.table}_checks", specs=specs)
     def run(context: dg.AssetCheckExecutionContext, store: LanceStoreResource) -> Iterator[dg.AssetCheckResult]:
         from posedreamer_assets.check_runs import check_partition
 
-        key = context.partition_key if context.has_partition_key else None
-        for outcome in check_partition(store.get(), stage.table, key):
-            yield check_result(asset, outcome)
+        results: list[dg.AssetCheckResult] = []
+        keys = partitions_of(context)
+        for key in keys:
+            with retrying(context.retry_number):
+                found = [check_result(asset, o) for o in check_partition(store.get(), stage.table, key)]
+            if key is not None and len(keys) > 1:
+                _report(context.instance, blocking, key, found)
+            results += found
+        yield from results if len(keys) == 1 else _worst(results)
 
     return run
 
@@ -41,6 +51,31 @@ def _specs(stage: Stage) -> list[dg.AssetCheckSpec]:
             )
             for check in load_table_checks(stage.table).checks
         ]
+
+
+def _report(instance: dg.DagsterInstance, blocking: set[str], key: str, results: list[dg.AssetCheckResult]) -> None:
+    """Record the results of one of a run's partitions; within a run of many, Dagster records none by partition."""
+    for result in results:
+        assert result.asset_key is not None and result.check_name is not None, "check_result gives both"
+        evaluation = dg.AssetCheckEvaluation(
+            asset_key=result.asset_key,
+            check_name=result.check_name,
+            passed=result.passed,
+            metadata=result.metadata,
+            severity=result.severity,
+            description=result.description,
+            blocking=result.check_name in blocking,
+            partition=key,
+        )
+        instance.report_runless_asset_event(evaluation)
+
+
+def _worst(results: list[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckResult]:
+    """For each check the first failure over the partitions of a run, else the first result."""
+    names = dict.fromkeys(result.check_name for result in results)
+    for name in names:
+        own = [result for result in results if result.check_name == name]
+        yield next((result for result in own if not result.passed), own[0])
 
 
 def check_result(asset: dg.AssetKey, outcome: CheckOutcome) -> dg.AssetCheckResult:

@@ -3,6 +3,7 @@
 import base64
 import io
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,13 @@ import dagster as dg
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
+from posedreamer_assets.defs.automation import condition_of
+from posedreamer_assets.defs.deployment import deployment
+from posedreamer_assets.defs.executors import step_tags
 from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
+from posedreamer_assets.defs.retries import retrying
+from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.home import Home
 from posedreamer_assets.stages import STAGES, Snapshot, Stage, checkpoint_digest
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
     from posedreamer_assets.pose_files import PresentFiles
 
+FORCE_TAG = "posedreamer/force"  # a run with this tag, "true", makes again what has not changed
+_SKIPPED = "inputs have not changed"
 THUMBNAIL_BYTES = 60_000  # inline pictures go into the event log
 
 
@@ -171,6 +179,7 @@ def stage_asset(
 ) -> Callable[[Callable[[Work], dg.MaterializeResult]], dg.AssetsDefinition]:
     """An asset whose dependencies, partitions and code version come from its stage in `stages.py`."""
     stage = STAGES[key]
+    warnings.filterwarnings("ignore", message=".*backfill_policy", category=dg.BetaWarning)
 
     def decorate(body: Callable[[Work], dg.MaterializeResult]) -> dg.AssetsDefinition:
         @dg.asset(
@@ -182,16 +191,48 @@ def stage_asset(
             kinds=kinds,
             description=description,
             pool=pool,
-            op_tags={"posedreamer/stage": key},
+            op_tags={"posedreamer/stage": key, **step_tags(pool)},
+            automation_condition=condition_of(stage),
+            backfill_policy=backfill_policy(stage),
         )
         def asset(
             context: dg.AssetExecutionContext, profile: ProfileResource, store: LanceStoreResource
         ) -> dg.MaterializeResult:
-            return body(begin(stage, profile, store, context.partition_key if context.has_partition_key else None))
+            forced = context.run.tags.get(FORCE_TAG) == "true"
+            results: dict[str | None, dg.MaterializeResult] = {}
+            for partition in partitions_of(context):
+                with retrying(context.retry_number):
+                    work = begin(stage, profile, store, partition)
+                    results[partition] = (None if forced else work.unchanged()) or body(work)
+            return results[partition] if len(results) == 1 else _reported_together(context, results)
 
         return asset
 
     return decorate
+
+
+def backfill_policy(stage: Stage) -> dg.BackfillPolicy | None:
+    """How many partitions a run of a backfill takes; None, one, keeps Dagster's own bookkeeping of each."""
+    if stage.group is None or deployment().partitions_per_run == 1:
+        return None
+    return dg.BackfillPolicy.multi_run(deployment().partitions_per_run)
+
+
+def partitions_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[str | None]:
+    """The partitions of a step; one None where it has none."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return [*context.partition_keys]
+    return [None]
+
+
+def _reported_together(
+    context: dg.AssetExecutionContext, results: Mapping[str | None, dg.MaterializeResult]
+) -> dg.MaterializeResult:
+    """One result for many partitions, each with its own metadata; Dagster gives them one data version."""
+    for partition, result in results.items():
+        context.add_asset_metadata(dict(result.metadata or {}), partition_key=partition)
+    versions = {str(k): r.data_version.value for k, r in results.items() if r.data_version}
+    return dg.MaterializeResult(data_version=dg.DataVersion(digest(versions)))
 
 
 def begin(stage: Stage, profile: ProfileResource, store: LanceStoreResource, key: str | None) -> Work:

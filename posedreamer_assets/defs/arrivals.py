@@ -1,0 +1,182 @@
+"""New and changed pose files: the sensor that cuts batches, adds partitions and asks for their poses.
+
+Which files belong to which batch is recorded in the store (`pose_files.py`), so a lost cursor, a restart or a file that is
+uploaded twice loses and repeats nothing. The cursor remembers two things between ticks: files that are still arriving,
+and the content for which each batch's run was asked.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.defs.deployment import deployment
+from posedreamer_assets.defs.partitions import BY_GROUP
+from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
+from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.home import Home
+from posedreamer_assets.pose_files import (
+    FileStamp,
+    Folder,
+    PoseBatchFiles,
+    cut_new_files,
+    folder_source,
+    plan_batches,
+    present_files,
+    recorded_batches,
+)
+from posedreamer_assets.stages import STAGES, Snapshot, in_group, key_group
+from posedreamer_assets.storage import LanceStore
+
+MOST_FILES = 4096  # cut in one tick, so that a tick that has to digest them ends in time
+
+
+@dataclass
+class Cursor:
+    """What a tick leaves for the next one.
+
+    Attributes:
+        arriving: size and time of change, at the last tick, of files that are not in a batch as they are, by URI.
+        asked: digest of the files for which a batch's run was last asked, by key.
+    """
+
+    arriving: dict[str, list[int]] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Cursor":
+        """The cursor of the last tick; a new one where there is none or it is not of this kind."""
+        try:
+            values = json.loads(text or "{}")
+            return cls(dict(values["arriving"]), dict(values["asked"]))
+        except (ValueError, KeyError, TypeError):
+            return cls()
+
+    def text(self) -> str:
+        """For Dagster to keep."""
+        return json.dumps({"arriving": self.arriving, "asked": self.asked}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What a look at the folders asks for.
+
+    Attributes:
+        keys: every batch of the watched folders; those that Dagster does not know yet become partitions.
+        runs: batches whose poses are to be made, with the digest of their files.
+        cursor: for the next tick.
+    """
+
+    keys: list[str]
+    runs: list[tuple[str, str]]
+    cursor: Cursor
+
+
+def look(home: Home, profile: Profile, store: LanceStore, folders: Sequence[str], before: Cursor) -> Tick:
+    """Cut what has arrived in whole, and list the batches whose files have not been asked for as they are."""
+    after = Cursor(asked=dict(before.asked))
+    sources: dict[str, Folder] = {}
+    for folder in map(Folder, folders):
+        source = folder_source(folder, profile)
+        if source in sources:
+            raise ConfigError(f"{folder.root} and {sources[source].root} would both name their batches {source}-...")
+        sources[source] = folder
+    with home.lock("pose_files"):
+        for source, folder in sources.items():
+            _cut(profile, store, source, folder, before, after)
+        batches = {k: b for k, b in recorded_batches(store).items() if _source(k) in sources or key_group(k) == "hard"}
+    snapshot = Snapshot(profile, store)
+    runs = []
+    for key, batch in batches.items():
+        if key_group(key) == "hard" or _still_changing(batch, sources[_source(key)], before, after):
+            continue
+        content = present_files(batch, sources[_source(key)]).digest
+        if after.asked.get(key) != content:
+            after.asked[key] = content
+            if not snapshot.is_current(STAGES["pose_library"], key):
+                runs.append((key, content))
+    return Tick(sorted(batches), runs, after)
+
+
+def _cut(profile: Profile, store: LanceStore, source: str, folder: Folder, before: Cursor, after: Cursor) -> None:
+    recorded = {path for k, b in recorded_batches(store).items() if k.rpartition("-")[0] == source for path in b.paths}
+    fresh = [path for path in folder.pose_paths() if path not in recorded][:MOST_FILES]
+    ready = [path for path in fresh if _has_settled(folder, folder.stamps[path], before, after)]
+    flush = len(ready) == len(fresh)
+    cut_new_files(store, folder, source, ready, files_per_batch=profile.poses.files_per_batch, flush=flush)
+    if (
+        profile.poses.source != "procedural"
+        and Folder(profile.poses.source) == folder
+        and (recorded or (fresh and flush))
+    ):
+        plan_batches(profile, store, ("align", "hard"))
+
+
+def _has_settled(folder: Folder, stamp: FileStamp, before: Cursor, after: Cursor) -> bool:
+    """Whether a file is whole: object stores show no other; a local one must look as it did at the last tick."""
+    if stamp.size == 0:
+        return False
+    uri, seen = f"{folder.root}/{stamp.path}", [stamp.size, stamp.mtime_ns]
+    after.arriving[uri] = seen
+    return folder.remote or before.arriving.get(uri) == seen
+
+
+def _still_changing(batch: PoseBatchFiles, folder: Folder, before: Cursor, after: Cursor) -> bool:
+    now = [folder.stamps.get(file.stamp.path) for file in batch.files]
+    changed = [stamp for stamp, file in zip(now, batch.files, strict=True) if stamp and stamp != file.stamp]
+    settled = [_has_settled(folder, stamp, before, after) for stamp in changed]  # each notes its file in `after`
+    return not all(settled)
+
+
+def _source(key: str) -> str:
+    return key.removeprefix("align-").rpartition("-")[0]
+
+
+def partition_requests(instance: dg.DagsterInstance, keys: Iterable[str]) -> list[Any]:
+    """Requests to add the keys that Dagster does not know to every set that they belong to."""
+    keys = list(keys)
+    requests = []
+    for group, definition in BY_GROUP.items():
+        known = set(instance.get_dynamic_partitions(str(definition.name)))
+        new = [key for key in keys if in_group(key, group) and key not in known]
+        if new:
+            requests.append(definition.build_add_request(new))
+    return requests
+
+
+def watched_folders(profile: Profile) -> tuple[str, ...]:
+    """The folders to watch."""
+    return deployment().watch or (() if profile.poses.source == "procedural" else (profile.poses.source,))
+
+
+@dg.sensor(
+    name="pose_files",
+    target=dg.AssetSelection.assets("pose_library"),
+    minimum_interval_seconds=deployment().watch_interval_s,
+    default_status=dg.DefaultSensorStatus.RUNNING if deployment().automation else dg.DefaultSensorStatus.STOPPED,
+    description="Cuts new pose files into batches and asks for the poses of new and changed ones.",
+)
+def pose_files(
+    context: dg.SensorEvaluationContext, profile: ProfileResource, store: LanceStoreResource
+) -> dg.SensorResult | dg.SkipReason:
+    """One look at the watched folders."""
+    settings = profile.get()
+    folders = watched_folders(settings)
+    if not folders:
+        return dg.SkipReason("nothing to watch: poses are procedural and POSEDREAMER_WATCH is not set")
+    missing = [f for f in folders if "://" not in f and not Path(f).expanduser().is_dir()]
+    if missing:
+        return dg.SkipReason(f"{missing[0]} is not there")  # a disk that is not mounted: nothing is forgotten
+    tick = look(profile.place(), settings, store.get(), folders, Cursor.parse(context.cursor))
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(run_key=f"{key}-{content}", partition_key=key, tags={"posedreamer/reason": "pose files"})
+            for key, content in tick.runs
+        ],
+        dynamic_partitions_requests=partition_requests(context.instance, tick.keys),
+        cursor=tick.cursor.text(),
+    )

@@ -1,0 +1,86 @@
+"""Where steps run, and what a GPU step asks each executor for. `POSEDREAMER_EXECUTOR` chooses; see docs/deploy.md.
+
+The heavy ones are extras: `pip install 'posedreamer-assets[ray]'`, `[k8s]`, `[aws]`.
+"""
+
+import json
+import os
+from typing import Any
+
+import dagster as dg
+
+from posedreamer_assets.defs.deployment import deployment
+from posedreamer_assets.errors import ConfigError
+
+GPU_POOL = "gpu"
+
+
+def executor(name: str | None = None) -> dg.ExecutorDefinition:
+    """The executor of that name, by default the deployment's.
+
+    Raises:
+        ConfigError: its extra is not installed.
+    """
+    name = name or deployment().executor
+    try:
+        return _EXECUTORS[name]()
+    except ImportError as error:
+        raise ConfigError(
+            f"POSEDREAMER_EXECUTOR={name} needs another package: {error}; pip install 'posedreamer-assets[{_EXTRAS[name]}]'"
+        ) from error
+
+
+def _in_process() -> dg.ExecutorDefinition:
+    return dg.in_process_executor  # loaded models are kept from one step of a run to the next
+
+
+def _multiprocess() -> dg.ExecutorDefinition:
+    # Neither Lance nor CUDA survives a fork.
+    return dg.multiprocess_executor.configured({"start_method": {"spawn": {}}})
+
+
+def _ray() -> dg.ExecutorDefinition:
+    from dagster_ray import ray_executor
+
+    # Steps are Ray jobs; what says where things are goes along, secrets belong to the cluster.
+    carried = sorted(name for name in os.environ if name == "DAGSTER_HOME" or name.startswith("POSEDREAMER_"))
+    return ray_executor.configured({"ray": {"env_vars": carried}}, name="ray")
+
+
+def _k8s() -> dg.ExecutorDefinition:
+    from dagster_k8s import k8s_job_executor
+
+    return k8s_job_executor
+
+
+def _ecs() -> dg.ExecutorDefinition:
+    from dagster_aws.ecs import ecs_executor
+
+    return ecs_executor
+
+
+_EXECUTORS = {
+    "in_process": _in_process,
+    "multiprocess": _multiprocess,
+    "ray": _ray,
+    "k8s": _k8s,
+    "ecs": _ecs,
+}
+_EXTRAS = {"ray": "ray", "k8s": "k8s", "ecs": "aws"}
+
+
+def step_tags(pool: str | None) -> dict[str, Any]:
+    """Tags with which Ray, Kubernetes and ECS give a step of the GPU pool its GPUs; each reads its own alone."""
+    gpus, resource = deployment().gpus, deployment().ray_resource
+    if pool != GPU_POOL or gpus == 0:
+        return {}
+    return {
+        "dagster-ray/config": json.dumps({"resources": {resource: gpus}} if resource else {"num_gpus": gpus}),
+        "dagster-k8s/config": {
+            "container_config": {"resources": {"limits": {"nvidia.com/gpu": str(gpus)}}},
+            "pod_spec_config": {
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+            },
+        },
+        "ecs/container_overrides": json.dumps({"resourceRequirements": [{"type": "GPU", "value": str(gpus)}]}),
+    }
