@@ -161,6 +161,69 @@ def view(table: str, partition: str | None, out: Path | None, limit: int, home: 
     click.echo(f"{count} samples  {path}")
 
 
+@cli.command("export")
+@click.option(
+    "--format", "form", required=True, metavar="NAME", help="humandata, hmr2, bedlam, coco, parquet or folder."
+)
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@click.option("--split", "splits", multiple=True, help="Only this split; can be given many times. Default: all.")
+@click.option(
+    "--shard-size", type=click.IntRange(min=1), default=None, help="Samples of a shard. Default: the format's."
+)
+@click.option("--version", "version", default=None, help="A version or tag of the table. Default: the newest.")
+@click.option(
+    "--pickle", "pickles", is_flag=True, help="Write the pickled parts that humandata's and hmr2's readers want."
+)
+@click.option("--mean-hands", is_flag=True, help="Hands relative to the model's mean hand, not to the flat hand.")
+@click.option("--smpl", type=click.Path(dir_okay=False, path_type=Path), default=None, help="SMPL model, npz.")
+@click.option(
+    "--smpl-transfer", type=click.Path(dir_okay=False, path_type=Path), default=None, help="SMPL-X to SMPL, npz."
+)
+@click.option("--verify", is_flag=True, help="Only compare a finished export with its checksums.")
+@_home
+def export_command(
+    form: str,
+    out: Path,
+    splits: tuple[str, ...],
+    shard_size: int | None,
+    version: str | None,
+    pickles: bool,
+    mean_hands: bool,
+    smpl: Path | None,
+    smpl_transfer: Path | None,
+    verify: bool,
+    home: Path | None,
+) -> None:
+    """Write the dataset in a format that others train from. Run it again and it goes on where it stopped.
+
+    docs/exports.md says what the conventions of each format are, and what it cannot hold.
+    """
+    from posedreamer_assets.driver import open_store
+    from posedreamer_assets.errors import ExportError
+    from posedreamer_assets.export.formats import FORMATS
+    from posedreamer_assets.export.run import Request, export_dataset
+    from posedreamer_assets.export.shards import Options, damaged_files
+
+    if verify:
+        wrong = damaged_files(out)
+        for line in wrong:
+            click.echo(line)
+        if wrong:
+            raise ExportError(f"{len(wrong)} files are not what was written; export again to write them")
+        click.echo(f"ok  {out}")
+        return
+    if (smpl is None) != (smpl_transfer is None):
+        raise ConfigError("--smpl and --smpl-transfer go together")
+    files = (smpl, smpl_transfer) if smpl and smpl_transfer else None
+    place = _find_home(home)
+    chosen = int(version) if version and version.isdigit() else version
+    request = Request(form, out, chosen, mean_hands, files)
+    result = export_dataset(open_store(place), place.profile(), request, Options(shard_size, splits, pickles))
+    click.echo(f"{result.samples} samples, {result.written} shards written, {result.complete} complete before  {out}")
+    if FORMATS[form].reads_pickles and not pickles:
+        click.echo(f"{form}: without pickles; readers that insist on them need --pickle, see docs/exports.md")
+
+
 @cli.command("train-pocket")
 @click.option(
     "--part",
@@ -328,21 +391,23 @@ def storage_maintain(tables: tuple[str, ...], keep_days: float, rows_per_file: i
 
 @storage.command("verify")
 @_tables
+@click.option("--drop", is_flag=True, help="Take damaged files out; what was in them is missing and can be made again.")
 @_home
-def storage_verify(tables: tuple[str, ...], home: Path | None) -> None:
+def storage_verify(tables: tuple[str, ...], drop: bool, home: Path | None) -> None:
     """Read every row and compare it with the digest it was written with. Exit code 1 when one differs."""
     from posedreamer_assets.driver import stored_tables
     from posedreamer_assets.errors import StorageError
 
     damaged = 0
     for store, table in stored_tables(_find_home(home), tables):
-        found = list(store.verify(table))
+        found = store.drop_damaged(table) if drop else list(store.verify(table))
         damaged += len(found)
         click.echo(f"{'ok' if not found else 'DAMAGED':<8} {table}, version {store.version(table)}")
         for damage in found:
             click.echo(f"{'':<8} {' or '.join(damage.files)}: {damage.what}")
     if damaged:
-        raise StorageError(f"{damaged} damaged places; materialise their partitions again")
+        done = "taken out; run again to make what was in them" if drop else "see above; --drop takes them out"
+        raise StorageError(f"{damaged} damaged places, {done}")
 
 
 def _find_home(given: Path | None, storage: str | None = None) -> "Home":

@@ -25,6 +25,7 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata
 
 from posedreamer_assets.errors import StorageError
+from posedreamer_assets.storage.damage import is_failure, named
 
 CONFLICTS = 200  # refusals by other writers' commits before giving up
 FAILURES = 5  # attempts that the storage itself may fail
@@ -49,23 +50,40 @@ def replace_rows(newest: Callable[[], LanceDataset], where: str, key: str, new: 
         # A lost answer of the storage looks like a failure although the commit was made.
         if files and conflicts + failures and _holds(dataset, files):
             return dataset.version
-        operation = _plan(dataset, key, new)
-        if operation is None:
-            return dataset.version
         try:
-            return _commit(dataset, operation, f"replace {key}").version
+            operation = _plan(dataset, key, new)
+            return dataset.version if operation is None else _commit(dataset, operation, f"replace {key}").version
         except CommitConflictError as error:
             conflicts += 1
             if conflicts == CONFLICTS:
                 raise StorageError(
                     f"{where}, version {dataset.version}: gave up after {CONFLICTS} conflicting commits of other writers"
                 ) from error
-        except OSError as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             failures += 1
             if failures == FAILURES:
-                raise StorageError(f"{where}, version {dataset.version}: commit failed: {error}") from error
+                at = f"{where}, version {dataset.version}"
+                raise named(at, dataset, ["partition_key"]) or StorageError(f"{at}: commit failed: {error}") from error
         # Spreads the attempts of competing writers; the outcome does not depend on it.
         time.sleep(random.uniform(0.0, 0.02) * min(conflicts + failures, 20))
+
+
+def drop_fragments(newest: Callable[[], LanceDataset], where: str, fragments: set[int]) -> None:
+    """Commit the removal of whole fragments, of those that are still there.
+
+    Raises:
+        StorageError: the commit failed, or a writer came between.
+    """
+    dataset = newest()
+    present = sorted(fragments & {f.fragment_id for f in dataset.get_fragments()})
+    if not present:
+        return
+    try:
+        _commit(dataset, LanceOperation.Update(removed_fragment_ids=present), f"drop fragments {present}")
+    except OSError as error:
+        raise StorageError(f"{where}, version {dataset.version}: commit failed: {error}") from error
 
 
 def _commit(dataset: LanceDataset, operation: Any, message: str) -> LanceDataset:

@@ -1,12 +1,15 @@
 """Which file of a table is damaged or missing: asked when a read fails, and by `posedreamer storage verify`."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lance import LanceDataset
 from lance.fragment import LanceFragment
 
 from posedreamer_assets.digests import row_digests
+from posedreamer_assets.errors import StorageError
 from posedreamer_assets.storage.arriving import BOOKKEEPING_NAMES
 
 BATCH_ROWS = 64
@@ -17,17 +20,37 @@ class Damage:
     """One thing that is wrong with a table.
 
     Attributes:
+        fragment: its id.
         files: data files of the fragment, and its deletion file where it has one.
         what: what was found.
     """
 
+    fragment: int
     files: tuple[str, ...]
     what: str
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether Lance says that it could not read or write. It has no error class of its own, and its code panics,
+    which is no `Exception`, where a file's first bytes are damaged.
+    """
+    return isinstance(error, (OSError, ValueError, RuntimeError)) or type(error).__name__ == "PanicException"
 
 
 def first_damage(dataset: LanceDataset, columns: Sequence[str]) -> Damage | None:
     """The first fragment whose columns cannot be read; None when all can."""
     return next(_unreadable(dataset, columns), None)
+
+
+def named(where: str, dataset: LanceDataset, columns: Sequence[str]) -> StorageError | None:
+    """An error that names the first damaged file; None where all can be read."""
+    found = first_damage(dataset, columns)
+    if found is None:
+        return None
+    return StorageError(
+        f"{where}: {' or '.join(found.files)} is damaged or missing: {found.what}. Put it back, or run `posedreamer "
+        "storage verify --drop` and make the partitions that were in it again"
+    )
 
 
 def all_damage(dataset: LanceDataset) -> Iterator[Damage]:
@@ -40,9 +63,12 @@ def all_damage(dataset: LanceDataset) -> Iterator[Damage]:
                 names = batch.column("sample_id").to_pylist()
                 for name, a, b in zip(names, found, stored, strict=True):
                     if a != b:
-                        yield Damage(files_of(fragment), f"row {name!r} has the digest {a}, it was written with {b}")
-        except (OSError, ValueError, RuntimeError) as error:
-            yield Damage(files_of(fragment), first_line(error))
+                        found_and_written = f"row {name!r} has the digest {a}, it was written with {b}"
+                        yield Damage(fragment.fragment_id, files_of(fragment), found_and_written)
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            yield _damage(fragment, error)
 
 
 def _unreadable(dataset: LanceDataset, columns: Sequence[str]) -> Iterator[Damage]:
@@ -50,8 +76,16 @@ def _unreadable(dataset: LanceDataset, columns: Sequence[str]) -> Iterator[Damag
         try:
             for _ in fragment.to_batches(columns=list(columns), batch_size=BATCH_ROWS):
                 continue
-        except (OSError, ValueError, RuntimeError) as error:
-            yield Damage(files_of(fragment), first_line(error))
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            yield _damage(fragment, error)
+
+
+def _damage(fragment: LanceFragment, error: BaseException) -> Damage:
+    files = files_of(fragment)
+    named = tuple(file for file in files if file in str(error))
+    return Damage(fragment.fragment_id, named or files, first_line(error))
 
 
 def files_of(fragment: LanceFragment) -> tuple[str, ...]:
@@ -64,3 +98,22 @@ def files_of(fragment: LanceFragment) -> tuple[str, ...]:
 def first_line(error: BaseException) -> str:
     """The beginning of a message of Lance, whose later lines are a trace of its own code."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+NEWEST_FILE = "_versions/latest_version_hint.json"
+
+
+def newest_written(table: Path) -> int:
+    """The newest version that a table in a local folder had, as Lance notes it down; 0 where it did not."""
+    try:
+        return int(json.loads((table / NEWEST_FILE).read_text())["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0  # only a note: object stores have none, and a killed writer may not have come to it
+
+
+def manifest_version(name: str) -> int | None:
+    """The version of a file in `_versions`, whose names count down so that the newest is listed first."""
+    stem, _, suffix = name.rpartition("/")[2].partition(".")
+    if suffix != "manifest" or not stem.isdigit():
+        return None
+    return (1 << 64) - 1 - int(stem) if len(stem) == 20 else int(stem)

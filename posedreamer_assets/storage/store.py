@@ -27,7 +27,7 @@ from posedreamer_assets.records import PARTITION_KEY_PATTERN, SCHEMAS
 from posedreamer_assets.storage import damage, upkeep
 from posedreamer_assets.storage.arriving import BOOKKEEPING_NAMES, Stamper, check_key, table_schema
 from posedreamer_assets.storage.checkpoints import CheckpointFolders
-from posedreamer_assets.storage.commits import replace_rows
+from posedreamer_assets.storage.commits import drop_fragments, replace_rows
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -190,16 +190,13 @@ class LanceStore:
     def _scan(self, table: str, dataset: LanceDataset, columns: list[str], condition: str | None) -> pa.Table:
         try:
             return dataset.scanner(columns=columns, filter=condition).to_table()
-        except (ValueError, OSError, RuntimeError) as error:
+        except BaseException as error:
+            if not damage.is_failure(error):
+                raise
             where = f"table {table!r}, version {dataset.version}"
-            broken = damage.first_damage(dataset, columns)
-            if broken is not None:
-                files = " or ".join(broken.files)
-                raise StorageError(
-                    f"{where}: {files} is damaged or missing: {broken.what}; materialise its partitions again, or read "
-                    "an older version"
-                ) from error
-            raise StorageError(f"{where}: could not read where {condition or 'true'}: {error}") from error
+            raise damage.named(where, dataset, columns) or StorageError(
+                f"{where}: could not read where {condition or 'true'}: {error}"
+            ) from error
 
     def partitions(self, table: str) -> dict[str, PartitionInfo]:
         """The table's partitions by key, sorted; empty when the table was never written.
@@ -320,6 +317,18 @@ class LanceStore:
         table_schema(table)
         return damage.all_damage(self._must_open(table))
 
+    def drop_damaged(self, table: str) -> list[damage.Damage]:
+        """Take fragments with damage out of the newest version; their partitions are then missing and can be made again.
+
+        Older versions keep them.
+
+        Raises:
+            StorageError: unknown or missing table, or a commit that could not be made.
+        """
+        found = list(self.verify(table))
+        drop_fragments(lambda: self._must_open(table), f"table {table!r}", {d.fragment for d in found})
+        return found
+
     # Checkpoints
 
     def write_checkpoint(
@@ -390,24 +399,57 @@ class LanceStore:
         return f"{self.root}/{table}.lance"
 
     def _open(self, table: str, version: int | str | None = None) -> LanceDataset | None:
+        written = 0 if self._remote or version is not None else damage.newest_written(Path(self.uri(table)))
+        try:
+            dataset = self._open_or_none(table, version)
+            if dataset is None:
+                if version is None and not self._list(table, "data"):
+                    return None
+                # Only a table that was made has data files. Another writer may have made it just now.
+                dataset = lance.dataset(self.uri(table), version, storage_options=self.storage_options)
+        except BaseException as error:
+            if not damage.is_failure(error):
+                raise
+            raise self._not_opened(table, version, error) from error
+        if dataset.version < written:
+            raise StorageError(
+                f"table {table!r}: version {written} was written, but the newest in _versions is {dataset.version}: a "
+                f"manifest is missing. Put it back, or remove {damage.NEWEST_FILE} to go on with {dataset.version}"
+            )
+        return dataset
+
+    def _open_or_none(self, table: str, version: int | str | None) -> LanceDataset | None:
         try:
             return lance.dataset(self.uri(table), version, storage_options=self.storage_options)
-        except (ValueError, OSError, RuntimeError) as error:
+        except ValueError as error:
             # Lance raises ValueError for every failure to open; only this text means that the table is absent.
-            if "was not found" in str(error) and version is None and not self._has_data(table):
-                return None
-            asked = "" if version is None else f", version {version!r},"
-            raise StorageError(f"table {table!r}{asked} at {self.uri(table)} could not be opened: {error}") from error
+            if "was not found" not in str(error):
+                raise
+            return None
 
-    def _has_data(self, table: str) -> bool:
-        """Whether there are data files, which only a table that was made has."""
+    def _not_opened(self, table: str, version: int | str | None, error: BaseException) -> StorageError:
+        """Names the manifest that could not be read, where there is one."""
+        found = {damage.manifest_version(name): name for name in self._list(table, "_versions")}
+        numbers = [number for number in found if number is not None]
+        number = version if version is not None else max(numbers, default=None)
+        which = "no version" if number is None else f"version {number!r}"
+        file = (
+            f", file _versions/{found[number].rpartition('/')[2]}"
+            if isinstance(number, int) and number in found
+            else ""
+        )
+        return StorageError(
+            f"table {table!r}, {which}{file}: {self.uri(table)} could not be opened: {damage.first_line(error)}"
+        )
+
+    def _list(self, table: str, folder: str) -> list[str]:
+        """Names of the files in a folder of a table."""
         if not self._remote:
-            return any(Path(self.uri(table), "data").glob("*"))
+            return [path.name for path in Path(self.uri(table), folder).glob("*")]
         try:
-            listed = LanceFileSession(self.root, storage_options=self.storage_options).list(f"{table}.lance/data")
+            return LanceFileSession(self.root, storage_options=self.storage_options).list(f"{table}.lance/{folder}")
         except (OSError, RuntimeError) as error:
-            raise StorageError(f"table {table!r} at {self.uri(table)} could not be opened: {error}") from error
-        return bool(listed)
+            raise StorageError(f"table {table!r}: {self.uri(table)} could not be opened: {error}") from error
 
     def _must_open(self, table: str) -> LanceDataset:
         dataset = self._open(table)
