@@ -1,0 +1,74 @@
+"""Label files as BEDLAM's data_processing writes them, and images beside them.
+
+`pose_cam` and `trans_cam` have the camera's rotation folded in, not its translation: a reader adds `cam_ext[:3, 3]`.
+Plain arrays; nothing is pickled. Has no expression of its own: `expression` is an extra array that its readers ignore.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from posedreamer_assets.export.columns import Columns, save_npz
+from posedreamer_assets.export.samples import Samples
+from posedreamer_assets.export.shards import Format, Shard
+
+_BODY_JOINTS = 22
+_KEYPOINTS = 127  # smplx's output: 55 joints, 21 landmark vertices, 51 points of the face
+_BOX_PADDING = 1.2
+_BOX_UNIT = 200.0
+
+
+def write(batches: Iterable[Samples], shard: Shard) -> None:
+    """`<shard>.npz` and the images."""
+    columns = Columns()
+    for samples in batches:
+        columns.add(imgname=np.array(shard.put_images(samples)), **_labels(samples, shard))
+    save_npz(shard, f"{shard.name}.npz", columns.arrays())
+
+
+def _labels(samples: Samples, shard: Shard) -> dict[str, np.ndarray]:
+    n = len(samples)
+    pose = shard.subject.hands(samples.params).full_pose().astype(np.float64).reshape(n, 165)
+    extrinsics = np.tile(np.eye(4), (n, 1, 1))
+    extrinsics[:, :3, :3], extrinsics[:, :3, 3] = samples.rotation, samples.translation
+    center, scale = _box(samples)
+    return {
+        "center": center,
+        "scale": scale,
+        "pose_cam": np.concatenate([samples.camera_orient, pose[:, 3:]], axis=1),
+        "pose_world": pose,
+        "shape": samples.params.betas.astype(np.float64),
+        "trans_cam": samples.turned_transl,
+        "trans_world": samples.params.transl.astype(np.float64),
+        "gtkps": _keypoints(samples),
+        "cam_int": samples.intrinsics,
+        "cam_ext": extrinsics,
+        "gender": np.full(n, "neutral"),
+        "sub": np.array([name.rpartition("/")[0] for name in samples.ids]),
+        "motion_info": np.array(samples.rows.column("provenance").to_pylist(), dtype=str),
+        "expression": samples.params.expression.astype(np.float64),
+    }
+
+
+def _keypoints(samples: Samples) -> np.ndarray:
+    """(n, 127, 3): pixels and 1; zeros for the face's points, which the table does not hold, and behind the camera."""
+    keypoints = np.zeros((len(samples), _KEYPOINTS, 3))
+    keypoints[:, :76, :2] = samples.joints_px
+    keypoints[:, :76, 2] = samples.in_front
+    return keypoints
+
+
+def _box(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Centre, and side / 200, of a square about the body joints in the image, a fifth larger than they need."""
+    centers, scales = np.zeros((len(samples), 2)), np.zeros(len(samples))
+    for i in range(len(samples)):
+        seen = samples.joints_px[i, :_BODY_JOINTS][samples.in_frame[i, :_BODY_JOINTS]]
+        if not len(seen):  # only hands or face are in the image
+            x, y, w, h = samples.bbox[i]
+            seen = np.array([[x, y], [x + w, y + h]])
+        low, high = seen.min(axis=0), seen.max(axis=0)
+        centers[i], scales[i] = (low + high) / 2, (high - low).max() / _BOX_UNIT * _BOX_PADDING
+    return centers, scales
+
+
+BEDLAM = Format("bedlam", "BEDLAM-style npz", 10_000, write)

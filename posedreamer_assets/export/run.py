@@ -1,0 +1,84 @@
+"""An export from a store: what the command does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import ExportError
+from posedreamer_assets.export.card import describe
+from posedreamer_assets.export.formats import FORMATS
+from posedreamer_assets.export.shards import Options, Result, export, finish
+from posedreamer_assets.export.source import StoreReader
+from posedreamer_assets.export.subject import Subject
+
+if TYPE_CHECKING:
+    from posedreamer_assets.body.transfer import SmplConverter
+    from posedreamer_assets.storage import LanceStore
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export, beside the options of the engine.
+
+    Attributes:
+        form: name of the format.
+        folder: where to.
+        version: a version or tag of the table; None takes the newest.
+        mean_hands: hands relative to the mean hand of the body's file, not to the flat hand.
+        smpl: an SMPL model and the matrix that leads to it from SMPL-X, npz or safetensors; None leaves SMPL out.
+    """
+
+    form: str
+    folder: Path
+    version: int | str | None = None
+    mean_hands: bool = False
+    smpl: tuple[Path, Path] | None = None
+
+
+def export_dataset(store: "LanceStore", profile: Profile, request: Request, options: Options) -> Result:
+    """Write the dataset, or finish an export that was interrupted; then the card and the list of checksums.
+
+    Raises:
+        ExportError: an unknown format, a folder that holds something else, or rows that the format cannot hold.
+        BodyModelError: a body or transfer file that cannot be used.
+        StorageError: there is no dataset yet.
+    """
+    if request.form not in FORMATS:
+        raise ExportError(f"unknown format {request.form!r}; known: {', '.join(FORMATS)}")
+    form = FORMATS[request.form]
+    reader = StoreReader(store, request.version)
+    subject = Subject.load(profile.body.model_path, request.mean_hands, _converter(profile, request))
+    result = export(reader, subject, form, request.folder, options)
+    finish(request.folder, form, result, options, describe(form, result, _provenance(store, profile, reader)))
+    return result
+
+
+def _converter(profile: Profile, request: Request) -> "SmplConverter | None":
+    if request.smpl is None:
+        return None
+    import torch
+
+    from posedreamer_assets.body.model import load_body
+    from posedreamer_assets.body.transfer import SmplConverter
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return SmplConverter.load(load_body(profile.body.model_path), *request.smpl, device=device)
+
+
+def _provenance(store: "LanceStore", profile: Profile, reader: StoreReader) -> dict[str, str]:
+    def named(checkpoint: str) -> str:
+        found = store.checkpoint(checkpoint)
+        if found is None:
+            return "none"
+        return f"{found.metrics.get('name', checkpoint)} ({found.digest[:12]})"
+
+    return {
+        "profile, seed": f"{profile.name}, {profile.seed}",
+        "body model": named("body_model"),
+        "generator": named("control_checkpoint"),
+        "adapter": named("dpo_checkpoint"),
+        "filter": f"OKS at least {profile.curation.min_oks}, at most {profile.curation.max_people} people, head within "
+        f"{profile.curation.max_head_error_deg} degrees",
+        "version of the table": str(reader.version),
+    }
