@@ -287,39 +287,64 @@ def checks() -> None:
 
 
 @checks.command("validate")
-def checks_validate() -> None:
-    """Read all check files; an unknown test, table or column is an error."""
-    from posedreamer_assets.checks import load_checks
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=None, help="Of check files.")
+def checks_validate(folder: Path | None) -> None:
+    """Read all check files; an unknown test, table or column is an error, named with file and line."""
+    from posedreamer_assets.checks import load_checks, mistakes
 
-    loaded = load_checks()
+    if found := mistakes(folder):
+        for line in found:
+            click.echo(line, err=True)
+        raise CheckError(f"{len(found)} check files cannot be used")
+    loaded = load_checks(folder)
     click.echo(f"{sum(len(c.checks) for c in loaded.values())} checks of {len(loaded)} tables are well-formed")
 
 
 @checks.command("list")
-def checks_list() -> None:
-    """Name all checks."""
-    from posedreamer_assets.checks import load_checks
+@click.argument("table", required=False)
+@click.option("--kinds", is_flag=True, help="List the kinds of tests instead, with their arguments.")
+def checks_list(table: str | None, kinds: bool) -> None:
+    """List all checks, or those of one table, with severity and meaning."""
+    from posedreamer_assets.checks import KINDS, load_checks, load_table_checks
 
-    for table, loaded in sorted(load_checks().items()):
+    if kinds:
+        for name, kind in KINDS.items():
+            words = ", ".join(f"{n.rstrip('!')}{'' if n.endswith('!') else '?'}" for n in kind.args)
+            click.echo(f"{name:<28} {'table ' if kind.accepts is None else 'column'}  {words}")
+        return
+    for loaded in [load_table_checks(table)] if table else load_checks().values():
         for check in loaded.checks:
-            click.echo(f"{table:<24} {check.name}")
+            click.echo(f"{loaded.table:<24} {check.name:<36} {check.severity:<6} {check.description}")
 
 
 @checks.command("run")
 @click.argument("table", required=False)
 @click.argument("partition", required=False)
+@click.option("--docs/--no-docs", default=True, show_default=True, help="Write the results into <home>/checks too.")
 @_home
-def checks_run(table: str | None, partition: str | None, home: Path | None) -> None:
-    """Run checks on what is stored. Exit code 1 when one that counts fails."""
+def checks_run(table: str | None, partition: str | None, docs: bool, home: Path | None) -> None:
+    """Run checks on what is stored. Exit code 1 when one of severity error fails."""
     from posedreamer_assets.check_runs import check_store
+    from posedreamer_assets.data_docs import record
     from posedreamer_assets.driver import open_store
 
-    failed = 0
-    for place, outcome in check_store(open_store(_find_home(home)), table, partition):
-        click.echo(f"{'ok' if outcome.passed else 'FAILED':<8} {place:<44} {outcome.name}")
-        failed += not outcome.passed and outcome.blocking
-    if failed:
-        raise CheckError(f"{failed} checks failed")
+    place = _find_home(home)
+    store = open_store(place)
+    run = bad = 0
+    for name, key, outcomes in check_store(store, table, partition, place.profile()):
+        failed = [outcome for outcome in outcomes if not outcome.passed]
+        run += len(outcomes)
+        bad += sum(outcome.blocking for outcome in failed)
+        click.echo(f"{'FAILED' if failed else 'ok':<8} {name}{f'[{key}]' if key else ''}: {len(outcomes)} checks")
+        for outcome in failed:
+            ids = f" ({', '.join(outcome.failing_ids[:3])})" if outcome.failing_ids else ""
+            click.echo(f"{'':<8} {outcome.severity:<6} {outcome.name}: {outcome.observed}{ids}")
+        if docs:
+            record(place, store, name, key, outcomes)
+    if docs and run:
+        click.echo(f"pages    {place.path / 'checks' / 'index.html'}")
+    if bad:
+        raise CheckError(f"{bad} of {run} checks failed")
 
 
 @cli.command()

@@ -1,0 +1,290 @@
+"""Every kind of test: what it takes, what it tests, and the function that computes it where Great Expectations cannot."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+
+import pyarrow as pa
+
+from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
+from posedreamer_assets.checks.rows import Rows
+from posedreamer_assets.records import BODY_COLUMNS, CAMERA
+
+Compute = Callable[[Rows, DataCheck, Around], Verdicts | Measured]
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Neither a list nor binary."""
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return _is_number(kind.value_type if _is_list(kind) else kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_matrix(kind: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_list(kind) and kind.list_size == 9
+
+
+def _is_blob(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_content(kind: pa.DataType) -> bool:
+    return _is_blob(kind) or _is_list(kind)
+
+
+def _anything(kind: pa.DataType) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a test takes.
+
+    Attributes:
+        sentence: describes it; filled with `column` and the arguments.
+        args: names and types of its arguments; the required ones end in "!".
+        accepts: which column types it tests; None for a test of the whole table.
+        compute: finds its verdicts; None for what Great Expectations does itself.
+        needs: columns that the table must have.
+        needs_of_to: columns that the tables named by `to` must have.
+        whole: it finds one figure for the table, so `where` and `mostly` mean nothing.
+    """
+
+    sentence: str
+    args: Mapping[str, type] = field(default_factory=dict)
+    accepts: Callable[[pa.DataType], bool] | None = is_plain
+    compute: Compute | None = None
+    needs: tuple[str, ...] = ()
+    needs_of_to: tuple[str, ...] = ()
+    whole: bool = False
+
+
+def _late(module: str, name: str) -> Compute:
+    """A function that is imported when it is first called: reading check files stays light."""
+
+    def call(rows: Rows, check: DataCheck, around: Around) -> Verdicts | Measured:
+        return getattr(import_module(f"posedreamer_assets.checks.{module}"), name)(rows, check, around)
+
+    return call
+
+
+_values, _pictures, _labels, _lineage, _trends = (
+    partial(_late, module) for module in ("values", "pictures", "labels", "lineage", "trends")
+)
+_RANGE = {"min": float, "max": float}
+_CAMERA = tuple(f.name for f in CAMERA)
+_BODY = tuple(BODY_COLUMNS)
+_LABEL = ("keypoints_2d", "keypoints_visible", "body_pixels")
+
+KINDS: dict[str, Kind] = {
+    # Of whole tables
+    "row_count": Kind("The number of rows is within {range}", _RANGE, None, whole=True),
+    "unique_combination": Kind("No two rows agree in all of {columns}", {"columns!": list}, None),
+    "all_not_null": Kind("None of {columns} is null", {"columns!": list}, None, _values("all_not_null")),
+    "expression_is_true": Kind("{expression}", {"expression!": str}, None),
+    "covers": Kind("Every sample of {to} is here", {"to!": list, "having": str}, None, _lineage("covers"), whole=True),
+    "same_in": Kind(
+        "{columns} are those of the sample in {to}", {"to!": list, "columns!": list}, None, _lineage("same_in")
+    ),
+    # Of columns
+    "not_null": Kind("{column} is never null", {}, _anything),
+    "unique": Kind("No two rows have the same {column}"),
+    "unique_content": Kind("No two rows hold the same {column}", {}, _is_content, _values("unique_content")),
+    "constant": Kind("{column} is the same in the whole partition", {}, is_plain, _values("constant")),
+    "accepted_values": Kind("{column} is one of {values}", {"values!": list}),
+    "between": Kind("{column} is within {range}", _RANGE, _is_number),
+    "mean_between": Kind("The mean of {column} is within {range}", _RANGE, _is_number, whole=True),
+    "stdev_between": Kind("The standard deviation of {column} is within {range}", _RANGE, _is_number, whole=True),
+    "quantile_between": Kind(
+        "The quantile {quantile} of {column} is within {range}", {"quantile!": float, **_RANGE}, _is_number, whole=True
+    ),
+    "distinct_between": Kind("The number of values of {column} is within {range}", _RANGE, whole=True),
+    "share_between": Kind(
+        "The share of {values} in {column} is within {range}",
+        {"values!": list, **_RANGE},
+        is_plain,
+        _values("share_between"),
+        whole=True,
+    ),
+    "matches": Kind("{column} matches {regex}", {"regex!": str}, pa.types.is_string),
+    "relationships": Kind(
+        "Every {column} is a {field} of {to}", {"to!": list, "field!": str}, is_plain, _values("relationships")
+    ),
+    "finite": Kind("{column} holds neither nan nor infinity", {}, _is_numeric, _values("finite")),
+    "values_between": Kind("All values in {column} are within {range}", _RANGE, _is_list, _values("values_between")),
+    "norm_between": Kind(
+        "The norms of {column} are within {range}", {**_RANGE, "parts": int}, _is_list, _values("norm_between")
+    ),
+    "is_rotation": Kind("{column} is a rotation matrix", {"tolerance": float}, _is_matrix, _values("is_rotation")),
+    "same_length": Kind("{column} is as long as {other}", {"column!": str}, _is_list, _values("same_length")),
+    "is_json": Kind("{column} is JSON", {}, pa.types.is_string, _values("is_json")),
+    "json_between": Kind(
+        "{path} in {column} is within {range}", {"path!": str, **_RANGE}, pa.types.is_string, _values("json_between")
+    ),
+    "steady": Kind(
+        "The {measure} of {column} stays as in the batches before",
+        {"measure": str, "sigmas": float, "least": float, "batches": int},
+        _anything,
+        _trends("steady"),
+        whole=True,
+    ),
+    # Of images
+    "image_decodes": Kind(
+        "Every image in {column} can be decoded and has its declared size",
+        {"sized": bool, "modes": list},
+        _is_blob,
+        _pictures("image_decodes"),
+    ),
+    "same_size_in": Kind(
+        "Every image in {column} is as large as {to} declares",
+        {"to!": list},
+        _is_blob,
+        _pictures("same_size_in"),
+        needs_of_to=("width", "height"),
+    ),
+    "shows_something": Kind(
+        "Grey levels of {column} deviate by at least {min}", {"min!": float}, _is_blob, _pictures("shows_something")
+    ),
+    "outline_in_image": Kind(
+        "{column} has its own sample's outline of {to}",
+        {"to!": list, "better": float},
+        _is_blob,
+        _pictures("outline_in_image"),
+        needs_of_to=("silhouette",),
+    ),
+    "maps_agree": Kind(
+        "Control, depth, parts and silhouette show one body",
+        {},
+        None,
+        _pictures("maps_agree"),
+        needs=("control", "depth", "parts", "silhouette"),
+    ),
+    "outline_follows_silhouette": Kind(
+        "`bbox` and `body_pixels` are the silhouette's",
+        {},
+        None,
+        _pictures("outline_follows_silhouette"),
+        needs=("silhouette", "bbox", "body_pixels"),
+    ),
+    "colours_follow_parts": Kind(
+        "The control map has each body part's own colours",
+        {"mostly_pixels": float},
+        None,
+        _pictures("colours_follow_parts"),
+        needs=("control", "parts"),
+    ),
+    # Of labels
+    "within_joint_limits": Kind(
+        "Every joint is within its range of motion",
+        {"tolerance_deg": float},
+        None,
+        _labels("within_joint_limits"),
+        needs=_BODY,
+    ),
+    "camera_frames_body": Kind(
+        "The camera has the body before it and in the frame",
+        {"inside": bool, "min_share": float},
+        None,
+        _labels("camera_frames_body"),
+        needs=(*_BODY, *_CAMERA),
+    ),
+    "camera_angles_agree": Kind(
+        "`cam_pitch_deg` and `cam_roll_deg` are those of `cam_rotation`",
+        {"tolerance_deg": float},
+        None,
+        _labels("camera_angles_agree"),
+        needs=("cam_rotation", "cam_pitch_deg", "cam_roll_deg"),
+    ),
+    "projection_agrees": Kind(
+        "Joints and keypoints are the projection of the body of {to} by its camera",
+        {"to!": list, "tolerance_px": float, "tolerance_m": float, "landmark_rows": int},
+        None,
+        _labels("projection_agrees"),
+        needs=("joints_2d", "joints_cam_m", "keypoints_2d"),
+        needs_of_to=(*_BODY, *_CAMERA),
+    ),
+    "joints_project": Kind(
+        "`joints_2d` are `joints_cam_m` through the row's camera",
+        {"tolerance_px": float},
+        None,
+        _labels("joints_project"),
+        needs=("joints_2d", "joints_cam_m", "focal_px", "principal_px"),
+    ),
+    "visible_in_frame": Kind(
+        "What is marked visible lies in the frame",
+        {},
+        None,
+        _labels("visible_in_frame"),
+        needs=("joints_2d", "joints_visible", "keypoints_2d", "keypoints_visible", "width", "height"),
+    ),
+    "joints_on_silhouette": Kind(
+        "Joints lie on the silhouette",
+        {"tolerance_px": float, "mostly_joints": float},
+        None,
+        _labels("joints_on_silhouette"),
+        needs=("joints_2d", "silhouette"),
+    ),
+    "visibility_follows_depth": Kind(
+        "Joints are visible exactly where the depth map has nothing before them",
+        {},
+        None,
+        _labels("visibility_follows_depth"),
+        needs=("joints_2d", "joints_cam_m", "joints_visible", "depth"),
+    ),
+    # Of what rows were made from
+    "seed_derived": Kind(
+        "{column} follows from the run's seed, the sample's id and {stage}",
+        {"stage!": str},
+        pa.types.is_integer,
+        _lineage("seed_derived"),
+    ),
+    "oks_follows_detections": Kind(
+        "`oks` is that of `detected` against the label in {to}",
+        {"to!": list, "tolerance": float},
+        None,
+        _lineage("oks_follows_detections"),
+        needs=("oks", "detected"),
+        needs_of_to=_LABEL,
+    ),
+    "fits_own_label": Kind(
+        "No person fits another sample's label above {other} and its own below {own}",
+        {"to!": list, "own!": float, "other!": float},
+        None,
+        _lineage("fits_own_label"),
+        needs=("detected",),
+        needs_of_to=_LABEL,
+    ),
+    "verdict_follows_scores": Kind(
+        "Verdicts are those of the scores in {to} under the profile's thresholds",
+        {"to!": list},
+        None,
+        _lineage("verdict_follows_scores"),
+        needs=("keep", "reason", "reasons"),
+        needs_of_to=("oks", "people", "head_error_deg"),
+    ),
+    "ranking_followed": Kind(
+        "Winner and loser are the best and the worst candidate",
+        {},
+        None,
+        _lineage("ranking_followed"),
+        needs=("candidate_oks", "candidate_seeds", "winner", "loser", "winner_oks", "loser_oks"),
+    ),
+    "checkpoint_intact": Kind(
+        "The files are those that the folder is named after",
+        {},
+        None,
+        _values("checkpoint_intact"),
+        needs=("path",),
+    ),
+}

@@ -1,0 +1,90 @@
+"""Rows under test: columns as arrays, each image decoded once however many checks look at it."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, UnidentifiedImageError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image: Pillow's mode and (h, w) or (h, w, 3) pixels."""
+
+    mode: str
+    pixels: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+class Rows:
+    """A table whose columns are converted once."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self._pictures: dict[str, list[Picture | None]] = {}
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def ids(self) -> list[str]:
+        """Sample ids."""
+        return self.values("sample_id")
+
+    def values(self, column: str) -> list[Any]:
+        """Python values."""
+        return self.table.column(column).to_pylist()
+
+    def present(self, column: str) -> np.ndarray:
+        """Where the column is not null: (n,)."""
+        return self.table.column(column).is_valid().to_numpy()
+
+    def numbers(self, column: str, width: int | None = None) -> np.ndarray:
+        """A numeric or boolean column as float64 (n,), (n, k) for fixed-size lists, (n, k / width, width) if asked.
+
+        NaN stands for nulls, which no bound admits.
+        """
+        found = numbers(self.table.column(column))
+        return found if width is None else found.reshape(len(found), -1, width)
+
+    def pictures(self, column: str) -> list[Picture | None]:
+        """The decoded images of a column; None for nulls and for files whose pixels cannot all be read."""
+        if column not in self._pictures:
+            self._pictures[column] = [None if blob is None else decode(blob) for blob in self.values(column)]
+        return self._pictures[column]
+
+    def matched(self, other: pa.Table) -> "Rows":
+        """The rows of another table with these sample ids, in this order; nulls where it has none."""
+        place = {name: i for i, name in enumerate(other.column("sample_id").to_pylist())}
+        return Rows(other.take(pa.array([place.get(name) for name in self.ids], pa.int64())))
+
+    def take(self, indices: np.ndarray) -> "Rows":
+        """Some rows."""
+        return Rows(self.table.take(pa.array(indices)))
+
+
+def numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """See `Rows.numbers`."""
+    array = column.combine_chunks()
+    kind = array.type
+    if not pa.types.is_fixed_size_list(kind):
+        return array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    flat = np.full((len(array), kind.list_size), np.nan)
+    present = array.is_valid().to_numpy(zero_copy_only=False)
+    flat[present] = array.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
+    return flat
+
+
+def decode(blob: bytes) -> Picture | None:
+    """The image; None where not all of its pixels can be read."""
+    try:
+        with Image.open(io.BytesIO(blob)) as image:
+            return Picture(image.mode, np.asarray(image))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return None  # Pillow's various ways to say that a file is broken
