@@ -143,7 +143,9 @@ def _merge(newest: Callable[[], LanceDataset], plan: Plan) -> int:
                 batch_size=max(1, min(8192, _SCAN_BYTES * max(1, rows) // max(1, size))),
                 num_threads=1,
             )
-        except CommitConflictError:
+        except OSError as error:
+            if not _is_conflict(error):
+                raise
             refused += 1
         advance(1)
     return refused
@@ -160,9 +162,16 @@ def _index(dataset: LanceDataset, plan: Plan) -> bool:
                 dataset.create_scalar_index(column, kind, replace=True)
         if present:
             dataset.optimize.optimize_indices()
-    except CommitConflictError:
+    except OSError as error:
+        if not _is_conflict(error):
+            raise
         return bool(present)  # a writer came between; the next time will do
     return True
+
+
+def _is_conflict(error: OSError) -> bool:
+    """Whether another commit came between; only some of Lance's functions have an error class for that."""
+    return "commit conflict" in str(error).lower() or isinstance(error, CommitConflictError)
 
 
 def _dead_share(fragment: LanceFragment) -> float:

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,6 +83,7 @@ class FaultyProxy:
     Attributes:
         share: of the requests that are spoilt.
         faults: kinds of spoilt requests, counted.
+        draw_put: chooses the fault of a PUT by its path; None leaves it to chance.
     """
 
     KINDS = ("500", "503", "dropped before", "dropped after")
@@ -90,13 +91,18 @@ class FaultyProxy:
     def __init__(self, endpoint: str, share: float, seed: int) -> None:
         self.share = share
         self.faults: Counter[str] = Counter()
+        self.draw_put: Callable[[str], str | None] = lambda path: None
         self._target = endpoint.removeprefix("http://")
         self._random = random.Random(seed)
         self._lock = threading.Lock()
 
-    def draw(self) -> str | None:
+    def draw(self, method: str, path: str) -> str | None:
         """The fault of the next request."""
         with self._lock:
+            chosen = self.draw_put(path) if method == "PUT" else None
+            if chosen:
+                self.faults[chosen] += 1
+                return chosen
             kind = self._random.choice(self.KINDS) if self._random.random() < self.share else None
             if kind:
                 self.faults[kind] += 1
@@ -123,7 +129,7 @@ def _handler(proxy: FaultyProxy, target: str) -> type[BaseHTTPRequestHandler]:
 
         def serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            fault = proxy.draw()
+            fault = proxy.draw(self.command, self.path)
             if fault in ("500", "503"):
                 self._answer(int(fault), [("Content-Type", "application/xml")], b"<Error><Code>Injected</Code></Error>")
                 return
