@@ -30,7 +30,7 @@ def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
             with retrying(context.retry_number):
                 found = [check_result(asset, o) for o in check_partition(store.get(), stage.table, key)]
             if key is not None and len(keys) > 1:
-                _report(context.instance, blocking, key, found)
+                _record(context, blocking, key, found)
             results += found
         yield from results if len(keys) == 1 else _worst(results)
 
@@ -53,8 +53,13 @@ def _specs(stage: Stage) -> list[dg.AssetCheckSpec]:
         ]
 
 
-def _report(instance: dg.DagsterInstance, blocking: set[str], key: str, results: list[dg.AssetCheckResult]) -> None:
-    """Record the results of one of a run's partitions; within a run of many, Dagster records none by partition."""
+def _record(
+    context: dg.AssetCheckExecutionContext, blocking: set[str], key: str, results: list[dg.AssetCheckResult]
+) -> None:
+    """Record the results of one of a run's partitions: within a run of many, Dagster records none by partition.
+
+    They are events of the run. Without a run, Dagster takes one result for each check and partition for ever.
+    """
     for result in results:
         assert result.asset_key is not None and result.check_name is not None, "check_result gives both"
         evaluation = dg.AssetCheckEvaluation(
@@ -67,7 +72,12 @@ def _report(instance: dg.DagsterInstance, blocking: set[str], key: str, results:
             blocking=result.check_name in blocking,
             partition=key,
         )
-        instance.report_runless_asset_event(evaluation)
+        event = dg.DagsterEvent(
+            event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+            job_name=context.run.job_name,
+            event_specific_data=evaluation,
+        )
+        context.instance.report_dagster_event(event, run_id=context.run.run_id)
 
 
 def _worst(results: list[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckResult]:
