@@ -325,12 +325,13 @@ def checks_list(table: str | None, kinds: bool) -> None:
 def checks_run(table: str | None, partition: str | None, docs: bool, home: Path | None) -> None:
     """Run checks on what is stored. Exit code 1 when one of severity error fails."""
     from posedreamer_assets.check_runs import check_store
-    from posedreamer_assets.data_docs import record
+    from posedreamer_assets.data_docs import record, write_site
     from posedreamer_assets.driver import open_store
 
     place = _find_home(home)
     store = open_store(place)
     run = bad = 0
+    tables: set[str] = set()
     for name, key, outcomes in check_store(store, table, partition, place.profile()):
         failed = [outcome for outcome in outcomes if not outcome.passed]
         run += len(outcomes)
@@ -340,9 +341,10 @@ def checks_run(table: str | None, partition: str | None, docs: bool, home: Path 
             ids = f" ({', '.join(outcome.failing_ids[:3])})" if outcome.failing_ids else ""
             click.echo(f"{'':<8} {outcome.severity:<6} {outcome.name}: {outcome.observed}{ids}")
         if docs:
-            record(place, store, name, key, outcomes)
-    if docs and run:
-        click.echo(f"pages    {place.path / 'checks' / 'index.html'}")
+            record(place, store, name, key, outcomes, pages=False)
+            tables.add(name)
+    if tables:
+        click.echo(f"pages    {write_site(place, sorted(tables))}")
     if bad:
         raise CheckError(f"{bad} of {run} checks failed")
 

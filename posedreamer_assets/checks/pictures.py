@@ -136,7 +136,7 @@ def outline_in_image(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
         edges = _edges(picture.pixels).ravel()
         fits = [edges[o].mean() for o in _others(outlines, index) if len(o) and o[-1] < len(edges)]
         better = np.mean(np.array(fits) > edges[own].mean()) if len(fits) >= _FEWEST else None
-        verdicts.append(None if better is None else bool(better <= check.args.get("better", 0.02)))
+        verdicts.append(None if better is None else bool(better <= check.args.get("better", 0.05)))
     return verdicts
 
 
