@@ -131,14 +131,14 @@ class SmplConverter:
     """
 
     def __init__(self, body: BodyModel, smpl: SmplModel, transfer: sparse.csr_matrix, device: str = "cpu") -> None:
-        v, columns = len(body.v_template), transfer.shape[1]
-        if transfer.shape[0] != len(smpl.v_template) or columns not in (v, 2 * v):
+        v, shape = len(body.v_template), tuple(transfer.shape or ())
+        if shape not in ((len(smpl.v_template), v), (len(smpl.v_template), 2 * v)):
             raise BodyModelError(
-                f"the transfer matrix is {transfer.shape}, expected ({len(smpl.v_template)}, {v} or {2 * v}): it must "
+                f"the transfer matrix is {shape}, expected ({len(smpl.v_template)}, {v} or {2 * v}): it must "
                 "lead from the SMPL-X body that made the labels to the SMPL body"
             )
         self._body, self._smpl = body, smpl
-        self._transfer = sparse.csr_matrix(transfer)[:, :v]
+        self._transfer: Any = sparse.csr_matrix(transfer[:, :v])
         self._device = device
         every = max(1, len(smpl.v_template) // _FITTED_VERTICES)
         self._ids = np.arange(0, len(smpl.v_template), every)

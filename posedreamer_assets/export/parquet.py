@@ -40,13 +40,15 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 
 
 SCHEMA = _arrow_schema()
+# Images are compressed already.
+_COMPRESSION: Any = {"image.bytes": "none"}
 
 
 def write(batches: Iterable[Samples], shard: Shard) -> None:
     """`data/<shard>.parquet`, one row group for each batch, so that a shard is never in memory."""
     with (
         shard.file(f"data/{shard.name}.parquet") as partial,
-        pq.ParquetWriter(partial, SCHEMA, compression={"image.bytes": "none"}) as writer,
+        pq.ParquetWriter(partial, SCHEMA, compression=_COMPRESSION) as writer,
     ):
         for samples in batches:
             writer.write_table(_table(samples))
