@@ -351,28 +351,26 @@ def checks_run(table: str | None, partition: str | None, docs: bool, home: Path 
 
 @cli.command()
 @click.option("--prepare", is_flag=True, help="Also make the home's folders and settings where they are missing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document in place of a table.")
 @_home
-def status(prepare: bool, home: Path | None) -> None:
-    """What is stored: partitions and rows of each table, and whether they are up to date."""
+def status(prepare: bool, as_json: bool, home: Path | None) -> None:
+    """Each asset: partitions done, stale, missing and failed, rows, size, and the checks' last results."""
+    import dataclasses
+    import json
+
     from posedreamer_assets.driver import open_store
-    from posedreamer_assets.stages import ORDER, Snapshot
+    from posedreamer_assets.status import as_lines, look
 
     place = _find_home(home)
     if prepare:
         place.prepare()
-    snapshot = Snapshot(place.profile(), open_store(place))
-    click.echo(f"{place.path}, profile {snapshot.profile.name}, seed {snapshot.profile.seed}")
-    for stage in ORDER:
-        if stage.group is None:
-            stored = snapshot.checkpoint(stage)
-            state = "-" if stored is None else ("up to date" if snapshot.is_current(stage) else "out of date")
-            click.echo(f"{stage.table:<24} {state}")
-            continue
-        partitions = snapshot.partitions(stage)
-        current = len(snapshot.current_keys(stage))
-        rows = sum(info.rows for info in partitions.values())
-        counts = f"{len(partitions)} partitions, {current} up to date, {rows} rows" if partitions else "-"
-        click.echo(f"{stage.table:<24} {counts}")
+    found = look(place, open_store(place))
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(stage) for stage in found], indent=2))
+        return
+    profile = place.profile()
+    click.echo(f"{place.path}, profile {profile.name}, seed {profile.seed}")
+    click.echo("\n".join(as_lines(found)))
 
 
 @cli.group()
