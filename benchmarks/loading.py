@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +74,8 @@ def write_all(root: Path, rows: pa.Table) -> None:
             for row in chosen.slice(start, 1000).to_pylist():
                 key = row["sample_id"].replace("/", "-")
                 labels = io.BytesIO()
-                np.savez(labels, **{name: np.array(row[name], np.float32) for name in LABELS})
+                arrays: Any = {name: np.array(row[name], np.float32) for name in LABELS}
+                np.savez(labels, **arrays)
                 for suffix, data in (("jpg", row["image"]), ("labels.npz", labels.getvalue())):
                     info = tarfile.TarInfo(f"{key}.{suffix}")
                     info.size = len(data)
@@ -119,10 +121,10 @@ def parquet_samples(rows: pa.Table) -> list[dict]:
 
 
 def tar_in_order(root: Path) -> Batches:
-    import webdataset as wds
+    from webdataset.compat import WebDataset
 
     tars = sorted(str(path) for path in (root / "tar").iterdir())
-    dataset = wds.WebDataset(tars, shardshuffle=False, empty_check=False)
+    dataset = WebDataset(tars, shardshuffle=False, empty_check=False)
     yield from in_batches({"image": image_tensor(s["jpg"]), **labels_of(io.BytesIO(s["labels.npz"]))} for s in dataset)
 
 

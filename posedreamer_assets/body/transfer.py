@@ -12,7 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class SmplModel:
     faces: Int[np.ndarray, "f 3"]
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "SmplModel":
         """From an npz or safetensors file.
 
         Raises:
@@ -146,7 +146,9 @@ class SmplConverter:
         self._all = _PosedVertices(smpl, np.arange(len(smpl.v_template)), device)
 
     @classmethod
-    def load(cls, body: BodyModel, smpl_path: str | Path, transfer_path: str | Path, device: str = "cpu") -> Self:
+    def load(
+        cls, body: BodyModel, smpl_path: str | Path, transfer_path: str | Path, device: str = "cpu"
+    ) -> "SmplConverter":
         """From files.
 
         Raises:
@@ -201,18 +203,20 @@ class SmplConverter:
         n = len(rotations)
         damping = torch.full((n,), _FIRST_DAMPING, dtype=torch.float64, device=self._device)
         cost = self._cost(rotations, betas, transl, target)
+        done = torch.zeros(n, dtype=torch.bool, device=self._device)
         for _ in range(_STEPS):
             step = self._step(rotations, betas, transl, target, damping)
             moved = (_turned(rotations, step[:, :72]), betas + step[:, 72:82], transl + step[:, 82:])
             tried = self._cost(*moved, target)
-            better = tried < cost
-            gain = torch.where(better, cost.sqrt() - tried.sqrt(), torch.zeros_like(cost))
+            # A body that has converged stays, so that it does not matter which bodies share its batch.
+            better = (tried < cost) & ~done
+            done = done | (better & (cost.sqrt() - tried.sqrt() < _CONVERGED_M))
             rotations = torch.where(better[:, None, None, None], moved[0], rotations)
             betas = torch.where(better[:, None], moved[1], betas)
             transl = torch.where(better[:, None], moved[2], transl)
             cost = torch.where(better, tried, cost)
             damping = torch.where(better, damping / 10, damping * 10).clamp(_LEAST_DAMPING, 1e3)
-            if bool(better.all()) and float(gain.max()) < _CONVERGED_M:
+            if bool(done.all()):
                 break
         return rotations, betas, transl
 

@@ -12,7 +12,7 @@ import io
 import pickle
 import tarfile
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +44,8 @@ def _label(sample_id: str, person: dict[str, np.ndarray], pickles: bool) -> tupl
     if pickles:
         return f"{sample_id}.data.pyd", pickle.dumps([person | {"personid": 0, "extra_info": {}}], protocol=4)
     buffer = io.BytesIO()
-    np.savez(buffer, **person)  # type: ignore[arg-type]
+    arrays: Any = person
+    np.savez(buffer, **arrays)
     return f"{sample_id}.data.npz", buffer.getvalue()
 
 

@@ -173,8 +173,7 @@ def export(
             shard = Shard(planned.name, planned.split, planned.first, folder, options, subject)
             form.write(_samples(reader, planned, rig), shard)
             done = shard.files
-            record = {"digest": planned.digest, "samples": len(planned.ids), "files": [asdict(f) for f in done]}
-            _replace_text(folder / RECORDS / f"{planned.name}.json", json.dumps(record))
+            _write_record(folder / RECORDS / f"{planned.name}.json", planned, done)
             written += 1
         else:
             progress.advance(len(planned.ids))
@@ -292,15 +291,28 @@ def _record(path: Path) -> dict[str, Any] | None:
         return None  # never written, or torn: the shard is written again
 
 
+def _write_record(path: Path, planned: Planned, files: list[File]) -> None:
+    """The record of a shard; what its former self wrote stays named there until it has been removed."""
+    before = _record(path) or {"files": [], "former": []}
+    named = {entry["path"] for entry in before["files"]} | set(before["former"])
+    former = sorted(named - {f.path for f in files})
+    record = {"digest": planned.digest, "samples": len(planned.ids), "files": [asdict(f) for f in files]}
+    _replace_text(path, json.dumps({**record, "former": former}))
+
+
 def _remove_stale(folder: Path, names: set[str], kept: set[str]) -> None:
     """Remove what earlier exports into this folder wrote and the present one has no more."""
     for path in (folder / RECORDS).glob("*.json"):
-        if path.stem in names:
+        record = _record(path)
+        if record is None:
             continue
-        for entry in (_record(path) or {"files": []})["files"]:
-            if entry["path"] not in kept:
-                (folder / entry["path"]).unlink(missing_ok=True)
-        path.unlink()
+        for name in {entry["path"] for entry in record["files"]} | set(record["former"]):
+            if name not in kept:
+                (folder / name).unlink(missing_ok=True)
+        if path.stem not in names:
+            path.unlink()
+        elif record["former"]:
+            _replace_text(path, json.dumps({**record, "former": []}))
 
 
 def _replace_text(path: Path, text: str) -> None:

@@ -1,0 +1,189 @@
+"""Datasets over the table: every sample once, the same in any layout, divided evenly, resumed exactly."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from posedreamer_assets.errors import ExportError
+from posedreamer_assets.export.torch import SampleDataset, SampleOrder, SampleStream, epoch_order
+from posedreamer_assets.images import decode, encode_png
+from posedreamer_assets.records import DATASET
+from posedreamer_assets.storage import LanceStore
+
+KEYS = ("procedural-0000", "procedural-0001", "hard-0000")
+ROWS = 25
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table whose images tell which sample they are; partitions were written in another order than that of ids."""
+    folder = tmp_path_factory.mktemp("storage")
+    store = LanceStore(folder)
+    for key in KEYS:
+        store.replace_partition("dataset", key, rows(key), input_digest="one")
+    store.replace_partition("dataset", "hard-0000", rows("hard-0000"), input_digest="two")
+    return folder
+
+
+def rows(key: str) -> pa.Table:
+    made = []
+    for i in range(ROWS):
+        image = np.full((8, 8, 3), (KEYS.index(key), i, 7), np.uint8)
+        row = {"sample_id": f"{key}/{i:06d}", "partition_key": key, "image": encode_png(image)}
+        row |= {"split": "test" if i % 5 == 0 else "train", "source": "test", "licence": "CC0-1.0"}
+        made.append(row | {"betas": [float(i)] * 10, "focal_px": float(i), "keypoints_2d": list(map(float, range(34)))})
+    return pa.Table.from_pylist(made, schema=DATASET)
+
+
+COLUMNS = ("sample_id", "image", "betas", "focal_px", "keypoints_2d")
+TRAIN = sorted(f"{key}/{i:06d}" for key in KEYS for i in range(ROWS) if i % 5)
+
+
+def check(sample: dict) -> str:
+    key, _, number = sample["sample_id"].partition("/")
+    assert sample["image"][:, 0, 0].tolist() == [KEYS.index(key), int(number), 7]
+    assert sample["betas"].tolist() == [float(number)] * 10
+    assert sample["focal_px"] == float(number)
+    assert sample["keypoints_2d"].tolist() == np.arange(34.0).reshape(17, 2).tolist()
+    return sample["sample_id"]
+
+
+def test_samples_come_by_id_with_their_own_labels(root: Path) -> None:
+    samples = SampleDataset(root, columns=COLUMNS)
+    assert [check(samples[i]) for i in range(len(samples))] == TRAIN
+    numbers = [5, 3, 3, 50, 0]
+    assert [check(s) for s in samples.__getitems__(numbers)] == [TRAIN[n] for n in numbers]
+    assert len(SampleDataset(root, split=None)) == len(KEYS) * ROWS
+
+
+def test_a_loader_batches_them(root: Path) -> None:
+    samples = SampleDataset(root, columns=COLUMNS)
+    loader = DataLoader(samples, batch_size=16, sampler=SampleOrder(len(samples)))
+    found = [(i, tuple(b["image"].shape[1:])) for b in loader for i in b["sample_id"]]
+    assert sorted(i for i, _ in found) == TRAIN
+    assert {shape for _, shape in found} == {(3, 8, 8)}
+
+
+def test_images_can_stay_encoded_and_samples_be_transformed(root: Path) -> None:
+    samples = SampleDataset(root, columns=("image",), decode=None, transform=lambda s: decode(s["image"]).mean())
+    assert samples[0] == pytest.approx((2 + 1 + 7) / 3)
+
+
+def test_the_version_stays_while_the_table_is_written(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    store.replace_partition("dataset", KEYS[0], rows(KEYS[0]), input_digest="one")
+    samples, stream = SampleDataset(store, columns=COLUMNS), SampleStream(store, columns=COLUMNS)
+    store.replace_partition("dataset", KEYS[0], rows(KEYS[0]).slice(0, 3), input_digest="two")
+    store.replace_partition("dataset", KEYS[1], rows(KEYS[1]), input_digest="one")
+    expected = [name for name in TRAIN if name.startswith(KEYS[0])]
+    assert [check(s) for s in samples.__getitems__(range(len(samples)))] == expected
+    assert sorted(check(s) for s in stream) == expected
+    assert len(SampleDataset(store, version=samples.version)) == len(samples)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_ranks_share_evenly_and_leave_nothing_out(ranks: int) -> None:
+    parts = [list(SampleOrder(60, seed=4, rank=rank, ranks=ranks)) for rank in range(ranks)]
+    assert len({len(part) for part in parts}) == 1
+    counts = Counter(n for part in parts for n in part)
+    assert set(counts) == set(range(60))
+    assert sum(counts.values()) - 60 < ranks
+
+
+def test_each_epoch_has_its_own_order_and_each_seed(root: Path) -> None:
+    order = SampleOrder(1000, seed=1)
+    first, second = list(order), list(order)
+    assert sorted(first) == sorted(second) == list(range(1000))
+    assert first != second
+    order.set_epoch(0)
+    assert list(order) == first
+    assert list(SampleOrder(1000, seed=2)) != first
+    assert list(SampleOrder(5, shuffle=False)) == [0, 1, 2, 3, 4]
+
+
+def test_batches_mix_many_runs() -> None:
+    order = epoch_order(64 * 100, seed=0, epoch=0, run_rows=64, mixed_runs=32)
+    runs = [len(set(batch // 64)) for batch in order[: 64 * 96].reshape(-1, 64)]
+    assert min(runs) > 20
+    window = order[: 64 * 32] // 64
+    assert len(set(window.tolist())) <= 33  # reads stay within few runs
+
+
+@pytest.mark.parametrize("stop", [0, 1, 17, 59])
+def test_an_order_goes_on_where_it_stopped(stop: int) -> None:
+    whole, again = SampleOrder(60, seed=3), SampleOrder(60, seed=3)
+    expected = [*whole, *whole]
+    order = SampleOrder(60, seed=3)
+    iterator = iter(order)
+    begun = [next(iterator) for _ in range(stop)]
+    again.load_state_dict(order.state_dict())
+    assert [*begun, *again, *again] == expected
+    fetched_ahead = SampleOrder(60, seed=3)
+    fetched_ahead.load_state_dict(whole.state_dict(trained=stop) | {"epoch": 0})
+    assert list(fetched_ahead) == expected[stop:60]
+
+
+def test_a_stream_goes_on_where_it_stopped(root: Path) -> None:
+    whole = SampleStream(root, columns=COLUMNS, seed=3, read_rows=7, run_rows=5, mixed_runs=3)
+    expected = [check(s) for s in (*whole, *whole)]
+    assert sorted(expected[:60]) == TRAIN
+    assert expected[:60] != expected[60:]
+    stopped = SampleStream(root, columns=COLUMNS, seed=3, read_rows=7, run_rows=5, mixed_runs=3)
+    iterator = iter(stopped)
+    begun = [check(next(iterator)) for _ in range(23)]
+    resumed = SampleStream(root, columns=COLUMNS, seed=3, read_rows=4, run_rows=5, mixed_runs=3)
+    resumed.load_state_dict(stopped.state_dict())
+    assert [*begun, *(check(s) for s in (*resumed, *resumed))] == expected
+
+
+def test_states_of_another_run_are_refused(root: Path) -> None:
+    state = SampleOrder(60, seed=3).state_dict()
+    for other in (SampleOrder(60, seed=4), SampleOrder(61, seed=3), SampleOrder(60, seed=3, rank=1, ranks=2)):
+        with pytest.raises(ExportError, match="another run"):
+            other.load_state_dict(state)
+    with pytest.raises(ExportError, match="another run"):
+        SampleStream(root, seed=1).load_state_dict(SampleStream(root, seed=2).state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # one core is enough here
+def test_workers_share_a_stream(root: Path) -> None:
+    stream = SampleStream(root, columns=COLUMNS, seed=5)
+    loader = DataLoader(stream, batch_size=4, num_workers=2, multiprocessing_context="spawn")
+    assert sorted(name for batch in loader for name in batch["sample_id"]) == TRAIN
+
+
+def test_ranks_share_a_stream(root: Path) -> None:
+    parts = [[check(s) for s in SampleStream(root, columns=COLUMNS, rank=r, ranks=4, seed=5)] for r in range(4)]
+    assert {len(part) for part in parts} == {len(TRAIN) // 4}
+    assert sorted(name for part in parts for name in part) == TRAIN
+
+
+def test_a_fork_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = SampleDataset(root, columns=COLUMNS)
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(ExportError, match="spawn"):
+        samples[0]
+
+
+def test_missing_tables_and_splits_are_named(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(ExportError, match="does not exist"):
+        SampleDataset(tmp_path)
+    with pytest.raises(ExportError, match="no rows of split 'dev'"):
+        SampleDataset(root, split="dev")
+    with pytest.raises(ExportError, match="rank 2 of 2"):
+        SampleStream(root, rank=2, ranks=2)
+
+
+def test_labels_are_tensors_of_their_own(root: Path) -> None:
+    """Writing to a sample does not reach another one or Arrow's memory."""
+    samples = SampleDataset(root, columns=COLUMNS)
+    first = samples[1]
+    first["betas"] += 1
+    first["image"] += 1
+    assert isinstance(first["betas"], torch.Tensor)
+    check(samples[1])
