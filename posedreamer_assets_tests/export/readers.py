@@ -115,20 +115,28 @@ def read_bedlam(folder: Path, body: StockBody) -> Iterator[Seen]:
                 yield Seen(f"images/{name}", vertices + shift, joints + shift, data["cam_int"][i], extra)
 
 
-def read_hmr2(folder: Path, body: StockBody) -> Iterator[Seen]:
-    """4D-Humans' tars, the variant without pickle: `<key>.png|jpg` and `<key>.data.npz`."""
+def read_people(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """4D-Humans' tars, the variant without pickle: `<key>.png|jpg` and `<key>.data.npz`, by key."""
+    people = {}
     for path in sorted(folder.glob("*.tar")):
         with tarfile.open(path) as tar:
             names = tar.getnames()
             for image, label in zip(names[::2], names[1::2], strict=True):
-                assert image.rpartition(".")[0] == label.removesuffix(".data.npz")
+                key = label.removesuffix(".data.npz")
+                assert image.rpartition(".")[0] == key
                 file = tar.extractfile(label)
                 assert file is not None
                 with np.load(io.BytesIO(file.read()), allow_pickle=False) as data:
-                    person = {name: data[name] for name in data.files}
-                smplx = {k.removeprefix("smplx_"): v for k, v in person.items() if k.startswith("smplx_")}
-                vertices, joints = body(**smplx)
-                yield Seen(f"images/{image}", vertices, joints, person["cam_int"], person)
+                    people[key] = {name: data[name] for name in data.files}
+    return people
+
+
+def read_hmr2(folder: Path, body: StockBody) -> Iterator[Seen]:
+    """The SMPL-X body that each person of the tars has beside its SMPL one."""
+    for key, person in read_people(folder).items():
+        smplx = {k.removeprefix("smplx_"): v for k, v in person.items() if k.startswith("smplx_")}
+        vertices, joints = body(**smplx)
+        yield Seen(key, vertices, joints, person["cam_int"], person)
 
 
 def read_folder(folder: Path, body: StockBody) -> Iterator[Seen]:

@@ -3,19 +3,23 @@
 import gc
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from posedreamer_assets.body.model import load_body
+from posedreamer_assets.body.transfer import SmplConverter
 from posedreamer_assets.export.formats import FORMATS
 from posedreamer_assets.export.samples import Rig, Samples
 from posedreamer_assets.export.shards import Options, export
 from posedreamer_assets.export.subject import Subject
 from posedreamer_assets.render.gl import View, renderer
+from posedreamer_assets_tests.body.smpl_files import write_smpl, write_transfer
 from posedreamer_assets_tests.export.readers import (
     Seen,
     StockBody,
@@ -24,6 +28,7 @@ from posedreamer_assets_tests.export.readers import (
     read_folder,
     read_hmr2,
     read_humandata,
+    read_people,
 )
 from posedreamer_assets_tests.export.rows import HEIGHT, IDS, WIDTH, TableReader, World
 
@@ -261,3 +266,34 @@ def test_options_that_change_files_change_the_shards(tmp_path: Path, truth: Worl
     reader = TableReader(truth.table)
     export(reader, subject, FORMATS["hmr2"], tmp_path, Options())
     assert export(reader, subject, FORMATS["hmr2"], tmp_path, Options(pickles=True)).complete == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_hmr2_has_smpl_where_the_files_for_it_are(tmp_path: Path, truth: World) -> None:
+    """Fitted in the camera frame: posed by stock smplx's SMPL, the body lies on its image."""
+    smplx = pytest.importorskip("smplx")
+    body = load_body()
+    ids = write_smpl(tmp_path / "smpl.npz", body)
+    write_transfer(tmp_path / "transfer.npz", ids, len(body.v_template))
+    converter = SmplConverter.load(body, tmp_path / "smpl.npz", tmp_path / "transfer.npz")
+    export(TableReader(truth.table), Subject(body, to_smpl=converter), FORMATS["hmr2"], tmp_path / "out")
+    with np.load(tmp_path / "smpl.npz") as data, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        arrays = smplx.utils.Struct(**{name: data[name] for name in data.files})
+        smpl = smplx.SMPL(str(tmp_path), data_struct=arrays, num_betas=10)
+    people = read_people(tmp_path / "out")
+    assert len(people) == len(IDS)
+    for name, person in people.items():
+        assert person["has_body_pose"] == person["has_betas"] == 1
+        assert person["smpl_fit_error_m"] < 0.01
+        pose = torch.tensor(person["body_pose"])[None]
+        with torch.no_grad():
+            posed = smpl(
+                global_orient=pose[:, :3],
+                body_pose=pose[:, 3:],
+                betas=torch.tensor(person["betas"])[None],
+                transl=torch.tensor(person["smpl_transl"])[None],
+            )
+        seen = Seen(name, posed.vertices[0].numpy(), posed.joints[0].numpy(), person["cam_int"], {})
+        # Fingers that SMPL does not have are a part of the silhouette.
+        assert silhouette_iou(seen, truth, IDS.index(name)) > 0.96
