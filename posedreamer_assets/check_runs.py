@@ -1,17 +1,21 @@
 """Running the data checks on what is stored: shared by Dagster's asset checks and `posedreamer checks run`."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.checks import CHECKPOINT_ASSETS, CheckOutcome, load_table_checks, run_checks
+from posedreamer_assets.checks import CHECKPOINT_ASSETS, EXAMPLES, CheckOutcome, load_table_checks, run_checks
 from posedreamer_assets.config import Profile
+from posedreamer_assets.data_docs import failed_checks, failing_pictures, page_of, record
 from posedreamer_assets.errors import CheckError, StorageError
+from posedreamer_assets.home import Home
 from posedreamer_assets.records import SCHEMAS
-from posedreamer_assets.stages import STAGES, Snapshot
+from posedreamer_assets.stages import STAGES, Snapshot, Stage
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.model import BodyModel
@@ -95,6 +99,81 @@ def check_partition(
         return run_checks(table, rows, Surroundings(store, profile, "checkpoints", None))
     rows = store.read(table, keys=None if key is None else [key])
     return run_checks(table, rows, Surroundings(store, profile, table, key))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the checks of an asset found, for showing.
+
+    Attributes:
+        outcomes: one for each check, over all partitions where the asset has none of its own.
+        pictures: of failing samples, by id.
+        page: the page of data docs with all of it.
+    """
+
+    outcomes: list[CheckOutcome]
+    pictures: Mapping[str, np.ndarray]
+    page: Path
+
+    @property
+    def bad(self) -> list[str]:
+        """Names of failed checks of severity error."""
+        return [outcome.name for outcome in self.outcomes if outcome.blocking and not outcome.passed]
+
+    def pictures_of(self, outcome: CheckOutcome) -> np.ndarray | None:
+        """Pictures of an outcome's failing samples that have one size: (n, h, w, 3)."""
+        found = [self.pictures[name] for name in outcome.failing_ids if name in self.pictures]
+        same = [picture for picture in found if picture.shape == found[0].shape]
+        return np.stack(same) if same else None
+
+
+def check_asset(home: Home, store: "LanceStore", table: str, key: str | None, profile: Profile) -> Checked:
+    """Run an asset's checks, keep what they found in the home's data docs, and return it for showing.
+
+    An asset without partitions whose table has some (`dataset`) is checked one partition at a time.
+    """
+    snapshot = Snapshot(profile, store)
+    keys = [key] if key is not None or table in CHECKPOINT_ASSETS else [*_keys(store, table)] or [None]
+    parts: list[list[CheckOutcome]] = []
+    pictures: dict[str, np.ndarray] = {}
+    for part in keys:
+        outcomes = check_partition(store, table, part, _known(snapshot, table, part))
+        record(home, store, table, part, outcomes, pages=part is keys[-1])
+        parts.append(outcomes)
+        failing = [name for outcome in outcomes if not outcome.passed for name in outcome.failing_ids]
+        if part is not None and failing:
+            pictures |= failing_pictures(store, table, part, list(dict.fromkeys(failing)))
+    page = page_of(home, table, keys[0]) if len(keys) == 1 else page_of(home, table, None).with_name("index.html")
+    return Checked(_merged(parts), pictures, page)
+
+
+def _merged(parts: Sequence[Sequence[CheckOutcome]]) -> list[CheckOutcome]:
+    """One outcome for each check over several partitions; the words are those of the first failure."""
+    merged: list[CheckOutcome] = []
+    for same in zip(*parts, strict=True):
+        worst = next((outcome for outcome in same if not outcome.passed), same[0])
+        ids = [name for outcome in same if not outcome.passed for name in outcome.failing_ids]
+        counts = {name: sum(getattr(outcome, name) for outcome in same) for name in ("checked", "failed")}
+        merged.append(dataclasses.replace(worst, failing_ids=tuple(ids[:EXAMPLES]), **counts))
+    return merged
+
+
+def refuse_bad_rows(home: Home, snapshot: Snapshot, stage: Stage, key: str | None) -> None:
+    """Keep a stage from reading rows that failed a check of severity error.
+
+    Raises:
+        CheckError: an upstream partition is marked bad, and its rows are still those that failed.
+    """
+    asked = [(name, key) for name in stage.reads]
+    asked += [(name, other) for name, group in stage.reads_all for other in snapshot.current_keys(STAGES[name], group)]
+    for name, partition in asked:
+        stored = snapshot.partitions(STAGES[name]).get(partition or "")
+        bad = failed_checks(home, STAGES[name].table, partition, stored.content_digest) if stored else []
+        if bad:
+            raise CheckError(
+                f"{stage.key} must not be made from {name}[{partition}], which failed {', '.join(bad)}; see "
+                f"{page_of(home, STAGES[name].table, partition)}, and make that partition again"
+            )
 
 
 def check_store(

@@ -5,6 +5,7 @@
     <table>/index.html           every partition of an asset
     <table>/<partition>.html     every check of a partition, with examples and pictures of failing samples
     <table>/<partition>.json     the same as data
+    <table>/<partition>.bad      there while a check of severity error has failed: the rows' digest, then those checks
 
 A record names the content digest of the rows that were checked. A partition is *bad* while its newest record has a failed
 check of severity error and its rows are still those.
@@ -85,6 +86,7 @@ def record(
     page = page_of(home, table, key)
     _write(page.with_suffix(".json"), json.dumps(found, indent=1))
     _write(page, _pages().get_template("partition").render(record=found, title=f"{table} {found['partition']}"))
+    _write_mark(page.with_suffix(".bad"), found)
     if pages:
         write_site(home, [table])
     return found
@@ -107,14 +109,21 @@ def write_site(home: Home, tables: Iterable[str] | None = None) -> Path:
     return root / "index.html"
 
 
-def bad_partitions(home: Home, store: "LanceStore", table: str) -> dict[str | None, list[str]]:
-    """Partitions whose present rows failed a check of severity error, with the names of those checks."""
-    bad: dict[str | None, list[str]] = {}
-    for found in _records(home, table):
-        key = None if found["partition"] == WHOLE else found["partition"]
-        if found["errors"] and found["content"] == _content(store, table, key):
-            bad[key] = [c["name"] for c in found["checks"] if not c["passed"] and c["severity"] == "error"]
-    return bad
+def failed_checks(home: Home, table: str, key: str | None, content: str) -> list[str]:
+    """Names of the checks of severity error that these very rows failed; none where they were made again since."""
+    mark = page_of(home, table, key).with_suffix(".bad")
+    if not mark.exists():
+        return []
+    digest, *names = mark.read_text().splitlines()
+    return names if digest == content else []
+
+
+def _write_mark(mark: Path, found: dict[str, Any]) -> None:
+    names = [c["name"] for c in found["checks"] if not c["passed"] and c["severity"] == "error"]
+    if names:
+        _write(mark, "\n".join([found["content"], *names]) + "\n")
+    else:
+        mark.unlink(missing_ok=True)
 
 
 def failing_pictures(store: "LanceStore", table: str, key: str, ids: Sequence[str]) -> dict[str, np.ndarray]:

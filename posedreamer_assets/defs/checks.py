@@ -2,16 +2,20 @@
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from posedreamer_assets.checks import CheckOutcome, load_table_checks
+from posedreamer_assets.checks import CheckOutcome, checks_folder, load_table_checks
 from posedreamer_assets.defs.partitions import BY_GROUP
-from posedreamer_assets.defs.resources import LanceStoreResource
+from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.defs.retries import retrying
-from posedreamer_assets.defs.work import partitions_of
-from posedreamer_assets.records import SCHEMAS
+from posedreamer_assets.defs.work import contact_sheet_markdown, partitions_of
 from posedreamer_assets.stages import ORDER, Stage
+
+if TYPE_CHECKING:
+    from posedreamer_assets.check_runs import Checked
 
 
 def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
@@ -21,14 +25,19 @@ def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
     blocking = {spec.name for spec in specs if spec.blocking}
 
     @dg.multi_asset_check(name=f"{stage.table}_checks", specs=specs)
-    def run(context: dg.AssetCheckExecutionContext, store: LanceStoreResource) -> Iterator[dg.AssetCheckResult]:
-        from posedreamer_assets.check_runs import check_partition
+    def run(
+        context: dg.AssetCheckExecutionContext, profile: ProfileResource, store: LanceStoreResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        from posedreamer_assets.check_runs import check_asset
 
         results: list[dg.AssetCheckResult] = []
         keys = partitions_of(context)
         for key in keys:
             with retrying(context.retry_number):
-                found = [check_result(asset, o) for o in check_partition(store.get(), stage.table, key)]
+                checked = check_asset(profile.place(), store.get(), stage.table, key, profile.get())
+            found = [check_result(asset, outcome, checked) for outcome in checked.outcomes]
+            if checked.bad:
+                context.instance.report_runless_asset_event(_mark(asset, key, checked))
             if key is not None and len(keys) > 1:
                 _record(context, blocking, key, found)
             results += found
@@ -88,16 +97,34 @@ def _worst(results: list[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckResult]:
         yield next((result for result in own if not result.passed), own[0])
 
 
-def check_result(asset: dg.AssetKey, outcome: CheckOutcome) -> dg.AssetCheckResult:
-    """An outcome as Dagster shows it."""
+def check_result(asset: dg.AssetKey, outcome: CheckOutcome, checked: "Checked") -> dg.AssetCheckResult:
+    """An outcome as Dagster shows it: counts, failing samples with their pictures, and where the whole page is."""
+    metadata: dict[str, Any] = {"rows": outcome.checked, "failed": outcome.failed, **_links(checked.page)}
+    if not outcome.passed and outcome.failing_ids:
+        metadata["failing"] = list(outcome.failing_ids)
+        pictures = checked.pictures_of(outcome)
+        if pictures is not None:
+            metadata["pictures"] = dg.MetadataValue.md(contact_sheet_markdown(pictures))
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=outcome.name,
         passed=outcome.passed,
         severity=dg.AssetCheckSeverity.ERROR if outcome.blocking else dg.AssetCheckSeverity.WARN,
         description=outcome.observed,
-        metadata={"failing": list(outcome.failing_ids)} if outcome.failing_ids else {},
+        metadata=metadata,
     )
 
 
-all_checks = [table_checks(stage) for stage in ORDER if stage.table in SCHEMAS]
+def _mark(asset: dg.AssetKey, key: str | None, checked: "Checked") -> dg.AssetObservation:
+    """An entry beside the materialisation, which alone does not say that its rows must not be used."""
+    text = f"BAD ROWS: {', '.join(checked.bad)} failed; assets downstream refuse this partition"
+    return dg.AssetObservation(
+        asset_key=asset, partition=key, description=text, metadata={"bad": text, **_links(checked.page)}
+    )
+
+
+def _links(page: Path) -> dict[str, dg.MetadataValue]:
+    return {"docs": dg.MetadataValue.path(page), "docs_url": dg.MetadataValue.url(page.as_uri())}
+
+
+all_checks = [table_checks(stage) for stage in ORDER if (checks_folder() / f"{stage.table}.yml").is_file()]

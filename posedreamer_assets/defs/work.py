@@ -237,8 +237,12 @@ def _reported_together(
 
 def begin(stage: Stage, profile: ProfileResource, store: LanceStoreResource, key: str | None) -> Work:
     """The work of one execution."""
+    from posedreamer_assets.check_runs import refuse_bad_rows
+
     settings, opened, home = profile.get(), store.get(), profile.place()
-    return Work(stage, settings, home, opened, key, Snapshot(settings, opened))
+    snapshot = Snapshot(settings, opened)
+    refuse_bad_rows(home, snapshot, stage, key)
+    return Work(stage, settings, home, opened, key, snapshot)
 
 
 def _dependencies(stage: Stage) -> list[dg.AssetDep]:
