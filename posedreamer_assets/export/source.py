@@ -1,7 +1,7 @@
 """Where exported rows come from."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ INDEX_COLUMNS = (
 )
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Gives rows of `records.DATASET`; all of one version of the table, so that an export is of one moment."""
 
