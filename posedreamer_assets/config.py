@@ -5,6 +5,7 @@ Domain functions take these dataclasses; nothing else reads YAML. Unknown keys a
 """
 
 import dataclasses
+import tempfile
 import types
 import typing
 from dataclasses import dataclass, field
@@ -211,7 +212,14 @@ def save_profile(profile: Profile, path: Path) -> None:
     """Write a profile that `load_profile` reads back equal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = yaml.safe_load(yaml.safe_dump(_plain(dataclasses.asdict(profile))))
-    path.write_text(yaml.safe_dump(plain, sort_keys=False))
+    write_whole(path, yaml.safe_dump(plain, sort_keys=False))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that another process reads the former text or the new one, never a part."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as scratch:
+        scratch.write(text)
+    Path(scratch.name).replace(path)
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import Profile, write_whole
 from posedreamer_assets.errors import CheckError
 from posedreamer_assets.home import Home
 from posedreamer_assets.pose_files import plan_batches
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.storage import LanceStore, Plan, Upkeep
 
 _MEGABYTE = 1 << 20
+UPKEEP_EVERY = 20  # partitions of a stage; keeps their cost the same however many there are, see docs/storage.md
 
 
 @dataclass
@@ -115,6 +116,8 @@ def _run_stage(runner: "Runner", profile: Profile, stage: Stage, *, force: bool,
             for key in todo:
                 runner.execute(stage, key)
                 timing.made += 1
+                if stage.group and timing.made % UPKEEP_EVERY == 0:
+                    snapshot.store.maintain(stage.table)
     except BaseException:
         display.end(stage.key, "failed")
         raise
@@ -236,14 +239,16 @@ class Runner:
         import dagster as dg
 
         from posedreamer_assets.defs.work import FORCE_TAG
+        from posedreamer_assets.event_log import unhurried_sqlite
 
-        self._job.execute_in_process(
-            instance=self._instance,
-            partition_key=key,
-            asset_selection=[dg.AssetKey(asset.split("/"))],
-            tags={FORCE_TAG: "true"},  # what has not changed was left out before
-            run_config={**run_config(self.home), "ops": ops or {}},
-        )
+        with unhurried_sqlite():
+            self._job.execute_in_process(
+                instance=self._instance,
+                partition_key=key,
+                asset_selection=[dg.AssetKey(asset.split("/"))],
+                tags={FORCE_TAG: "true"},  # what has not changed was left out before
+                run_config={**run_config(self.home), "ops": ops or {}},
+            )
 
     def has_failed(self, stage: Stage, key: str | None) -> bool:
         """Whether blocking checks failed when this was last made."""
@@ -253,10 +258,11 @@ class Runner:
         return json.loads(self._failures_path.read_text()) if self._failures_path.exists() else []
 
     def _remember(self, stage: Stage, key: str | None, *, failed: bool) -> None:
-        before = self._failures()
-        after = [entry for entry in before if entry != [stage.key, key]] + ([[stage.key, key]] if failed else [])
-        if after != before:
-            self._failures_path.write_text(json.dumps(after, indent=1))
+        with self.home.lock("failed_checks"):
+            before = self._failures()
+            after = [entry for entry in before if entry != [stage.key, key]] + ([[stage.key, key]] if failed else [])
+            if after != before:
+                write_whole(self._failures_path, json.dumps(after, indent=1))
 
 
 def train_pocket_models(

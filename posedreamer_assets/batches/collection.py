@@ -39,24 +39,24 @@ is the corner of the image. Labels belong to the body model above and do not tra
 def collect(
     profile: Profile, store: "LanceStore", base: Sequence[str], hard: Sequence[str]
 ) -> Callable[[Path], dict[str, Any]]:
-    """Write table `dataset`, one partition for each filtered one; the result writes the card and returns its counts."""
-    rounds, splits, licences = Counter[str](), Counter[str](), Counter[str]()
+    """Write table `dataset`, one partition for each filtered one that has changed; the result writes the card and returns
+    its counts.
+    """
     sources = dict.fromkeys(base, "base_filtered_dataset") | dict.fromkeys(hard, "hard_filtered_dataset")
+    verdicts = {table: store.partitions(table) for table in set(sources.values())}
+    stored = store.partitions("dataset")
     contents: dict[str, str] = {}
     for key, table in track(sources.items()):
-        rows = store.read(table, keys=[key])
-        kept = rows.filter(pc.field("keep")).select(DATASET.names)
-        filtered = store.partition(table, key)
-        assert filtered is not None, "just read"
-        info = store.replace_partition(
-            "dataset", key, kept, input_digest=digest({"stage": "dataset", "rows": filtered.content_digest})
-        )
+        input_digest = digest({"stage": "dataset", "rows": verdicts[table][key].content_digest})
+        info = stored.get(key)
+        if info is None or info.input_digest != input_digest:
+            rows = store.read(table, keys=[key]).filter(pc.field("keep")).select(DATASET.names)
+            info = store.replace_partition("dataset", key, rows, input_digest=input_digest)
         contents[key] = info.content_digest
-        rounds.update(kept.column("round").to_pylist())
-        splits.update(kept.column("split").to_pylist())
-        licences.update(kept.column("licence").to_pylist())
-    for key in set(store.partitions("dataset")) - set(sources):
+    for key in set(stored) - set(sources):
         store.delete_partition("dataset", key)
+    kept = store.read("dataset", columns=["round", "split", "licence"], missing_ok=True)
+    rounds, splits, licences = (Counter(kept.column(name).to_pylist()) for name in ("round", "split", "licence"))
     counts = {"kept": sum(rounds.values()), "rounds": dict(rounds), "splits": dict(splits), "licences": dict(licences)}
 
     def write(folder: Path) -> dict[str, Any]:

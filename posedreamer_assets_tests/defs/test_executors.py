@@ -95,7 +95,8 @@ def pod_of(key: str) -> dict[str, Any]:
     config = DagsterK8sJobConfig(job_image="posedreamer:0.1.0", dagster_home="/opt/dagster")
     user = get_user_defined_k8s_config({k: v for k, v in tags_of(key).items() if k.startswith("dagster-k8s")})
     job = construct_dagster_k8s_job(config, ["dagster", "api", "execute_step"], "step", user)
-    return ApiClient().sanitize_for_serialization(job)["spec"]["template"]["spec"]
+    rendered: Any = ApiClient().sanitize_for_serialization(job)
+    return rendered["spec"]["template"]["spec"]
 
 
 def test_a_gpu_step_is_a_pod_with_a_gpu_limit() -> None:
