@@ -390,7 +390,7 @@ _tables = click.option("--table", "tables", multiple=True, help="Only this table
     show_default=True,
     help="Versions of the last days stay, and tagged ones for ever. Longer than any writer or reader takes.",
 )
-@click.option("--rows-per-file", type=click.IntRange(min=1), default=4096, show_default=True, help="Merge up to this.")
+@click.option("--rows-per-file", type=click.IntRange(min=1), default=65_536, show_default=True, help="Merge up to this.")
 @_home
 def storage_maintain(tables: tuple[str, ...], keep_days: float, rows_per_file: int, home: Path | None) -> None:
     """Merge small files along partitions, index, and delete old versions. Safe while the graph is running.

@@ -56,7 +56,7 @@ def test_a_remembered_place_is_used_by_commands_and_by_dagster(
     assert LanceStoreResource().get().partition(TABLE, "procedural-0000") is not None
     home.prepare()
     assert not (tmp_path / "storage").exists()
-    assert "1 partitions" in _run("status", "--home", str(tmp_path)).output
+    assert f"ok       {TABLE}, version 2" in _run("storage", "verify", "--home", str(tmp_path)).output
 
 
 def test_the_variable_names_the_place_and_must_not_contradict_the_option(

@@ -8,7 +8,7 @@ from posedreamer_assets.defs.resources import LanceStoreResource
 from posedreamer_assets.records import SCHEMAS
 from posedreamer_assets.storage import LanceStore, Plan
 
-MANY_FILES = 100  # to merge, in one table; below that upkeep gains little
+MANY_FILES = 20  # to merge, in one table; below that upkeep gains little
 
 
 class UpkeepConfig(dg.Config):
@@ -41,9 +41,9 @@ def storage_maintenance() -> None:
     maintain()
 
 
-@dg.schedule(job=storage_maintenance, cron_schedule="23 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(job=storage_maintenance, cron_schedule="*/10 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
 def storage_upkeep(context: dg.ScheduleEvaluationContext, store: LanceStoreResource) -> dg.RunRequest | dg.SkipReason:
-    """Hourly, where a table has many files to merge."""
+    """Every ten minutes, where a table has many files to merge."""
     opened = store.get()
     due = [table for table in _written(opened) if sum(map(len, opened.groups_to_merge(table))) >= MANY_FILES]
     if not due:

@@ -34,10 +34,10 @@ class Plan:
         keep: versions younger than this stay, and all tagged ones. Readers and writers of that age are safe.
     """
 
-    rows: int = 4096
-    megabytes: int = 256
+    rows: int = 65_536
+    megabytes: int = 128
     dead_share: float = 0.2
-    index_from: int = 1000
+    index_from: int = 10_000
     keep: timedelta = timedelta(days=7)
 
 
