@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 
 from posedreamer_assets.config import Profile, load_profile
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.pose_files import Folder, cut_new_files, plan_batches, recorded_batches
 from posedreamer_assets.stages import STAGES, Snapshot
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets_tests.storage_faults.object_store import environment, new_bucket, running_server
 
 
 @pytest.fixture
@@ -137,3 +139,36 @@ def test_new_files_are_cut_once_in_full_batches_and_the_rest_when_flushed(tmp_pa
     assert cut(flush=True) == []
     used = [path for paths in files_of(store).values() for path in paths]
     assert sorted(used) == sorted(f"clip{i:03d}.bvh" for i in range(10))
+
+
+def test_a_folder_in_an_object_store_is_cut_read_and_watched_like_a_local_one(
+    tmp_path: Path, store: LanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_server() as endpoint:
+        for name, value in environment(endpoint).items():
+            monkeypatch.setenv(name, value)
+        uri = f"{new_bucket(endpoint)}/mocap"
+        system, base = fs.FileSystem.from_uri(uri)
+
+        def upload(name: str, text: str) -> None:
+            with system.open_output_stream(f"{base}/{name}") as stream:
+                stream.write(text.encode())
+
+        for i in range(4):
+            upload(f"sub/clip{i}.bvh", f"clip {i}")
+        upload("LICENSE", "CC-BY-4.0")
+        upload(".hidden.bvh", "no")
+        settings = profile(uri, **{"poses.files_per_batch": 2})
+        assert plan_batches(settings, store)[:2] == ["mocap-0000", "mocap-0001"]
+        before, files = digests(settings, store), files_of(store)
+        assert sorted(files["mocap-0000"] + files["mocap-0001"]) == [f"sub/clip{i}.bvh" for i in range(4)]
+        found = Snapshot(settings, store).pose_files("mocap-0000")
+        assert found is not None
+        copy = found.folder.local_copy(found.paths)
+        assert (copy / "LICENSE").read_text() == "CC-BY-4.0"
+        assert {(copy / path).read_text() for path in found.paths} == {f"clip {path[8]}" for path in found.paths}
+        upload(files["mocap-0001"][0], "another clip")
+        after = digests(settings, store)
+        assert {key for key in before if before[key] != after[key]} == {
+            key for key in before if files["mocap-0001"][0] in files[key]
+        }
