@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from posedreamer_assets.body.joints import OUTPUT_JOINT_NAMES
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.transfer import SmplConverter
 from posedreamer_assets.export.formats import FORMATS
@@ -128,6 +129,8 @@ def test_hmr2_without_pickle(exported: Exported, stock_body: StockBody, truth: W
         np.testing.assert_array_equal(person["keypoints_2d"][:25, 2], inside)
         assert not person["keypoints_2d"][25:].any()
         assert not person["keypoints_3d"][:, 3].any()
+        np.testing.assert_allclose(person["keypoints_3d"][:25, :3], seen.joints_cam[openpose], atol=1e-5)
+        np.testing.assert_allclose(person["keypoints_3d"][39, :3], seen.joints_cam[0], atol=1e-5)  # HMR2's pelvis
         x, y, w, h = truth.maps.bbox[i]
         np.testing.assert_allclose(person["center"], [x + w / 2, y + h / 2])
         np.testing.assert_allclose(person["scale"] * 200, [2 * w, 2 * h], rtol=1e-5)
@@ -243,6 +246,17 @@ def test_seen_points_are_those_of_the_table(truth: World, subject: Subject) -> N
     samples = Samples(truth.table, Rig(subject.body))
     np.testing.assert_array_equal(samples.visible[:, :55], truth.maps.joints_visible)
     np.testing.assert_allclose(samples.joints_px[:, :55], truth.maps.joints_2d, atol=1e-2)
+
+
+def test_tips_and_toes_are_seen_where_the_joint_that_moves_them_is(truth: World, subject: Subject) -> None:
+    samples, place = Samples(truth.table, Rig(subject.body)), OUTPUT_JOINT_NAMES.index
+    moved_by = {
+        f"{s}_{f}": f"{s}_{f}3" for s in ("left", "right") for f in ("thumb", "index", "middle", "ring", "pinky")
+    }
+    moved_by |= {f"{s}_{p}": f"{s}_foot" for s in ("left", "right") for p in ("big_toe", "small_toe", "heel")}
+    for point, joint in moved_by.items():
+        expected = truth.maps.joints_visible[:, place(joint)] & samples.in_frame[:, place(point)]
+        np.testing.assert_array_equal(samples.visible[:, place(point)], expected)
 
 
 def test_labels_of_another_body_are_refused(tmp_path: Path, truth: World) -> None:
