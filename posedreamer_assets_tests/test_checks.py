@@ -1,8 +1,9 @@
 """Data checks: each kind catches a planted fault and passes clean rows; mistakes in a file are named by line."""
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,29 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from posedreamer_assets import checks
-from posedreamer_assets.checks import KINDS, CheckOutcome, load_checks, load_table_checks, run_checks
+from posedreamer_assets.body.model import BodyModel, load_body
+from posedreamer_assets.check_runs import Surroundings
+from posedreamer_assets.checks import (
+    CHECKPOINT_ASSETS,
+    KINDS,
+    CheckOutcome,
+    load_checks,
+    load_table_checks,
+    mistakes,
+    run_checks,
+)
+from posedreamer_assets.checks.trends import _same_mean, _same_shares
 from posedreamer_assets.errors import CheckError
 from posedreamer_assets.images import encode_jpeg, encode_png
 from posedreamer_assets.records import BODY_COLUMNS, SCHEMAS, sample_id
+from posedreamer_assets.stages import ORDER
+from posedreamer_assets.storage import LanceStore
+from posedreamer_assets_tests.planted_faults.faults import FAULTS
 
 KEY = "procedural-0000"
 N = 6
@@ -112,106 +129,40 @@ def _table(table: str, **changes: list[Any]) -> pa.Table:
     return pa.table([pa.array(values[f.name], f.type) for f in SCHEMAS[table]], schema=SCHEMAS[table])
 
 
-def _parents(table: str, column: str) -> Iterable[str]:
-    assert column == "sample_id" and table in SCHEMAS
-    return IDS
+class _Around:
+    """Other tables hold the clean rows, and so did the batches before; nothing is known of the profile."""
+
+    def __init__(self, *earlier: pa.Table) -> None:
+        self._earlier = earlier
+
+    def rows(self, table: str, columns: Sequence[str]) -> pa.Table:
+        return _table(table).select(list(columns))
+
+    def before(self, columns: Sequence[str], batches: int, rows: int) -> list[pa.Table]:
+        return [table.slice(0, rows).select(list(columns)) for table in self._earlier[-batches:]]
+
+    def profile(self) -> None:
+        return None
+
+    def body(self) -> BodyModel:
+        return load_body(None)
+
+    def folder(self, place: str) -> None:
+        return None
+
+
+AROUND = _Around()
 
 
 def _failed(outcomes: list[CheckOutcome]) -> dict[str, CheckOutcome]:
     return {o.name: o for o in outcomes if not o.passed}
 
 
-# The shipped files
-
-
-@pytest.mark.parametrize("table", SCHEMAS)
-def test_clean_rows_pass_all_checks_in_the_order_of_the_file(table: str) -> None:
-    outcomes = run_checks(table, _table(table), _parents)
-    assert _failed(outcomes) == {}
-    assert [o.name for o in outcomes] == [c.name for c in load_table_checks(table).checks]
-
-
 def _one(value: Any, clean: list[Any], at: int = 2) -> list[Any]:
     return [*clean[:at], value, *clean[at + 1 :]]
 
 
-def _planted(table: str, column: str, value: Any) -> pa.Table:
-    return _table(table, **{column: _one(value, _clean(table)[column])})
-
-
-MIRROR = np.diag([1.0, 1.0, -1.0]).ravel().tolist()
-NOISE = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
-FAULTS = [
-    ("pose_library", "body_pose", [9.0] + [0.0] * 62, "body_pose_angles"),
-    ("pose_library", "body_pose", [float("nan")] * 63, "body_pose_angles"),
-    ("pose_library", "global_orient", [0.0, float("inf"), 0.0], "global_orient_angles"),
-    ("pose_library", "betas", [11.0] + [0.0] * 9, "values_between__betas"),
-    ("pose_library", "transl", None, "body_complete"),
-    ("pose_library", "cam_rotation", [0.9] * 9, "is_rotation__cam_rotation"),
-    ("pose_library", "cam_rotation", MIRROR, "is_rotation__cam_rotation"),
-    ("pose_library", "licence", " ", "licence_present"),
-    ("pose_library", "seed", 2**62, "seeds_unique"),
-    ("pose_library", "split", "holdout", "accepted_values__split"),
-    ("pose_library", "appearance", "{", "is_json__appearance"),
-    ("pose_library", "sample_id", IDS[0], "unique__sample_id"),
-    ("quarantine", "reason", "bad", "accepted_values__reason"),
-    ("rendered_scenes", "image", b"\x89PNG broken", "image_decodes__image"),
-    ("rendered_scenes", "image", encode_png(NOISE)[:-200], "image_decodes__image"),
-    ("rendered_scenes", "image", _picture(size=(16, 16)), "image_decodes__image"),
-    ("rendered_scenes", "image", None, "not_null__image"),
-    ("base_control_maps", "control", _picture(size=(24, 32)), "image_decodes__control"),
-    ("base_control_maps", "depth", _picture("L"), "image_decodes__depth"),
-    ("base_control_maps", "joints_2d", [float("nan")] * 110, "finite__joints_2d"),
-    ("base_control_maps", "body_pixels", 24 * 32 + 1, "body_fits_into_the_frame"),
-    ("hard_control_maps", "keypoints_visible", None, "labels_complete"),
-    ("preference_pairs", "loser_oks", 0.95, "winner_beats_loser"),
-    ("preference_pairs", "candidate_seeds", [1], "same_length__candidate_seeds"),
-    ("preference_pairs", "candidate_oks", [0.5, 1.5], "values_between__candidate_oks"),
-    ("preference_pairs", "split", "test", "accepted_values__split"),
-    ("preference_pairs", "winner", None, "not_null__winner"),
-    ("base_raw_generations", "caption", "", "caption_not_blank"),
-    ("hard_raw_generations", "round", "base", "accepted_values__round"),
-    ("base_sample_scores", "oks", 1.01, "between__oks"),
-    ("base_sample_scores", "ranker_oks", -0.01, "between__ranker_oks"),
-    ("hard_sample_scores", "head_error_deg", 181.0, "between__head_error_deg"),
-    ("base_filtered_dataset", "keep", False, "kept_rows_have_no_reason_against"),
-    ("dataset", "reason", "low_oks", "accepted_values__reason"),
-    ("checkpoints", "metrics", "nothing", "is_json__metrics"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("table", "column", "value", "name"), FAULTS)
-def test_a_planted_fault_is_caught_with_the_id_of_its_row(table: str, column: str, value: Any, name: str) -> None:
-    rows = _planted(table, column, value)
-    failed = _failed(run_checks(table, rows, _parents))
-    assert name in failed
-    assert rows.column("sample_id")[2].as_py() in failed[name].failing_ids
-    assert "of 6 rows fail" in failed[name].observed
-
-
-def test_a_row_unknown_upstream_is_caught_by_id() -> None:
-    failed = _failed(run_checks("base/raw_generations", _table("base_raw_generations"), lambda table, column: IDS[:-1]))
-    assert list(failed) == ["relationships__sample_id"]
-    assert failed["relationships__sample_id"].failing_ids == (IDS[-1],)
-
-
-def test_an_empty_partition_fails_its_row_count() -> None:
-    failed = _failed(run_checks("pose_library", _table("pose_library").slice(0, 0), _parents))
-    assert list(failed) == ["row_count__table"]
-    assert failed["row_count__table"].observed == "observed 0"
-    assert run_checks("quarantine", _table("quarantine").slice(0, 0), _parents)[0].passed
-
-
-def test_a_warning_fails_without_blocking() -> None:
-    low = run_checks("base_sample_scores", _table("base_sample_scores", oks=[0.1] * N), _parents)
-    (failed,) = _failed(low).values()
-    assert (failed.name, failed.severity, failed.blocking) == ("generator_follows_poses", "warn", False)
-
-
-def test_a_condition_spares_the_other_rows() -> None:
-    names = ("winner", "loser", "winner_oks", "loser_oks", "winner_image", "loser_image")
-    unpaired = {"status": ["weak_winner"] * N, **{name: [None] * N for name in names}}
-    assert _failed(run_checks("preference_pairs", _table("preference_pairs", **unpaired), _parents)) == {}
+# The shipped files
 
 
 def test_base_and_hard_rounds_are_checked_alike() -> None:
@@ -222,8 +173,24 @@ def test_base_and_hard_rounds_are_checked_alike() -> None:
         assert hard == (folder / f"{twin}.yml").read_text()
 
 
-def test_every_table_has_a_file_and_every_file_a_table() -> None:
-    assert {p.stem for p in checks.checks_folder().glob("*.yml")} == set(SCHEMAS) == set(load_checks())
+def test_every_table_and_every_asset_has_a_file_and_every_file_one_of_them() -> None:
+    names = {p.stem for p in checks.checks_folder().glob("*.yml")}
+    assert names == {*SCHEMAS, *CHECKPOINT_ASSETS} == set(load_checks())
+    assert {stage.table for stage in ORDER} <= names
+    assert mistakes() == []
+
+
+def test_all_mistakes_of_a_folder_are_listed_with_the_files_that_no_table_has(tmp_path: Path) -> None:
+    shutil.copytree(checks.checks_folder(), tmp_path / "files")
+    (tmp_path / "files" / "dataset.yml").write_text(_model("nonsense").replace("base_sample_scores", "dataset"))
+    (tmp_path / "files" / "quarantine.yml").unlink()
+    (tmp_path / "files" / "extra.yml").write_text("")
+    found = mistakes(tmp_path / "files")
+    assert [line.split(": ")[0].rpartition("/")[2] for line in found] == [
+        "quarantine.yml",
+        "dataset.yml, line 6",
+        "extra.yml",
+    ]
 
 
 def test_check_names_are_unique_and_fit_for_dagster() -> None:
@@ -235,7 +202,7 @@ def test_check_names_are_unique_and_fit_for_dagster() -> None:
 
 
 def test_the_package_carries_the_same_files() -> None:
-    inside = Path(checks.__file__).parent / "dbt_like_checks"
+    inside = Path(checks.__file__).parents[1] / "dbt_like_checks"
     assert {p.name: p.read_text() for p in inside.glob("*.yml")} == {
         p.name: p.read_text() for p in checks.checks_folder().glob("*.yml")
     }
@@ -262,11 +229,16 @@ def _file(folder: Path, tests: str = "", columns: str = "", table: str = "base_s
 
 
 def _run(
-    folder: Path, test: str, column: str | None = None, table: str = "base_sample_scores", **values: list[Any]
-) -> Any:
+    folder: Path,
+    test: str,
+    column: str | None = None,
+    table: str = "base_sample_scores",
+    around: _Around = AROUND,
+    **values: list[Any],
+) -> CheckOutcome:
     written = f"      - name: {column}\n        tests:\n          - {test}\n" if column else ""
     _file(folder, "" if column else f"      - {test}\n", written, table)
-    (outcome,) = run_checks(table, _table(table, **values), _parents, folder=folder)
+    (outcome,) = run_checks(table, _table(table, **values), around, folder=folder)
     return outcome
 
 
@@ -287,8 +259,21 @@ CASES: list[tuple[str, str | None, dict[str, list[Any]], dict[str, list[Any]]]] 
     ("relationships: {to: dataset, field: sample_id}", "sample_id", {}, {"sample_id": _one("x", IDS)}),
     ("finite", "oks", {"oks": _one(None, [0.5] * 6)}, {"oks": _one(float("inf"), [0.5] * 6)}),
     ("finite", "detected", {}, {"detected": _one([float("nan")] * 51, _vectors(51))}),
+    ("finite", "detected", {"detected": _one(None, _vectors(51))}, {}),
     ("values_between: {min: 0, max: 1}", "detected", {}, {"detected": _one([0.5] * 50 + [1.5], _vectors(51))}),
     ("norm_between: {max: 0.9, parts: 3}", "detected", {}, {"detected": _one([0.5] * 48 + [0.6, 0.6, 0.6], _vectors(51))}),
+    ("stdev_between: {min: 0.1}", "oks", {"oks": [0.0, 1.0] * 3}, {"oks": [0.5] * 6}),
+    ("quantile_between: {quantile: 0.5, min: 0.4, max: 0.6}", "oks", {"oks": [0.0, 0.5, 0.5, 0.5, 0.5, 1.0]}, {"oks": [0.9] * 6}),
+    ("distinct_between: {min: 2}", "people", {"people": [1, 2] * 3}, {"people": [1] * 6}),
+    ("share_between: {values: [2], max: 0.2}", "people", {"people": _one(2, [1] * 6)}, {"people": [1, 2] * 3}),
+    ("constant", "people", {}, {"people": _one(2, [1] * 6)}),
+    ("unique_content", "detected", {"detected": [[float(i)] * 51 for i in range(6)]}, {}),
+    ("unique_content", "detected", {"detected": [[float(i)] * 51 for i in range(6)]}, {"detected": _vectors(51)}),
+    ("json_between: {path: a.b, max: 2}", "metrics", {"metrics": ['{"a": {"b": 2}}'] * 6}, {"metrics": ['{"a": {}}'] * 6}),
+    ("json_between: {path: a, max: 2}", "metrics", {"metrics": ['{"a": 2}'] * 6}, {"metrics": ['{"a": NaN}'] * 6}),
+    ("same_length: {column: candidate_oks}", "candidate_seeds", {}, {"candidate_seeds": _one([1], [[1, 2]] * 6)}),
+    ("covers: {to: dataset}", None, {}, {"sample_id": _one("x", IDS)}),
+    ("same_in: {to: dataset, columns: [oks]}", None, {}, {"oks": _one(0.91, [0.9] * 6)}),
     ("norm_between: {min: 3.5, max: 3.6}", "detected", {}, {"detected": _one([0.5] * 48 + [0.6] * 3, _vectors(51))}),
 ]  # fmt: skip
 
@@ -299,9 +284,10 @@ def test_each_kind_passes_clean_rows_and_catches_a_fault(
 ) -> None:
     if test.startswith("expression"):
         test = test.replace("{", "{name: expression, ")
-    assert _run(tmp_path, test, column, table="base_sample_scores", **good).passed
+    table = {"metrics": "checkpoints", "candidate_seeds": "preference_pairs"}.get(column or "", "base_sample_scores")
+    assert _run(tmp_path, test, column, table, **good).passed
     if bad:
-        assert not _run(tmp_path, test, column, table="base_sample_scores", **bad).passed
+        assert not _run(tmp_path, test, column, table, **bad).passed
 
 
 def test_row_count_catches_too_few_and_too_many(tmp_path: Path) -> None:
@@ -318,9 +304,41 @@ def test_image_checks_read_declared_sizes_and_modes(tmp_path: Path) -> None:
     assert _run(tmp_path, "image_decodes", "image", table=table, width=[SIZE[0] + 1] * N).passed
 
 
-def test_every_kind_is_tested_here() -> None:
-    used = {test.split(":")[0] for test, *_ in CASES} | {name.split("__")[0] for *_, name in FAULTS}
-    assert set(KINDS) - {"is_rotation", "is_json", "same_length"} <= used
+def test_every_kind_is_tested_here_or_by_a_planted_fault() -> None:
+    by_name = {(table, c.name): c.kind for table, loaded in load_checks().items() for c in loaded.checks}
+    used = {test.split(":")[0] for test, *_ in CASES} | {by_name[f.table, f.check] for f in FAULTS}
+    assert set(KINDS) - used == {"fits_own_label", "checkpoint_intact"}  # each has a test of its own
+
+
+def test_a_person_that_fits_another_label_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.uniform(0, 100, (N, 17, 2))
+    maps = _table("base_control_maps", keypoints_2d=labels.reshape(N, 34).tolist(), body_pixels=[2000] * N)
+
+    class Around(_Around):
+        def rows(self, table: str, columns: Sequence[str]) -> pa.Table:
+            return maps.select(list(columns))
+
+    def seen(order: list[int]) -> list[list[float]]:
+        points = np.concatenate([labels[order], np.ones((N, 17, 1))], axis=2)
+        return points.reshape(N, 51).tolist()
+
+    test = "fits_own_label: {to: base_control_maps, own: 0.3, other: 0.7}"
+    assert _run(tmp_path, test, around=Around(), detected=seen([*range(N)])).passed
+    swapped = _run(tmp_path, test, around=Around(), detected=seen([0, 2, 1, 3, 4, 5]))
+    assert swapped.failing_ids == (IDS[1], IDS[2])
+
+
+def test_a_changed_checkpoint_file_is_named(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path / "storage")
+    made = store.write_checkpoint("body_model", "d", lambda f: {"n": (f / "a").write_text("1")}, input_digest="d")
+    tests = Path(tmp_path / "files")
+    tests.mkdir()
+    _file(tests, "      - checkpoint_intact\n", table="body_model")
+    rows = store.read("checkpoints")
+    assert _failed(run_checks("body_model", rows, Surroundings(store, None, "checkpoints", None), folder=tests)) == {}
+    (made.path / "a").write_text("2")
+    assert _failed(run_checks("body_model", rows, Surroundings(store, None, "checkpoints", None), folder=tests))
 
 
 def test_neighbouring_64_bit_seeds_beside_nulls_are_told_apart(tmp_path: Path) -> None:
@@ -339,9 +357,49 @@ def test_repeated_tests_get_numbered_names_and_given_names_stay(tmp_path: Path) 
     assert loaded.checks[0].description == "`oks` is within [0, ∞]."
 
 
+TREND = "steady: {least: 0.05}"
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.floats(0.05, 0.4))
+@settings(max_examples=200, deadline=None)
+def test_batches_of_one_distribution_are_steady(seed: int, batches: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    now, *then = (rng.normal(0.5, spread, 64) for _ in range(batches + 1))
+    # Four standard errors are left by chance about once in 15,000 batches.
+    assert _same_mean(now, then, 6.0, 0.0).value < 6.0
+
+
+def test_a_drifted_mean_warns_and_a_small_or_unsure_one_does_not(tmp_path: Path) -> None:
+    earlier = _Around(*[_table("base_sample_scores", oks=[0.6, 0.7, 0.8, 0.6, 0.7, 0.8])] * 3)
+    steady = {"oks": [0.65, 0.75, 0.8, 0.6, 0.7, 0.7]}
+    assert _run(tmp_path, TREND, "oks", around=earlier, **steady).passed
+    low = _run(tmp_path, TREND, "oks", around=earlier, oks=[0.1, 0.2, 0.1, 0.15, 0.1, 0.2])
+    assert not low.passed
+    assert "0.7 in 3 batches before" in low.observed
+    assert _run(tmp_path, "steady: {least: 0.9}", "oks", around=earlier, oks=[0.1] * 6).passed
+    assert _run(tmp_path, TREND, "oks", oks=[0.1] * 6).observed == "no earlier batch to compare with"
+
+
+def test_batches_that_always_differed_may_go_on_doing_so() -> None:
+    rng = np.random.default_rng(0)
+    means = (0.3, 0.7, 0.4, 0.6, 0.35, 0.65)
+    then = [rng.normal(mean, 0.01, 500) for mean in means]
+    assert _same_mean(rng.normal(0.68, 0.01, 500), then, 4.0, 0.0).value < 4.0
+    assert _same_mean(rng.normal(0.68, 0.01, 500), [then[0]] * 6, 4.0, 0.0).value > 4.0
+
+
+def test_shares_that_moved_are_named_with_the_value_that_moved_most() -> None:
+    then = [["sit"] * 30 + ["run"] * 30 + ["walk"] * 30] * 2
+    found = _same_shares(["sit"] * 5 + ["run"] * 55 + ["walk"] * 30, then, 4.0, 0.1)
+    assert found.value > 4.0
+    assert "most at run (0.33 to 0.61)" in found.text or "most at sit (0.33 to 0.056)" in found.text
+    assert _same_shares(["sit"] * 32 + ["run"] * 28 + ["walk"] * 30, then, 4.0, 0.0).value < 4.0
+    assert _same_shares(["sit"] * 5, [["sit"] * 9], 4.0, 0.0).text == "sit throughout"
+
+
 def test_rows_without_a_tested_column_are_an_error() -> None:
     with pytest.raises(CheckError, match="checks of 'base_sample_scores' need column 'oks'"):
-        run_checks("base_sample_scores", _table("base_sample_scores").drop_columns(["oks"]), _parents)
+        run_checks("base_sample_scores", _table("base_sample_scores").drop_columns(["oks"]), AROUND)
 
 
 # Mistakes in files
@@ -390,6 +448,14 @@ MISTAKES = [
     (_model("unique_combination: {columns: [people, x]}"), 6, "has no column 'x'"),
     (_model("row_count: {min: 1, name: 'a b'}"), 6, "expected a name of letters, digits and _"),
     (_column("image_decodes"), 8, "image_decodes does not test"),
+    (_column("steady: {measure: colour}"), 8, "expected measure value, brightness, spread, shares, found 'colour'"),
+    (_column("steady: {mostly: 0.5}"), 8, "so it takes no 'mostly'"),
+    (_column("steady: {where: 'people == 1'}"), 8, "so it takes no 'where'"),
+    (_model("maps_agree"), 6, "has no column 'control'"),
+    (_model("same_in: {to: [dataset, poses], columns: [oks]}"), 6, "unknown table 'poses'"),
+    (_model("same_in: {to: dataset, columns: [people]}"), 6, "table 'dataset' has no column 'people'"),
+    (_model("oks_follows_detections: {to: dataset}"), 6, "table 'dataset' has no column 'body_pixels'"),
+    (_model("covers: {to: dataset, having: keep}"), 6, "table 'dataset' has no column 'keep'"),
 ]  # fmt: skip
 
 
@@ -408,5 +474,5 @@ def test_a_mistake_in_a_file_is_named_with_file_line_and_expectation(
 def test_a_missing_file_and_an_unknown_table_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckError, match=r"pose_library\.yml: no such file"):
         load_table_checks("pose_library", tmp_path)
-    with pytest.raises(CheckError, match="no table 'poses'; known: pose_library"):
+    with pytest.raises(CheckError, match="no table 'poses'; known: pose_files"):
         load_table_checks("poses")

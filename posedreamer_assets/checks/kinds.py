@@ -194,7 +194,7 @@ KINDS: dict[str, Kind] = {
     ),
     "camera_frames_body": Kind(
         "The camera has the body before it and in the frame",
-        {"inside": bool, "min_share": float},
+        {"inside": float, "min_share": float},
         None,
         _labels("camera_frames_body"),
         needs=(*_BODY, *_CAMERA),

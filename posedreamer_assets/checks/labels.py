@@ -29,8 +29,10 @@ _CLOSE_MM = 2.0  # depth is stored rounded
 
 def _usable(rows: Rows, columns: tuple[str, ...]) -> np.ndarray:
     """Indices of rows whose numbers are all there and finite; the others are reported by other checks."""
+    if not len(rows):
+        return np.zeros(0, int)
     flat = [rows.numbers(name).reshape(len(rows), -1) for name in columns]
-    return np.flatnonzero(np.isfinite(np.concatenate(flat, axis=1)).all(1)) if len(rows) else np.zeros(0, int)
+    return np.flatnonzero(np.isfinite(np.concatenate(flat, axis=1)).all(1))
 
 
 def _spread(count: int, indices: np.ndarray, passed: np.ndarray) -> Verdicts:
@@ -72,7 +74,7 @@ def within_joint_limits(rows: Rows, check: DataCheck, around: Around) -> Verdict
 
 
 def camera_frames_body(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
-    """All joints lie before the camera, inside the frame unless `inside` is false, and span at least `min_share` of it."""
+    """All joints lie before the camera, at least a share `inside` of them in the frame, and they span `min_share` of it."""
     usable = _usable(rows, (*BODY_COLUMNS, *CAMERA_COLUMNS))
     if not len(usable):
         return [None] * len(rows)
@@ -81,8 +83,7 @@ def camera_frames_body(rows: Rows, check: DataCheck, around: Around) -> Verdicts
     size = np.stack([some.numbers("width"), some.numbers("height")], axis=1)[:, None]
     passed = np.isfinite(pixels).all((1, 2))
     pixels = np.nan_to_num(pixels)
-    if check.args.get("inside", True):
-        passed &= ((pixels >= 0) & (pixels < size)).all((1, 2))
+    passed &= ((pixels >= 0) & (pixels < size)).all(2).mean(1) >= check.args.get("inside", 1.0)
     passed &= (np.ptp(pixels, axis=1) / size[:, 0]).max(1) >= check.args.get("min_share", 0.0)
     return _spread(len(rows), usable, passed)
 

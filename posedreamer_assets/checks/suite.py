@@ -6,12 +6,13 @@ list columns therefore never reach Great Expectations.
 """
 
 import ast
+import dataclasses
 import functools
 import importlib
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ EXAMPLES = 20  # failing ids and values that an outcome names
 _SEVERITIES = {"error": "critical", "warn": "warning"}
 
 
-def run_checks(asset: str, rows: pa.Table, around: Around, *, folder: Path | None = None) -> list[CheckOutcome]:
+def run_checks(
+    asset: str, rows: pa.Table, around: Around, *, folder: Path | None = None, only: Collection[str] = ()
+) -> list[CheckOutcome]:
     """Run all checks of a table on rows, in the order of the file.
 
     Args:
@@ -36,11 +39,14 @@ def run_checks(asset: str, rows: pa.Table, around: Around, *, folder: Path | Non
         rows: what to check, for example one partition; must have the columns that the checks name.
         around: other tables, earlier batches, the profile and the body.
         folder: where to look for the file instead of `checks_folder()`.
+        only: names of the checks to run; empty means all.
 
     Raises:
         CheckError: a file that cannot be understood, rows without a tested column, or a check that could not be run.
     """
     loaded = load_table_checks(asset, folder)
+    if only:
+        loaded = dataclasses.replace(loaded, checks=tuple(c for c in loaded.checks if c.name in only))
     missing = sorted(_columns_needed(loaded) - set(rows.column_names))
     if missing:
         raise CheckError(f"checks of {loaded.table!r} need column {missing[0]!r}, which the rows do not have")

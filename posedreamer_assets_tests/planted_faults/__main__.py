@@ -1,0 +1,56 @@
+"""Catch rate and false alarms as a table: `python -m posedreamer_assets_tests.planted_faults --rows 96 --seeds 1 2`."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from posedreamer_assets_tests.planted_faults.faults import FAULTS, hit_ids
+from posedreamer_assets_tests.planted_faults.tables import (
+    ALIGN,
+    EARLIER,
+    KEY,
+    TABLES,
+    check,
+    failed,
+    make_tables,
+    small_profile,
+)
+
+
+def main() -> None:
+    """Make tables for each seed, run all checks on them clean, then with each fault."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    given = parser.parse_args()
+    clean = alarms = planted = caught = 0
+    for seed in given.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            profile = small_profile(given.rows, seed)
+            store = make_tables(Path(folder), profile)
+            places = [(t, k) for t in TABLES for k in (EARLIER, KEY)] + [("preference_pairs", ALIGN)]
+            places += [(t, ALIGN) for t in ("pose_library", "base_control_maps", "rendered_scenes")]
+            for table, key in places:
+                outcomes = check(store, profile, table, key)
+                clean += len(outcomes)
+                for outcome in failed(outcomes).values():
+                    alarms += 1
+                    print(
+                        f"seed {seed}  FALSE ALARM {table}[{key}] {outcome.severity} {outcome.name}: {outcome.observed}"
+                    )
+            for fault in FAULTS:
+                key = ALIGN if fault.table == "preference_pairs" else KEY
+                whole = store.read(fault.table, [key])
+                rows = fault.plant(whole)
+                found = failed(check(store, profile, fault.table, key, rows))
+                ids = found[fault.check].failing_ids if fault.check in found else ()
+                named = fault.check in found and (not fault.names_row or bool(hit_ids(whole, rows) & {*ids}))
+                planted += 1
+                caught += named
+                mark = "caught" if named else "MISSED"
+                print(f"seed {seed}  {mark}  {fault.table:<22} {fault.name:<44} {', '.join(found)}", flush=True)
+    print(f"{caught} of {planted} planted faults caught by the named check; {alarms} false alarms in {clean} checks")
+
+
+if __name__ == "__main__":
+    main()
