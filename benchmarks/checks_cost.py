@@ -1,0 +1,99 @@
+"""What the checks of one partition cost, against what it costs to make the partition.
+
+Makes one base batch with the pocket profile as `posedreamer run` does, stage by stage: poses, control maps, scenes,
+images, scores, verdicts. Then runs all checks of each of its tables, and says how long both took in this very process.
+
+    python benchmarks/checks_cost.py --rows 1000
+"""
+
+import argparse
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from posedreamer_assets.body.model import load_body
+from posedreamer_assets.check_runs import check_partition
+from posedreamer_assets.config import load_profile
+from posedreamer_assets.storage import LanceStore
+
+KEY = "procedural-0000"
+
+
+def main() -> None:
+    """Make, check, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1000)
+    rows = parser.parse_args().rows
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        store = LanceStore(Path(folder))
+        made = _make(store, rows)
+        started = time.perf_counter()
+        checked = {table: _check(store, table) for table in made}
+        total = time.perf_counter() - started
+    print(f"{'table':<24}{'made, s':>10}{'checks':>8}{'checked, s':>12}")
+    for table, seconds in made.items():
+        count, took = checked[table]
+        print(f"{table:<24}{seconds:>10.1f}{count:>8}{took:>12.2f}")
+    making = sum(made.values())
+    print(f"{rows} rows: made in {making:.0f} s, {making / rows:.3f} s a row; checked in {total:.1f} s")
+    print(f"all checks take {100 * total / making:.2f} % of the time that making the rows takes")
+    images = made["base_raw_generations"]
+    print(
+        f"and {100 * total / images:.2f} % of the time that generating the images alone takes ({images / rows:.3f} s each)"
+    )
+
+
+def _check(store: LanceStore, table: str) -> tuple[int, float]:
+    started = time.perf_counter()
+    outcomes = check_partition(store, table, KEY, load_profile("pocket"))
+    return len(outcomes), time.perf_counter() - started
+
+
+def _make(store: LanceStore, rows: int) -> dict[str, float]:
+    """Seconds that each table took, writing included."""
+    from types import SimpleNamespace
+    from typing import Any, cast
+
+    from posedreamer_assets.batches.control_maps import render_control_rows
+    from posedreamer_assets.batches.generations import generate_rows
+    from posedreamer_assets.batches.poses import make_pose_table
+    from posedreamer_assets.batches.scenes import render_scene_rows
+    from posedreamer_assets.batches.scores import score_rows
+    from posedreamer_assets.batches.verdicts import filter_rows
+
+    profile = load_profile("pocket", {"poses.batch_size": rows})
+    adapter = cast(Any, SimpleNamespace(path=None, digest="none"))
+    tables: dict[str, pa.Table] = {}
+    steps: dict[str, Callable[[], pa.Table]] = {
+        "pose_library": lambda: make_pose_table(profile, load_body(None), KEY),
+        "base_control_maps": lambda: render_control_rows(profile, tables["pose_library"], KEY)[0],
+        "rendered_scenes": lambda: render_scene_rows(profile, tables["pose_library"], KEY)[0],
+        "base_raw_generations": lambda: generate_rows(
+            profile, "base", tables["pose_library"], tables["base_control_maps"], adapter=adapter, key=KEY
+        )[0],
+        "base_sample_scores": lambda: score_rows(
+            profile, tables["pose_library"], tables["base_control_maps"], tables["base_raw_generations"], KEY
+        ),
+        "base_filtered_dataset": lambda: filter_rows(
+            profile,
+            "base",
+            *(tables[f"{name}"] for name in ("pose_library", "base_control_maps", "base_raw_generations")),
+            tables["base_sample_scores"],
+        ),
+    }
+    took: dict[str, float] = {}
+    for table, step in steps.items():
+        started = time.perf_counter()
+        tables[table] = step()
+        store.replace_partition(table, KEY, tables[table], input_digest="made")
+        took[table] = time.perf_counter() - started
+    return took
+
+
+if __name__ == "__main__":
+    main()
