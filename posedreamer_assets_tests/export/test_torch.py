@@ -1,5 +1,6 @@
 """Datasets over the table: every sample once, the same in any layout, divided evenly, resumed exactly."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -155,6 +156,26 @@ def test_workers_share_a_stream(root: Path) -> None:
     stream = SampleStream(root, columns=COLUMNS, seed=5)
     loader = DataLoader(stream, batch_size=4, num_workers=2, multiprocessing_context="spawn")
     assert sorted(name for batch in loader for name in batch["sample_id"]) == TRAIN
+
+
+@pytest.mark.skipif(not os.environ.get("POSEDREAMER_TEST_LOADERS"), reason="set POSEDREAMER_TEST_LOADERS=1")
+@pytest.mark.filterwarnings("ignore")  # torchdata's own
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdata_resumes_the_workers_of_a_stream(root: Path, workers: int) -> None:
+    loaders = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loader():
+        stream = SampleStream(root, columns=("sample_id",), seed=5)
+        options = {"multiprocessing_context": "spawn"} if workers else {}
+        return loaders.StatefulDataLoader(stream, batch_size=4, num_workers=workers, **options)
+
+    whole = [batch["sample_id"] for batch in loader()]
+    stopped = loader()
+    iterator = iter(stopped)
+    begun = [next(iterator)["sample_id"] for _ in range(5)]
+    resumed = loader()
+    resumed.load_state_dict(stopped.state_dict())
+    assert [*begun, *(batch["sample_id"] for batch in resumed)] == whole
 
 
 def test_ranks_share_a_stream(root: Path) -> None:
