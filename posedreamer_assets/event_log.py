@@ -25,7 +25,8 @@ def unhurried_sqlite() -> Iterator[None]:
             return
         connection.execute("PRAGMA synchronous=NORMAL")
         (_, _, path) = connection.execute("PRAGMA database_list").fetchone()
-        if path and path not in held:
+        (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if path and path not in held and journal == "wal":  # a new file becomes one after its first connection
             # While this connection is open, no other one is the last to close.
             held[path] = sqlite3.connect(path, check_same_thread=False)
             held[path].execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -141,7 +141,7 @@ def test_new_files_are_cut_once_in_full_batches_and_the_rest_when_flushed(tmp_pa
     assert sorted(used) == sorted(f"clip{i:03d}.bvh" for i in range(10))
 
 
-def test_a_folder_in_an_object_store_is_cut_read_and_watched_like_a_local_one(
+def test_a_folder_in_an_object_store_is_cut_read_and_digested_like_a_local_one(
     tmp_path: Path, store: LanceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_server() as endpoint:
