@@ -341,13 +341,9 @@ def test_a_writer_overtaken_while_writing_a_new_partition_drops_the_other_rows(
     assert store.partitions(TABLE)[OTHER].rows == 5
 
 
-@pytest.mark.parametrize("existing", [False, True])
-def test_of_writers_that_commit_from_one_version_exactly_one_partition_remains(
-    store: LanceStore, monkeypatch: pytest.MonkeyPatch, existing: bool
-) -> None:
-    store.replace_partition(TABLE, KEY if existing else OTHER, _rows(KEY if existing else OTHER), input_digest="")
-    writers = 4
-    together = threading.Barrier(writers)
+def _write_together(store: LanceStore, monkeypatch: pytest.MonkeyPatch, keys: list[str]) -> None:
+    """One writer for each key; all plan their first commit on the same version."""
+    together = threading.Barrier(len(keys))
     first = threading.local()
     commit = LanceDataset.commit
 
@@ -360,21 +356,47 @@ def test_of_writers_that_commit_from_one_version_exactly_one_partition_remains(
     monkeypatch.setattr(LanceDataset, "commit", staticmethod(commit_together))
     failures: list[Exception] = []
 
-    def work(label: str) -> None:
+    def work(number: int, key: str) -> None:
         try:
-            _again(store).replace_partition(TABLE, KEY, _rows(label=label), input_digest=label)
+            _again(store).replace_partition(TABLE, key, _rows(key, label=f"w{number}"), input_digest=f"w{number}")
         except Exception as error:  # noqa: BLE001 - shown by the assertion below
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(writers)]
+    threads = [threading.Thread(target=work, args=(number, key)) for number, key in enumerate(keys)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def _store_only(store: LanceStore, keys: list[str]) -> None:
+    """Make the table with these partitions, or without any."""
+    for key in keys or [KEY]:
+        store.replace_partition(TABLE, key, _rows(key), input_digest="")
+    if not keys:
+        store.delete_partition(TABLE, KEY)
+
+
+@pytest.mark.parametrize("stored", [[], [OTHER], [KEY], [KEY, OTHER]], ids=["empty", "new", "alone", "existing"])
+def test_of_writers_that_commit_from_one_version_exactly_one_partition_remains(
+    store: LanceStore, monkeypatch: pytest.MonkeyPatch, stored: list[str]
+) -> None:
+    _store_only(store, stored)
+    _write_together(store, monkeypatch, [KEY] * 4)
     found = store.read(TABLE, [KEY])
     assert found.num_rows == 5
     assert len(set(found.column("input_digest").to_pylist())) == 1
+
+
+@pytest.mark.parametrize("stored", [[], [OTHER]], ids=["empty", "new"])
+def test_writers_of_different_partitions_that_commit_from_one_version_lose_none(
+    store: LanceStore, monkeypatch: pytest.MonkeyPatch, stored: list[str]
+) -> None:
+    _store_only(store, stored)
+    keys = [f"procedural-{i:04d}" for i in range(4)]
+    _write_together(store, monkeypatch, keys)
+    assert {key: info.rows for key, info in store.partitions(TABLE).items()} == dict.fromkeys([*stored, *keys], 5)
 
 
 WRITER = """
@@ -514,7 +536,7 @@ def test_a_checkpoint_is_fetched_by_other_machines_and_verified(endpoint: str, t
     maker = LanceStore(new_bucket(endpoint), options(endpoint), cache=tmp_path / "maker")
     written = maker.write_checkpoint("dpo", "abc", _writes("w", loss=0.5), input_digest="")
     found = _again(maker, tmp_path / "other").checkpoint("dpo")
-    assert found == written
+    assert found is not None and found == written
     assert not (tmp_path / "other").exists()  # nothing is fetched before its files are asked for
     assert (found.path / "weights" / "w.txt").read_text() == "w"
     assert found.path.is_relative_to(tmp_path / "other")
@@ -536,7 +558,7 @@ def test_a_checkpoint_is_fetched_by_other_machines_and_verified(endpoint: str, t
 def test_an_object_store_that_cannot_be_reached_is_an_error_and_not_an_empty_store(tmp_path: Path) -> None:
     nowhere = {**options("http://127.0.0.1:9"), "client_max_retries": "0", "client_retry_timeout": "1"}
     store = LanceStore("s3://bucket/prefix", nowhere, cache=tmp_path)
-    with pytest.raises(StorageError, match="table 'dataset'.*s3://bucket/prefix/dataset.lance could not be opened"):
+    with pytest.raises(StorageError, match=r"table 'dataset'.*s3://bucket/prefix/dataset.lance could not be opened"):
         store.partitions("dataset")
     with pytest.raises(StorageError, match="could not upload s3://bucket/prefix/checkpoints/dpo/abc-"):
         store.write_checkpoint("dpo", "abc", _writes("w"), input_digest="")

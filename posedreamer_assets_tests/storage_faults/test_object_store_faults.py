@@ -81,10 +81,11 @@ def test_an_answer_lost_after_the_commit_does_not_make_it_twice(endpoint: str, t
         store = LanceStore(root, options(faulty), cache=tmp_path)
         for label in ("first", "second"):
             store.replace_partition(labelled.TABLE, KEYS[0], labelled.rows(KEYS[0], label), input_digest="")
-    tally = labelled.Tally()
-    assert labelled.labels(LanceStore(root, options(endpoint), cache=tmp_path), tally) == {KEYS[0]: "second"}
+    tally, reader = labelled.Tally(), LanceStore(root, options(endpoint), cache=tmp_path)
+    assert labelled.labels(reader, tally) == {KEYS[0]: "second"}
     assert tally.clean, tally
     assert len(lost) == 3
+    assert reader.version(labelled.TABLE) == 3  # made, first, second
 
 
 def test_an_object_store_that_stays_down_is_an_error_and_what_was_stored_remains(endpoint: str, tmp_path: Path) -> None:
