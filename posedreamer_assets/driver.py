@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from posedreamer_assets.config import Profile, write_whole
 from posedreamer_assets.errors import CheckError
 from posedreamer_assets.home import Home
+from posedreamer_assets.orphans import PROCESS_TAG, bury, this_process
 from posedreamer_assets.pose_files import plan_batches
 from posedreamer_assets.progress import watching
 from posedreamer_assets.stages import ORDER, Snapshot, Stage, planned_keys
@@ -206,6 +207,7 @@ class Runner:
         self._instance = dg.DagsterInstance.from_ref(
             InstanceRef.from_dir(folder, overrides={"compute_logs": no_capture})
         )
+        bury(self._instance)
         self._job = defs.resolve_implicit_global_asset_job_def()
         return self
 
@@ -246,7 +248,8 @@ class Runner:
                 instance=self._instance,
                 partition_key=key,
                 asset_selection=[dg.AssetKey(asset.split("/"))],
-                tags={FORCE_TAG: "true"},  # what has not changed was left out before
+                # What has not changed was left out before.
+                tags={FORCE_TAG: "true", PROCESS_TAG: this_process()},
                 run_config={**run_config(self.home), "ops": ops or {}},
             )
 
