@@ -1,10 +1,12 @@
 """Label arrays that grow batch by batch and end in one npz."""
 
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from posedreamer_assets.export.pickles import object_npy
 from posedreamer_assets.export.shards import Shard
 
 
@@ -25,6 +27,13 @@ class Columns:
 
 
 def save_npz(shard: Shard, path: str, arrays: Mapping[str, Any]) -> None:
-    """Write a compressed npz; equal arrays give equal bytes. Objects are pickled, so callers pass them on request only."""
-    with shard.file(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    """Write a compressed npz; equal arrays give equal bytes. Dictionaries are pickled: callers pass them on request only."""
+    with shard.file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, value in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # of a fixed date
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                if isinstance(value, dict):
+                    file.write(object_npy(value))
+                else:
+                    np.lib.format.write_array(file, np.asarray(value), allow_pickle=False)

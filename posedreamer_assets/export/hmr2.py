@@ -9,13 +9,13 @@ arrays, which `webdataset` decodes without pickle.
 """
 
 import io
-import pickle
 import tarfile
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from posedreamer_assets.export.pickles import dumps
 from posedreamer_assets.export.samples import Samples
 from posedreamer_assets.export.shards import Format, Shard
 
@@ -35,14 +35,14 @@ def write(batches: Iterable[Samples], shard: Shard) -> None:
         for samples in batches:
             people = _people(samples, shard)
             for i, (name, image) in enumerate(zip(samples.image_names, samples.images, strict=True)):
-                person = {key: values[i] for key, values in people.items()}
+                person = {key: np.asarray(values[i]) for key, values in people.items()}
                 _add(tar, name, image)
                 _add(tar, *_label(samples.ids[i], person, shard.options.pickles))
 
 
 def _label(sample_id: str, person: dict[str, np.ndarray], pickles: bool) -> tuple[str, bytes]:
     if pickles:
-        return f"{sample_id}.data.pyd", pickle.dumps([person | {"personid": 0, "extra_info": {}}], protocol=4)
+        return f"{sample_id}.data.pyd", dumps([person | {"personid": 0, "extra_info": {}}])
     buffer = io.BytesIO()
     arrays: Any = person
     np.savez(buffer, **arrays)

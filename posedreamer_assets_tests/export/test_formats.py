@@ -3,7 +3,10 @@
 import gc
 import io
 import json
+import pickletools
+import tarfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -158,6 +161,26 @@ def test_hmr2_through_webdataset(exported: Exported, pickled: bool) -> None:
             person = sample["data.npz"]
         assert person["body_pose"].shape == (72,)
         assert person["keypoints_3d"].shape == (44, 4)
+
+
+def test_pickles_name_no_module_that_older_numpy_lacks(exported: Exported) -> None:
+    """Readers of these formats are pinned to NumPy 1, whose arrays live elsewhere than NumPy 2's."""
+    pickled = []
+    for path in exported("hmr2", True).glob("*.tar"):
+        with tarfile.open(path) as tar:
+            files = (tar.extractfile(name) for name in tar.getnames() if name.endswith(".pyd"))
+            pickled += [file.read() for file in files if file]
+    for path in exported("humandata", True).glob("*.npz"):
+        with zipfile.ZipFile(path) as archive:
+            members = (archive.read(f"{name}.npy") for name in ("smplx", "meta", "misc"))
+            pickled += [data[data.index(b"\n") + 1 :] for data in members]
+    modules = {
+        argument
+        for data in pickled
+        for _, argument, _ in pickletools.genops(data)
+        if isinstance(argument, str) and argument.startswith("numpy")
+    }
+    assert modules == {"numpy"}
 
 
 def test_coco_through_pycocotools(exported: Exported, stock_body: StockBody, truth: World) -> None:
