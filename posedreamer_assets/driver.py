@@ -293,7 +293,6 @@ def run_config(home: Home) -> dict[str, Any]:
             "store": {"config": {"root": home.storage_root, "cache": str(home.cache)}},
         },
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        "execution": {"config": {"in_process": {}}},
     }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-import sqlalchemy
+from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 
@@ -31,11 +31,11 @@ def unhurried_sqlite() -> Iterator[None]:
             held[path] = sqlite3.connect(path, check_same_thread=False)
             held[path].execute("SELECT count(*) FROM sqlite_master").fetchone()
 
-    sqlalchemy.event.listen(Engine, "connect", on_connect)
+    event.listen(Engine, "connect", on_connect)
     try:
         yield
     finally:
-        sqlalchemy.event.remove(Engine, "connect", on_connect)
+        event.remove(Engine, "connect", on_connect)
         for connection in held.values():
             with closing(connection):
                 pass

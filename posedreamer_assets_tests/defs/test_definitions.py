@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from posedreamer_assets.definitions import defs
 from posedreamer_assets.defs.partitions import BY_GROUP
+from posedreamer_assets.driver import run_config
+from posedreamer_assets.home import Home
 from posedreamer_assets.stages import ORDER, STAGES, in_group
 
 GRAPH = defs.resolve_asset_graph()
@@ -62,6 +65,11 @@ def test_an_asset_states_its_grain_group_and_kinds(stage) -> None:
     assert (node.description or "").startswith("One ")
     assert node.group_name != "default"
     assert node.kinds
+
+
+def test_a_run_of_the_command_line_can_be_launched_again_from_the_ui(tmp_path: Path) -> None:
+    job = defs.resolve_implicit_global_asset_job_def()
+    assert dg.validate_run_config(job, run_config(Home(tmp_path)))
 
 
 def test_stages_come_after_everything_that_they_read() -> None:
