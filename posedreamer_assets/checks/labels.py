@@ -6,7 +6,6 @@ Each recomputes something from other columns, so a swapped, shifted or mixed-up 
 from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage
 
 from posedreamer_assets.body.anatomy import limit_violations
 from posedreamer_assets.body.joints import COCO17_FROM_SMPLX
@@ -173,16 +172,25 @@ def joints_on_silhouette(rows: Rows, check: DataCheck, around: Around) -> Verdic
     """
     verdicts: Verdicts = []
     radius, share = check.args.get("tolerance_px", 2.0), check.args.get("mostly_joints", 1.0)
+    around_joint = _disc(radius)
     joints = rows.numbers("joints_2d", 2)[:, :_INNER_JOINTS]
     for points, picture in zip(joints, rows.pictures("silhouette"), strict=True):
         if picture is None or not np.isfinite(points).all():
             verdicts.append(None)
             continue
-        width, height = picture.size
-        points = points[((points >= 0) & (points < (width, height))).all(1)].astype(int)
-        away = ndimage.distance_transform_edt(picture.pixels == 0)[points[:, 1], points[:, 0]]
-        verdicts.append(bool(np.mean(away <= radius) >= share) if len(points) else True)
+        last = np.array(picture.size) - 1
+        points = points[((points >= 0) & (points <= last + 1)).all(1)].astype(int)
+        column, row = np.moveaxis(np.clip(points[:, None] + around_joint, 0, last), -1, 0)
+        near = (picture.pixels[row, column] > 0).any(1)
+        verdicts.append(bool(near.mean() >= share) if len(points) else True)
     return verdicts
+
+
+def _disc(radius: float) -> np.ndarray:
+    """Offsets (k, 2) of the pixels within a radius."""
+    reach = np.arange(-int(radius), int(radius) + 1)
+    offsets = np.stack(np.meshgrid(reach, reach), axis=-1).reshape(-1, 2)
+    return offsets[np.hypot(*offsets.T) <= radius]
 
 
 def visibility_follows_depth(rows: Rows, check: DataCheck, around: Around) -> Verdicts:

@@ -1,12 +1,15 @@
 """Rows under test: columns as arrays, each image decoded once however many checks look at it."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Rows:
     def __init__(self, table: pa.Table) -> None:
         self.table = table
         self._pictures: dict[str, list[Picture | None]] = {}
+        self._found: dict[tuple[str, ...], Any] = {}
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -58,6 +62,12 @@ class Rows:
         if column not in self._pictures:
             self._pictures[column] = [None if blob is None else decode(blob) for blob in self.values(column)]
         return self._pictures[column]
+
+    def once(self, name: tuple[str, ...], make: Callable[[], T]) -> T:
+        """What `make` returns, asked for once however many checks use it."""
+        if name not in self._found:
+            self._found[name] = make()
+        return self._found[name]
 
     def matched(self, other: pa.Table) -> "Rows":
         """The rows of another table with these sample ids, in this order; nulls where it has none."""
