@@ -399,6 +399,24 @@ def test_writers_of_different_partitions_that_commit_from_one_version_lose_none(
     assert {key: info.rows for key, info in store.partitions(TABLE).items()} == dict.fromkeys([*stored, *keys], 5)
 
 
+def test_a_commit_that_only_looked_like_a_failure_is_not_made_again(
+    store: LanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.replace_partition(TABLE, OTHER, _rows(OTHER), input_digest="")
+    commit, lost = LanceDataset.commit, []
+
+    def answer_lost(*args: Any, **options: Any) -> LanceDataset:
+        done = commit(*args, **options)
+        if not lost:
+            lost.append(done.version)
+            raise OSError("connection closed before message completed")
+        return done
+
+    monkeypatch.setattr(LanceDataset, "commit", staticmethod(answer_lost))
+    assert store.replace_partition(TABLE, KEY, _rows(), input_digest="").version == lost[0] == store.version(TABLE)
+    assert store.read(TABLE).num_rows == 10
+
+
 WRITER = """
 import sys
 from posedreamer_assets.storage import LanceStore, Plan
