@@ -198,16 +198,18 @@ def export_command(
 
     docs/exports.md says what the conventions of each format are, and what it cannot hold.
     """
+    from posedreamer_assets.display import TerminalDisplay
     from posedreamer_assets.driver import open_store
     from posedreamer_assets.errors import ExportError
     from posedreamer_assets.export.formats import FORMATS
     from posedreamer_assets.export.run import Request, export_dataset
     from posedreamer_assets.export.shards import Options, damaged_files
+    from posedreamer_assets.progress import watching
 
     if verify:
         wrong = damaged_files(out)
-        for line in wrong:
-            click.echo(line)
+        for name, what in wrong.items():
+            click.echo(f"{what:<8} {name}")
         if wrong:
             raise ExportError(f"{len(wrong)} files are not what was written; export again to write them")
         click.echo(f"ok  {out}")
@@ -218,7 +220,10 @@ def export_command(
     place = _find_home(home)
     chosen = int(version) if version and version.isdigit() else version
     request = Request(form, out, chosen, mean_hands, files)
-    result = export_dataset(open_store(place), place.profile(), request, Options(shard_size, splits, pickles))
+    store = open_store(place)
+    with TerminalDisplay() as display, watching(display):
+        display.begin(f"export {form}", sum(info.rows for info in store.partitions("dataset").values()))
+        result = export_dataset(store, place.profile(), request, Options(shard_size, splits, pickles))
     click.echo(f"{result.samples} samples, {result.written} shards written, {result.complete} complete before  {out}")
     if FORMATS[form].reads_pickles and not pickles:
         click.echo(f"{form}: without pickles; readers that insist on them need --pickle, see docs/exports.md")
@@ -390,7 +395,9 @@ _tables = click.option("--table", "tables", multiple=True, help="Only this table
     show_default=True,
     help="Versions of the last days stay, and tagged ones for ever. Longer than any writer or reader takes.",
 )
-@click.option("--rows-per-file", type=click.IntRange(min=1), default=65_536, show_default=True, help="Merge up to this.")
+@click.option(
+    "--rows-per-file", type=click.IntRange(min=1), default=65_536, show_default=True, help="Merge up to this."
+)
 @_home
 def storage_maintain(tables: tuple[str, ...], keep_days: float, rows_per_file: int, home: Path | None) -> None:
     """Merge small files along partitions, index, and delete old versions. Safe while the graph is running.

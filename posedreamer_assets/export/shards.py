@@ -6,6 +6,7 @@ export again does only the shards whose record is missing or tells of something 
 has any more. `SHA256SUMS` is checked with `sha256sum -c SHA256SUMS`.
 """
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -165,20 +166,22 @@ def export(
     index = _chosen(reader.index(), options)
     plan = _plan(index, form, options, subject)
     rig = Rig(subject.body)
-    (folder / RECORDS).mkdir(parents=True, exist_ok=True)
     written, files = 0, []
-    for planned in plan:
-        done = _complete(folder, planned)
-        if done is None:
-            shard = Shard(planned.name, planned.split, planned.first, folder, options, subject)
-            form.write(_samples(reader, planned, rig), shard)
-            done = shard.files
-            _write_record(folder / RECORDS / f"{planned.name}.json", planned, done)
-            written += 1
-        else:
-            progress.advance(len(planned.ids))
-        files += done
-    _remove_stale(folder, {p.name for p in plan}, {f.path for f in files})
+    with _alone(folder):
+        for name in (MANIFEST, CHECKSUMS):  # of the former export; they come back when this one is finished
+            (folder / name).unlink(missing_ok=True)
+        for planned in plan:
+            done = _complete(folder, planned)
+            if done is None:
+                shard = Shard(planned.name, planned.split, planned.first, folder, options, subject)
+                form.write(_samples(reader, planned, rig), shard)
+                done = shard.files
+                _write_record(folder / RECORDS / f"{planned.name}.json", planned, done)
+                written += 1
+            else:
+                progress.advance(len(planned.ids))
+            files += done
+        _remove_stale(folder, {p.name for p in plan}, {f.path for f in files})
     return Result(index.num_rows, written, len(plan) - written, tuple(files), index)
 
 
@@ -194,8 +197,10 @@ def finish(folder: Path, form: Format, result: Result, options: Options, texts: 
     _replace_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
-def damaged_files(folder: Path) -> list[str]:
-    """Files of a finished export that are missing or are not what was written, each with what is wrong.
+def damaged_files(folder: Path) -> dict[str, str]:
+    """Files of a finished export that are missing or are not what was written, and what is wrong with each.
+
+    The next export into the folder writes the shards again that they belong to.
 
     Raises:
         ExportError: no finished export there.
@@ -204,14 +209,33 @@ def damaged_files(folder: Path) -> list[str]:
         lines = (folder / CHECKSUMS).read_text().splitlines()
     except FileNotFoundError as error:
         raise ExportError(f"{folder}: no {CHECKSUMS}; it holds no finished export") from error
-    wrong = []
+    wrong = {}
     for line in progress.track(lines):
         expected, _, name = line.partition("  ")
         if not (folder / name).is_file():
-            wrong.append(f"{name}: missing")
+            wrong[name] = "missing"
         elif _sha256(folder / name) != expected:
-            wrong.append(f"{name}: changed")
+            wrong[name] = "changed"
+    for path in (folder / RECORDS).glob("*.json"):
+        record = _record(path)
+        if record is not None and any(entry["path"] in wrong for entry in record["files"]):
+            _replace_text(path, json.dumps({**record, "digest": ""}))
     return wrong
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out while this one writes; the lock goes with the process.
+
+    Raises:
+        ExportError: another process is exporting there.
+    """
+    with (folder / RECORDS / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExportError(f"{folder}: another process is exporting there") from error
+        yield
 
 
 def _check_folder(folder: Path, form: Format) -> None:

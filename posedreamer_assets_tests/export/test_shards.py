@@ -68,7 +68,7 @@ def test_a_missing_or_truncated_file_is_written_again(tmp_path: Path, truth: Wor
     assert len(damaged_files(tmp_path)) == 2
     assert finished(truth.table, subject, "folder", tmp_path).written in (1, 2)
     assert contents(tmp_path) == before
-    assert damaged_files(tmp_path) == []
+    assert not damaged_files(tmp_path)
 
 
 def test_a_changed_byte_is_found(tmp_path: Path, truth: World, subject: Subject) -> None:
@@ -77,7 +77,27 @@ def test_a_changed_byte_is_found(tmp_path: Path, truth: World, subject: Subject)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    assert damaged_files(tmp_path) == ["data/train-00001.parquet: changed"]
+    assert damaged_files(tmp_path) == {"data/train-00001.parquet": "changed"}
+    assert finished(truth.table, subject, "parquet", tmp_path).written == 1
+    assert not damaged_files(tmp_path)
+
+
+def test_an_export_that_is_under_way_is_not_a_finished_one(tmp_path: Path, truth: World, subject: Subject) -> None:
+    finished(truth.table, subject, "hmr2", tmp_path)
+    with pytest.raises(OSError, match="cable"):
+        export(TableReader(truth.table, fail_after=0), subject, FORMATS["hmr2"], tmp_path, Options(shard_size=3))
+    with pytest.raises(ExportError, match="no finished export"):
+        damaged_files(tmp_path)
+
+
+def test_two_exports_do_not_meet(tmp_path: Path, truth: World, subject: Subject) -> None:
+    class Twice(TableReader):
+        def batches(self, ids):
+            with pytest.raises(ExportError, match="another process"):
+                export(TableReader(truth.table), subject, FORMATS["hmr2"], tmp_path, SMALL)
+            return super().batches(ids)
+
+    export(Twice(truth.table), subject, FORMATS["hmr2"], tmp_path, SMALL)
 
 
 def test_a_new_row_rewrites_only_shards_that_it_moves(tmp_path: Path, truth: World, subject: Subject) -> None:
