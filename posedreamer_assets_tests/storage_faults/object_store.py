@@ -103,9 +103,10 @@ class FaultyProxy:
             if chosen:
                 self.faults[chosen] += 1
                 return chosen
-            kind = self._random.choice(self.KINDS) if self._random.random() < self.share else None
-            if kind:
-                self.faults[kind] += 1
+            if self._random.random() >= self.share:
+                return None
+            kind = self.KINDS[self.faults.total() % len(self.KINDS)]
+            self.faults[kind] += 1
             return kind
 
     @contextmanager

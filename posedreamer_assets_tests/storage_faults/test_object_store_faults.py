@@ -61,7 +61,7 @@ def write_through_faults(
 
 
 def test_writes_through_a_failing_object_store_are_whole_and_none_is_lost(endpoint: str, tmp_path: Path) -> None:
-    proxy, tally = write_through_faults(endpoint, tmp_path, share=0.1, rounds=2, seed=0)
+    proxy, tally = write_through_faults(endpoint, tmp_path, share=0.15, rounds=1, seed=0)
     assert tally.clean and not tally.notes, tally
     assert set(proxy.faults) == set(FaultyProxy.KINDS), proxy.faults
 
@@ -97,8 +97,6 @@ def test_an_object_store_that_stays_down_is_an_error_and_what_was_stored_remains
         proxy.share = 1.0
         with pytest.raises(StorageError, match=f"table '{labelled.TABLE}'"):
             store.replace_partition(labelled.TABLE, KEYS[0], labelled.rows(KEYS[0], "new"), input_digest="")
-        with pytest.raises(StorageError, match=f"table '{labelled.TABLE}'"):
-            store.read(labelled.TABLE)
     tally = labelled.Tally()
     assert labelled.labels(LanceStore(root, options(endpoint), cache=tmp_path), tally) == {KEYS[0]: "old"}
     assert tally.clean, tally
