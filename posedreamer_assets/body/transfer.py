@@ -199,24 +199,27 @@ class SmplConverter:
     def _refine(
         self, rotations: Tensor, betas: Tensor, transl: Tensor, target: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Levenberg-Marquardt on each body of the batch; a body that a step would make worse waits for the next."""
+        """Levenberg-Marquardt on each body of the batch, until it has converged: its neighbours do not matter to it.
+
+        A step that would make a body worse is not taken; the next one is shorter.
+        """
         n = len(rotations)
         damping = torch.full((n,), _FIRST_DAMPING, dtype=torch.float64, device=self._device)
         cost = self._cost(rotations, betas, transl, target)
-        done = torch.zeros(n, dtype=torch.bool, device=self._device)
+        left = torch.arange(n, device=self._device)
         for _ in range(_STEPS):
-            step = self._step(rotations, betas, transl, target, damping)
-            moved = (_turned(rotations, step[:, :72]), betas + step[:, 72:82], transl + step[:, 82:])
-            tried = self._cost(*moved, target)
-            # A body that has converged stays, so that it does not matter which bodies share its batch.
-            better = (tried < cost) & ~done
-            done = done | (better & (cost.sqrt() - tried.sqrt() < _CONVERGED_M))
-            rotations = torch.where(better[:, None, None, None], moved[0], rotations)
-            betas = torch.where(better[:, None], moved[1], betas)
-            transl = torch.where(better[:, None], moved[2], transl)
-            cost = torch.where(better, tried, cost)
-            damping = torch.where(better, damping / 10, damping * 10).clamp(_LEAST_DAMPING, 1e3)
-            if bool(done.all()):
+            now, aim = (rotations[left], betas[left], transl[left]), target[left]
+            step = self._step(*now, aim, damping[left])
+            moved = (_turned(now[0], step[:, :72]), now[1] + step[:, 72:82], now[2] + step[:, 82:])
+            tried = self._cost(*moved, aim)
+            better = tried < cost[left]
+            gain = cost[left].sqrt() - tried.sqrt()
+            taken = left[better]
+            rotations[taken], betas[taken], transl[taken] = (values[better] for values in moved)
+            cost[taken] = tried[better]
+            damping[left] = torch.where(better, damping[left] / 10, damping[left] * 10).clamp(_LEAST_DAMPING, 1e3)
+            left = left[~(better & (gain < _CONVERGED_M))]
+            if not len(left):
                 break
         return rotations, betas, transl
 
