@@ -1,8 +1,10 @@
 """Datasets over the table: every sample once, the same in any layout, divided evenly, resumed exactly."""
 
 import os
+import pickle
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -151,8 +153,20 @@ def test_states_of_another_run_are_refused(root: Path) -> None:
         SampleStream(root, seed=1).load_state_dict(SampleStream(root, seed=2).state_dict())
 
 
+def test_workers_share_a_stream(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker has a copy that came to it by pickle, and knows which it is."""
+    names: list[str] = []
+    for worker in range(3):
+        info = SimpleNamespace(id=worker, num_workers=3)
+        monkeypatch.setattr("posedreamer_assets.export.torch.get_worker_info", lambda info=info: info)
+        copy = pickle.loads(pickle.dumps(SampleStream(root, columns=COLUMNS, seed=5)))
+        names += [check(sample) for sample in copy]
+    assert sorted(names) == TRAIN
+
+
+@pytest.mark.skipif(not os.environ.get("POSEDREAMER_TEST_LOADERS"), reason="set POSEDREAMER_TEST_LOADERS=1")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # one core is enough here
-def test_workers_share_a_stream(root: Path) -> None:
+def test_workers_of_a_loader_share_a_stream(root: Path) -> None:
     stream = SampleStream(root, columns=COLUMNS, seed=5)
     loader = DataLoader(stream, batch_size=4, num_workers=2, multiprocessing_context="spawn")
     assert sorted(name for batch in loader for name in batch["sample_id"]) == TRAIN
