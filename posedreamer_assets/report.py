@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from posedreamer_assets.config import Profile
+from posedreamer_assets.coverage import LOOKS, coverage, kept_ids
 from posedreamer_assets.driver import open_store
 from posedreamer_assets.figures import gather, pair_statuses
 from posedreamer_assets.gallery import pick, table_samples
@@ -15,13 +17,13 @@ from posedreamer_assets.home import Home
 from posedreamer_assets.images import decode
 from posedreamer_assets.metrics.gallery import GallerySample
 from posedreamer_assets.metrics.html import PanelRow, Section, Table, write_report
-from posedreamer_assets.metrics.plots import counts_bars, distributions
+from posedreamer_assets.metrics.plots import distributions, kept_bars
 from posedreamer_assets.metrics.quality import CLASSIFIER_SCORE
 from posedreamer_assets.metrics.sections import (
     alignment_section,
+    coverage_section,
     curation_section,
     difficulty_section,
-    distribution_section,
     quality_section,
     samples_section,
 )
@@ -29,7 +31,6 @@ from posedreamer_assets.rows import array, texts
 from posedreamer_assets.stages import STAGES, Snapshot
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from rich.table import Table as TerminalTable
 
 _SHOWN = 12
@@ -201,7 +202,7 @@ def _stage_note(timing: Mapping[str, Any]) -> str:
 def _sections(home: Home, profile: Profile) -> list[Section]:
     """The body of the report: what is stored and up to date."""
     snapshot = Snapshot(profile, open_store(home))
-    makers = (_samples, _alignment, _curation, _difficulty, _quality, _distributions)
+    makers = (_samples, _alignment, _curation, _difficulty, _quality, _coverage)
     return [section for make in makers if (section := make(snapshot)) is not None]
 
 
@@ -234,7 +235,7 @@ def _curation(snapshot: Snapshot) -> Section | None:
     if not keys:
         return None
     rows = snapshot.store.read(stage.table, keys=keys, columns=["reason", "oks"])
-    samples = [s for s in _judged_samples(snapshot, "base", 96) if s.verdict == "rejected"]
+    samples = _judged_samples(snapshot, "base", 96)
     reasons = sorted({s.reason for s in samples})
     examples = {r: [_strip(s) for s in pick([s for s in samples if s.reason == r], 4)] for r in reasons}
     return curation_section(
@@ -288,7 +289,7 @@ def _difficulty(snapshot: Snapshot) -> Section | None:
     )
 
 
-def _scored(snapshot: Snapshot, name: str) -> "pa.Table | None":
+def _scored(snapshot: Snapshot, name: str) -> pa.Table | None:
     stage = STAGES[f"{name}/sample_scores"]
     keys = snapshot.current_keys(stage)
     return snapshot.store.read(stage.table, keys=keys, columns=["sample_id", "oks"]) if keys else None
@@ -297,21 +298,38 @@ def _scored(snapshot: Snapshot, name: str) -> "pa.Table | None":
 def _quality(snapshot: Snapshot) -> Section | None:
     stage = STAGES["quality_report"]
     found = snapshot.checkpoint(stage) if snapshot.is_current(stage) else None
-    return quality_section({"kept images": found.metrics}) if found else None
-
-
-def _distributions(snapshot: Snapshot) -> Section | None:
-    stage = STAGES["pose_library"]
-    keys = snapshot.current_keys(stage)
-    if not keys:
+    if found is None:
         return None
-    rows = snapshot.store.read(stage.table, keys=keys, columns=["family", "cam_pitch_deg", "focal_px"])
-    families = texts(rows, "family")
-    counts = {name: families.count(name) for name in sorted(set(families), key=lambda f: -families.count(f))[:24]}
-    return distribution_section(
+    plane = json.loads((found.path / _CHECKPOINT_ARRAYS).read_text())["feature_plane"]
+    return quality_section({"kept images": found.metrics}, {name: np.array(points) for name, points in plane.items()})
+
+
+_MEASURED = {
+    "facing": ("Facing", "degrees; 0 faces the camera"),
+    "upright": ("Torso", "degrees from upright"),
+    "pitch": ("Camera pitch", "degrees, down is positive"),
+    "focal": ("Focal length", "image heights"),
+    "distance": ("Distance", "metres"),
+    "shape 1": ("First shape component", "standard deviations"),
+}
+
+
+def _coverage(snapshot: Snapshot) -> Section | None:
+    poses, kept = [], []
+    for table, name in (("pose_library", "base"), ("hard_samples", "hard")):
+        filtered = STAGES[f"{name}/filtered_dataset"]
+        keys = snapshot.current_keys(filtered)
+        if keys:
+            poses.append(snapshot.store.read(STAGES[table].table, keys=keys))
+            kept += kept_ids(snapshot.store.read(filtered.table, keys=keys, columns=["sample_id", "keep"]))
+    if not poses:
+        return None
+    # The hard round's rows have columns of their own.
+    found = coverage(pa.concat_tables([table.select(poses[0].column_names) for table in poses]), kept)
+    counted = {"family": "Families", **LOOKS}
+    return coverage_section(
         [
-            counts_bars("Families", counts),
-            distributions("Camera pitch", {"poses": array(rows, "cam_pitch_deg")}, label="degrees, down is positive"),
-            distributions("Focal length", {"poses": array(rows, "focal_px")}, label="pixels"),
+            *(kept_bars(title, *found.counts(what)) for what, title in counted.items()),
+            *(distributions(title, found.groups(what), label=label) for what, (title, label) in _MEASURED.items()),
         ]
     )

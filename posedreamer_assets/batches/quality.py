@@ -29,7 +29,8 @@ def measure(
 ) -> Callable[[Path], dict[str, Any]]:
     """Figures of the kept images of both rounds against the reference; the result writes them and returns them."""
     kept = pa.concat_tables([t.filter(pc.field("keep")).select(["image"]) for t in (base, hard)])
-    figures: dict[str, Any] = quality_report(
+    figures: dict[str, Any]
+    figures, plane = quality_report(
         images(kept, "image"), reference_images(profile, scenes), profile.quality, profile.seed
     )
     figures["reference_is"] = profile.quality.reference or "held-out rendered scenes"
@@ -50,6 +51,8 @@ def measure(
 
     def write(folder: Path) -> dict[str, Any]:
         (folder / "quality.json").write_text(json.dumps(figures, indent=2, sort_keys=True))
+        points = {name: np.round(values, 4).tolist() for name, values in plane.items()}
+        (folder / "figures.json").write_text(json.dumps({"feature_plane": points}))
         return figures
 
     return write

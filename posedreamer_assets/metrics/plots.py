@@ -203,6 +203,41 @@ def counts_bars(title: str, counts: Mapping[str, int], *, caption: str = "") -> 
     return _plot(title, caption, paint, height=0.6 + 0.28 * len(counts))
 
 
+def kept_bars(title: str, asked: Mapping[str, int], kept: Mapping[str, int], *, caption: str = "") -> Plot:
+    """Bars of what was asked for, by name in the given order, with the part that the filter kept filled."""
+    if not asked:
+        raise MetricsError(f"{title}: nothing to plot")
+
+    def paint(axes: Axes) -> None:
+        names = list(asked)[::-1]
+        places = range(len(names))
+        labels = [_brief(n) for n in names]
+        axes.barh(places, [asked[n] for n in names], tick_label=labels, color=MUTED, height=0.62, alpha=0.35)
+        axes.barh(places, [kept.get(n, 0) for n in names], color=GOOD, height=0.62)
+        for y, name in zip(places, names, strict=True):
+            share = kept.get(name, 0) / max(asked[name], 1)
+            axes.annotate(f"{share:.0%}", (asked[name], y), (4, 0), textcoords="offset points", va="center", color=INK)
+        axes.grid(False)
+        axes.set_xlim(0, max(*asked.values(), 1) * 1.15)
+        axes.spines[["bottom", "left"]].set_visible(False)
+        axes.tick_params(length=0, labelbottom=False, labelcolor=INK)
+
+    return _plot(title, caption or "Filled: kept.", paint, height=0.6 + 0.28 * len(asked))
+
+
+def feature_map(groups: Mapping[str, Float[np.ndarray, "_n 2"]], *, title: str = "Image features") -> Plot:
+    """Points of a plane by group, such as the first two principal components of image features."""
+
+    def paint(axes: Axes) -> None:
+        for colour, (name, points) in zip(SERIES, groups.items(), strict=False):
+            many = len(points) > MANY_POINTS
+            axes.scatter(*points.T, s=9, color=colour, alpha=0.55, linewidths=0, label=_brief(name), rasterized=many)
+        axes.set(xlabel="first component", ylabel="second component")
+        _legend_above(axes, columns=len(groups))
+
+    return _plot(title, "First two principal components of Inception's 2048 features, both sets together.", paint)
+
+
 def themed_svg(figure: Figure) -> Markup:
     """The figure as inline SVG without prolog, metadata or namespaces, its sentinel colours as CSS variables."""
     buffer = io.StringIO()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from posedreamer_assets.config import QualityConfig
 from posedreamer_assets.errors import MetricsError
@@ -78,8 +78,8 @@ def quality_report(
     cfg: QualityConfig,
     seed: int,
     extractor: FeatureExtractor | None = None,
-) -> dict[str, Any]:
-    """All quality figures as plain values, see `QualityResult`.
+) -> tuple[dict[str, Any], dict[str, Float[np.ndarray, "_n 2"]]]:
+    """All quality figures as plain values, see `QualityResult`, and the `feature_plane` of both sets by name.
 
     Sets larger than `cfg.max_images` are cut to a random sample that depends on the seed alone.
 
@@ -88,7 +88,23 @@ def quality_report(
     """
     extractor = extractor or FeatureExtractor()
     chosen = [images[choose(len(images), cfg.max_images, seed, name)] for images, name in _named(generated, reference)]
-    return compare(extractor(chosen[0]), extractor(chosen[1]), cfg, seed).to_dict()
+    features = [extractor(images) for images in chosen]
+    plane = feature_plane(features[0].pool_2048, features[1].pool_2048)
+    return compare(features[0], features[1], cfg, seed).to_dict(), dict(
+        zip(("generated", "reference"), plane, strict=True)
+    )
+
+
+def feature_plane(
+    generated: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"]
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "m 2"]]:
+    """The first two principal components of both sets together; signs are such that the largest loading is positive."""
+    both = np.concatenate([generated, reference]).astype(np.float64)
+    centred = both - both.mean(0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
+    plane = centred @ axes.T
+    return plane[: len(generated)], plane[len(generated) :]
 
 
 def choose(n: int, most: int, seed: int, name: str) -> np.ndarray:

@@ -118,8 +118,10 @@ def difficulty_section(
     return Section("Hard samples", blocks, intro)
 
 
-def quality_section(results: Mapping[str, Mapping[str, Any]]) -> Section:
-    """Quality figures, one column per image set; each value is a result of `quality_report`."""
+def quality_section(
+    results: Mapping[str, Mapping[str, Any]], plane: Mapping[str, Float[np.ndarray, "_n 2"]] | None = None
+) -> Section:
+    """Quality figures, one column per image set; each value is a result of `quality_report`, as `plane` is."""
     first = next(iter(results.values()))
     figures = (
         ("FID, 2048 features ↓", "fid_2048"),
@@ -140,13 +142,16 @@ def quality_section(results: Mapping[str, Mapping[str, Any]]) -> Section:
     rows.append([f"{CLASSIFIER_SCORE} of the reference", *(interval_cell(r[reference]) for r in results.values())])
     caption = "In brackets: 95 % interval, value ± 1.96 bootstrap standard errors over images."
     blocks: list[Any] = [Table(("figure", *results), rows, caption=caption)]
+    if plane:
+        blocks.append(Plots([plots.feature_map(plane)]))
     blocks += [Note(text) for text in first["notes"]]
     return Section("Image quality", blocks, "How close the images are to the reference as a set.")
 
 
-def distribution_section(groups: Sequence[plots.Plot], *, intro: str = "") -> Section:
-    """Distributions of poses and cameras."""
-    return Section("Poses and cameras", [Plots(groups)], intro or "What was asked for, by round.")
+def coverage_section(groups: Sequence[plots.Plot]) -> Section:
+    """What poses, bodies, cameras and looks there are, and which of them the filter kept."""
+    intro = "What was asked for, and what of it was kept: a filter that drops one kind of image more than others shows here."
+    return Section("Coverage", [Plots(groups)], intro)
 
 
 def interval_cell(estimate: Mapping[str, Any]) -> Cell:

@@ -15,7 +15,7 @@ from posedreamer_assets import progress
 from posedreamer_assets.config import QualityConfig
 from posedreamer_assets.errors import MetricsError
 from posedreamer_assets.metrics import features
-from posedreamer_assets.metrics.quality import choose, compare, quality_report
+from posedreamer_assets.metrics.quality import choose, compare, feature_plane, quality_report
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,8 @@ def test_figures_depend_on_the_seed_alone(extracted: features.FeatureSet) -> Non
 
 
 def test_quality_report_names_its_figures(extractor: features.FeatureExtractor, pictures: np.ndarray) -> None:
-    report = quality_report(pictures, pictures[::-1].copy(), QualityConfig(bootstrap=4), 0, extractor)
+    report, plane = quality_report(pictures, pictures[::-1].copy(), QualityConfig(bootstrap=4), 0, extractor)
+    np.testing.assert_allclose(plane["generated"], plane["reference"][::-1], atol=1e-3)
     assert report["fid_2048"]["value"] == pytest.approx(0.0, abs=1e-3)
     assert report["precision"]["value"] == report["recall"]["value"] == 1.0
     assert report["efficientnet_lite0_score"]["value"] == pytest.approx(
@@ -132,6 +133,15 @@ def test_quality_report_names_its_figures(extractor: features.FeatureExtractor, 
     )
     assert {"fid_64", "kid", "fid_2048_halves", "notes"} <= set(report)
     assert "classifier_score" not in report and "inception_score" not in report
+
+
+def test_the_plane_has_the_largest_variances_and_loses_the_least() -> None:
+    rng = np.random.default_rng(0)
+    both = rng.normal(size=(40, 6)) * [5, 1, 3, 0.5, 0.2, 0.1] + 7
+    generated, reference = feature_plane(both[:25], both[25:])
+    plane = np.concatenate([generated, reference])
+    variances = np.sort(np.linalg.eigvalsh(np.cov(both.T)))[::-1]
+    np.testing.assert_allclose(np.cov(plane.T), np.diag(variances[:2]), atol=1e-9)
 
 
 def test_too_few_images_is_an_error(extracted: features.FeatureSet) -> None:

@@ -82,8 +82,15 @@ def full_report(path: Path) -> str:
         ),
         sections.curation_section(reasons, before, min_oks=0.8, examples={"kept": rows, EVIL: rows}),
         sections.difficulty_section(before, after, {"R²": EVIL}, rounds={"base": before, EVIL: after}, hardest=rows),
-        sections.quality_section({EVIL: quality()}),
-        sections.distribution_section([plots.distributions(EVIL, {EVIL: before, "hard": after}, label=EVIL)]),
+        sections.quality_section(
+            {EVIL: quality()}, {EVIL: rng.normal(size=(9, 2)), "reference": rng.normal(size=(5, 2))}
+        ),
+        sections.coverage_section(
+            [
+                plots.distributions(EVIL, {EVIL: before, "hard": after}, label=EVIL),
+                plots.kept_bars(EVIL, {EVIL: 5, "other": 0}, {EVIL: 2}),
+            ]
+        ),
         html.Section(
             EVIL, [html.Picture(picture(1), EVIL, EVIL), html.Note(EVIL, "warn"), html.Table((EVIL,), [[EVIL]])], EVIL
         ),
