@@ -82,7 +82,9 @@ def _make(store: LanceStore, rows: int) -> dict[str, float]:
         "base_filtered_dataset": lambda: filter_rows(
             profile,
             "base",
-            *(tables[f"{name}"] for name in ("pose_library", "base_control_maps", "base_raw_generations")),
+            tables["pose_library"],
+            tables["base_control_maps"],
+            tables["base_raw_generations"],
             tables["base_sample_scores"],
         ),
     }

@@ -165,7 +165,7 @@ def _with_points(image: np.ndarray, points: np.ndarray | None) -> np.ndarray:
     from posedreamer_assets.metrics.sheets import draw_keypoints
 
     if points is not None:
-        image = draw_keypoints(image, points, np.isfinite(points).all(1), factor=1)
+        image = draw_keypoints(image, points, np.all(np.isfinite(points), axis=1), factor=1)
     shown = Image.fromarray(image)
     shown.thumbnail((_SIDE, _SIDE))
     return np.asarray(shown)

@@ -234,7 +234,7 @@ def _run(
     column: str | None = None,
     table: str = "base_sample_scores",
     around: _Around = AROUND,
-    **values: list[Any],
+    **values: Any,
 ) -> CheckOutcome:
     written = f"      - name: {column}\n        tests:\n          - {test}\n" if column else ""
     _file(folder, "" if column else f"      - {test}\n", written, table)

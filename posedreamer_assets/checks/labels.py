@@ -141,7 +141,7 @@ def joints_project(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
 
 def _near(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
     """Whether all points of each row lie within the tolerance; false for NaN: (n,)."""
-    return (np.abs(found - wanted) <= tolerance).all((1, 2))
+    return np.all(np.abs(found - wanted) <= tolerance, axis=(1, 2))
 
 
 def _cameras(rows: Rows) -> Cameras:

@@ -93,7 +93,7 @@ def colours_follow_parts(rows: Rows, check: DataCheck, around: Around) -> Verdic
             continue
         inside = parts.pixels > 0
         label, colour = np.minimum(parts.pixels[inside], 55), control.pixels[inside].astype(int)
-        wrong = ((colour < low[label]) | (colour > high[label])).any(-1)
+        wrong = np.any((colour < low[label]) | (colour > high[label]), axis=-1)
         verdicts.append(bool(wrong.mean() <= allowed) if len(wrong) else None)
     return verdicts
 

@@ -90,7 +90,7 @@ def _frame(loaded: TableChecks, table: pa.Table, around: Around) -> tuple[Any, d
                 computed[_derived(check)] = pd.array(found, dtype="boolean")
         elif check.kind == "expression_is_true":
             computed[_derived(check)] = frame.eval(check.args["expression"]).astype("boolean")
-        elif check.kind == "not_null" and check.column not in plain:
+        elif check.kind == "not_null" and check.column is not None and check.column not in plain:
             computed[_derived(check)] = pd.array(
                 [p or None for p in rows.present(check.column).tolist()], dtype="boolean"
             )

@@ -6,6 +6,8 @@ difference is large enough to matter, so that neither small nor huge batches war
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -71,7 +73,7 @@ def _same_mean(now: np.ndarray, then: list[np.ndarray], sigmas: float, least: fl
     return Measured(score if abs(change) > least else 0.0, sigmas, text)
 
 
-def _same_shares(now: list[object], then: list[list[object]], sigmas: float, least: float) -> Measured:
+def _same_shares(now: Sequence[Any], then: Sequence[Sequence[Any]], sigmas: float, least: float) -> Measured:
     """A chi-squared test of homogeneity, its probability as that many standard deviations of a normal distribution."""
     earlier = [value for values in then for value in values]
     counts = [Counter(map(str, values)) for values in (now, earlier)]
@@ -81,7 +83,8 @@ def _same_shares(now: list[object], then: list[list[object]], sigmas: float, lea
     table = np.array([[count[name] for name in names] for count in counts], float)
     shares = table / table.sum(1, keepdims=True)
     moved = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    score = float(stats.norm.isf(stats.chi2_contingency(table).pvalue / 2))
+    probability = float(stats.chi2_contingency(table)[1])
+    score = float(stats.norm.isf(probability / 2))
     most = int(np.abs(shares[0] - shares[1]).argmax())
     text = (
         f"{moved:.2g} of the rows moved between values since {len(then)} batches before, most at {names[most]} "
