@@ -12,9 +12,10 @@ from posedreamer_assets.cli import cli
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.defs.maintenance import MANY_FILES, storage_maintenance, storage_upkeep
 from posedreamer_assets.defs.resources import LanceStoreResource
-from posedreamer_assets.driver import open_store, run_main_job
+from posedreamer_assets.driver import Runner, open_store
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.home import Home
+from posedreamer_assets.stages import STAGES, Snapshot
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.storage_faults.object_store import environment, new_bucket, running_server
 
@@ -70,15 +71,15 @@ def test_the_variable_names_the_place_and_must_not_contradict_the_option(
 
 
 def test_a_stage_runs_on_an_object_store_and_is_up_to_date_on_another_machine(tmp_path: Path, bucket: str) -> None:
-    profile = load_profile("pocket", {"poses.batch_size": 2, "poses.batches": 1, "poses.align_batches": 0})
-    made = []
-    for machine in ("one", "two"):
-        home = Home(tmp_path / machine)
+    profile, one, two = load_profile("pocket"), Home(tmp_path / "one"), Home(tmp_path / "two")
+    for home in (one, two):
         home.keep_in(bucket)
-        summary = run_main_job(home, profile, only=("body_model",))
-        made.append([t.made for t in summary.timings])
-    assert made == [[1], [0]]
-    info = open_store(Home(tmp_path / "two")).checkpoint("body_model")
+        home.prepare(profile)
+    with Runner(one) as runner:
+        runner.execute(STAGES["body_model"], None)
+    store = open_store(two)
+    assert Snapshot(profile, store).is_current(STAGES["body_model"])
+    info = store.checkpoint("body_model")
     assert info is not None and any(info.path.iterdir())
     assert info.path.is_relative_to(tmp_path / "two" / "cache")
 
