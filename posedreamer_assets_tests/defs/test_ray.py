@@ -1,6 +1,7 @@
 """Steps as jobs of a local Ray cluster, where a CPU resource stands in for GPUs. Takes a minute: POSEDREAMER_TEST_RAY=1."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -58,6 +59,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     finally:
         process.terminate()
         process.wait(60)
+        shutil.rmtree(f"/tmp/ray-{ports['port']}", ignore_errors=True)  # a short path: its sockets allow no longer one
 
 
 def test_steps_run_on_ray_and_gpu_steps_take_their_resource(cluster: dict[str, str], tmp_path: Path) -> None:
