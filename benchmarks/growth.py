@@ -21,7 +21,7 @@ from posedreamer_assets.storage import LanceStore, Plan
 
 TABLE = "base_sample_scores"
 STOPS = (10, 50, 110, 250, 490, 990, 1990, 3990)  # midway between two rounds of upkeep
-SAMPLES = 40  # timings that the shortest is taken of: the others tell what else the machine was doing
+SAMPLES = 15  # timings that the shortest is taken of: the others tell what else the machine was doing
 FIGURES = ("open", "read", "replace")
 
 
