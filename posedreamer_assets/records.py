@@ -37,7 +37,7 @@ IDENTITY = [
     pa.field("sample_id", pa.string(), nullable=False),
     pa.field("partition_key", pa.string(), nullable=False),
 ]
-# Added by the store to every table, see storage.py.
+# Added by the store to every table, see storage/store.py.
 BOOKKEEPING = [
     pa.field("row_digest", pa.string()),  # of the row's own content
     pa.field("input_digest", pa.string()),  # of what the partition was made from
