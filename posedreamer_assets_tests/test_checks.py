@@ -285,9 +285,9 @@ def test_each_kind_passes_clean_rows_and_catches_a_fault(
     if test.startswith("expression"):
         test = test.replace("{", "{name: expression, ")
     table = {"metrics": "checkpoints", "candidate_seeds": "preference_pairs"}.get(column or "", "base_sample_scores")
-    assert _run(tmp_path, test, column, table, **good).passed
+    assert _run(tmp_path, test, column, table, AROUND, **good).passed
     if bad:
-        assert not _run(tmp_path, test, column, table, **bad).passed
+        assert not _run(tmp_path, test, column, table, AROUND, **bad).passed
 
 
 def test_row_count_catches_too_few_and_too_many(tmp_path: Path) -> None:
@@ -371,8 +371,7 @@ def test_batches_of_one_distribution_are_steady(seed: int, batches: int, spread:
 
 def test_a_drifted_mean_warns_and_a_small_or_unsure_one_does_not(tmp_path: Path) -> None:
     earlier = _Around(*[_table("base_sample_scores", oks=[0.6, 0.7, 0.8, 0.6, 0.7, 0.8])] * 3)
-    steady = {"oks": [0.65, 0.75, 0.8, 0.6, 0.7, 0.7]}
-    assert _run(tmp_path, TREND, "oks", around=earlier, **steady).passed
+    assert _run(tmp_path, TREND, "oks", around=earlier, oks=[0.65, 0.75, 0.8, 0.6, 0.7, 0.7]).passed
     low = _run(tmp_path, TREND, "oks", around=earlier, oks=[0.1, 0.2, 0.1, 0.15, 0.1, 0.2])
     assert not low.passed
     assert "0.7 in 3 batches before" in low.observed

@@ -15,9 +15,9 @@ from scipy import stats
 from posedreamer_assets.checks.model import Around, DataCheck, Measured
 from posedreamer_assets.checks.rows import Rows
 
-MEASURES = ("value", "brightness", "spread", "shares")
 _SIGMAS, _BATCHES, _PICTURES = 4.0, 8, 32
 _WITHIN_LIMIT = 0.0
+_HIGHEST = 99.0  # a probability that rounds to 0 is this many standard deviations
 
 
 def steady(rows: Rows, check: DataCheck, around: Around) -> Measured:
@@ -83,8 +83,9 @@ def _same_shares(now: Sequence[Any], then: Sequence[Sequence[Any]], sigmas: floa
     table = np.array([[count[name] for name in names] for count in counts], float)
     shares = table / table.sum(1, keepdims=True)
     moved = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    probability = float(stats.chi2_contingency(table)[1])
-    score = float(stats.norm.isf(probability / 2))
+    expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+    chi2 = float(((table - expected) ** 2 / expected).sum())
+    score = min(float(stats.norm.isf(stats.chi2.sf(chi2, len(names) - 1) / 2)), _HIGHEST)
     most = int(np.abs(shares[0] - shares[1]).argmax())
     text = (
         f"{moved:.2g} of the rows moved between values since {len(then)} batches before, most at {names[most]} "
