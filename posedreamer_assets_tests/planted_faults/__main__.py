@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     given = parser.parse_args()
-    clean = alarms = planted = caught = 0
+    clean = alarms = planted = caught = seen = 0
     for seed in given.seeds:
         with tempfile.TemporaryDirectory() as folder:
             profile = small_profile(given.rows, seed)
@@ -47,9 +47,11 @@ def main() -> None:
                 named = fault.check in found and (not fault.names_row or bool(hit_ids(whole, rows) & {*ids}))
                 planted += 1
                 caught += named
-                mark = "caught" if named else "MISSED"
-                print(f"seed {seed}  {mark}  {fault.table:<22} {fault.name:<44} {', '.join(found)}", flush=True)
-    print(f"{caught} of {planted} planted faults caught by the named check; {alarms} false alarms in {clean} checks")
+                seen += bool(found)
+                mark = "caught" if named else ("by another" if found else "MISSED")
+                print(f"seed {seed}  {mark:<10} {fault.table:<22} {fault.name:<44} {', '.join(found)}", flush=True)
+    print(f"{planted} faults planted: {caught} caught by the check named for them, {seen} by any")
+    print(f"{clean} checks of clean tables: {alarms} false alarms")
 
 
 if __name__ == "__main__":
