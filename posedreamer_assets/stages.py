@@ -145,15 +145,14 @@ ORDER: tuple[Stage, ...] = (
     Stage(
         "difficulty_model",
         None,
-        "2",
+        "1",
         ("curriculum.boost_rounds", "curriculum.learning_rate", "curriculum.folds"),
-        checkpoints=("body_model",),
         reads_all=(("pose_library", "base"), ("base/sample_scores", "base")),
     ),
     Stage(
         "hard_samples",
         "hard",
-        "2",
+        "1",
         ("image", "poses", "cameras", "curriculum", "alignment.val_share", "alignment.test_share"),
         checkpoints=("body_model", "difficulty_model"),
         files=("poses",),

@@ -1,5 +1,6 @@
 """Data checks: each kind catches a planted fault and passes clean rows; mistakes in a file are named by line."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from posedreamer_assets import checks
+from posedreamer_assets.body.joints import COCO17_FROM_SMPLX
 from posedreamer_assets.body.model import BodyModel, load_body
+from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.check_runs import Surroundings
 from posedreamer_assets.checks import (
     CHECKPOINT_ASSETS,
@@ -27,6 +30,7 @@ from posedreamer_assets.checks import (
     mistakes,
     run_checks,
 )
+from posedreamer_assets.checks.labels import _KEYPOINTS, joint_positions
 from posedreamer_assets.checks.trends import _same_mean, _same_shares
 from posedreamer_assets.errors import CheckError
 from posedreamer_assets.images import encode_jpeg, encode_png
@@ -327,6 +331,20 @@ def test_a_person_that_fits_another_label_is_named(tmp_path: Path) -> None:
     assert _run(tmp_path, test, around=Around(), detected=seen([*range(N)])).passed
     swapped = _run(tmp_path, test, around=Around(), detected=seen([0, 2, 1, 3, 4, 5]))
     assert swapped.failing_ids == (IDS[1], IDS[2])
+
+
+@pytest.mark.parametrize("pose_shapes", [False, True])
+def test_points_of_bodies_are_those_of_the_whole_mesh(pose_shapes: bool) -> None:
+    rng = np.random.default_rng(0)
+    body = load_body(None)
+    if pose_shapes:
+        body = dataclasses.replace(body, posedirs=rng.normal(0, 1e-3, (486, body.v_template.size)).astype(np.float32))
+    zero = BodyParams.zeros(3).to_flat()
+    params = BodyParams.from_flat({name: rng.normal(0, 0.4, v.shape).astype(np.float32) for name, v in zero.items()})
+    whole = body.forward(params)
+    found = joint_positions(body, params)
+    np.testing.assert_allclose(found[:, :55], whole.joints[:, :55], atol=1e-5)
+    np.testing.assert_allclose(found[:, _KEYPOINTS], whole.joints[:, COCO17_FROM_SMPLX], atol=1e-5)
 
 
 def test_a_changed_checkpoint_file_is_named(tmp_path: Path) -> None:

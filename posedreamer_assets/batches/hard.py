@@ -10,12 +10,7 @@ import pyarrow as pa
 from posedreamer_assets.batches.poses import batch_ids, draw_poses, pose_rows
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.config import Profile
-from posedreamer_assets.curriculum.difficulty import (
-    DifficultyModel,
-    fit_difficulty,
-    layout_features,
-    pose_features,
-)
+from posedreamer_assets.curriculum.difficulty import DifficultyModel, fit_difficulty, pose_features
 from posedreamer_assets.curriculum.hard import select_hard
 from posedreamer_assets.errors import CurriculumError
 from posedreamer_assets.pose_files import PresentFiles
@@ -37,20 +32,14 @@ class DifficultyFit:
         return dict(self.model.metrics)
 
 
-def difficulty_features(body: BodyModel, poses: pa.Table) -> np.ndarray:
-    """What difficulty is predicted from: the pose, and how it lies in the picture."""
-    params, views = bodies(poses), cameras(poses)
-    return np.concatenate([pose_features(params, views), layout_features(body.joints(params), views)], axis=1)
-
-
-def fit_from_rows(profile: Profile, body: BodyModel, poses: pa.Table, scores: pa.Table) -> DifficultyFit:
+def fit_from_rows(profile: Profile, poses: pa.Table, scores: pa.Table) -> DifficultyFit:
     """Fit OKS of the base round from its poses; rows are matched by sample id."""
     oks = dict(zip(texts(scores, "sample_id"), array(scores, "oks"), strict=True))
     scored = poses.filter(pa.array([i in oks and np.isfinite(oks[i]) for i in texts(poses, "sample_id")]))
     target = np.array([oks[i] for i in texts(scored, "sample_id")], np.float32)
     if len(target) == 0:
         raise CurriculumError("no scored poses to learn difficulty from")
-    features = difficulty_features(body, scored)
+    features = pose_features(bodies(scored), cameras(scored))
     return DifficultyFit(fit_difficulty(features, target, profile.curriculum, profile.seed))
 
 
@@ -65,8 +54,8 @@ def make_hard_table(
     cfg = profile.curriculum
     ids = batch_ids(key, cfg.pool_size)
     pool = make_table(pose_rows(profile, body, draw_poses(profile, body, key, ids, files), ids, key), HARD_SAMPLES)
-    predicted = DifficultyModel.load(model_folder / MODEL_FILE).predict(difficulty_features(body, pool))
     features = pose_features(bodies(pool), cameras(pool))
+    predicted = DifficultyModel.load(model_folder / MODEL_FILE).predict(features)
     chosen = np.sort(select_hard(features, predicted, cfg.hard_batch_size, cfg.min_distance))
     rows = pool.take(pa.array(chosen))
     place = rows.schema.get_field_index("predicted_oks")

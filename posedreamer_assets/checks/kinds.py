@@ -208,7 +208,7 @@ KINDS: dict[str, Kind] = {
     ),
     "projection_agrees": Kind(
         "Joints and keypoints are the projection of the body of {to} by its camera",
-        {"to!": list, "tolerance_px": float, "tolerance_m": float, "landmark_rows": int},
+        {"to!": list, "tolerance_px": float, "tolerance_m": float},
         None,
         _labels("projection_agrees"),
         needs=("joints_2d", "joints_cam_m", "keypoints_2d"),

@@ -1,4 +1,4 @@
-"""Which poses the generator finds hard: gradient-boosted trees from body and camera to OKS (paper section 3.4)."""
+"""Which poses the generator finds hard: gradient-boosted trees from body parameters to OKS (paper section 3.4)."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from posedreamer_assets.body.joints import JOINT_INDEX
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_6d, axis_angle_to_matrix, matrix_to_6d
 from posedreamer_assets.cameras.pinhole import Cameras
@@ -21,12 +20,6 @@ from posedreamer_assets.progress import track
 BETA_SCALE = 0.25  # so that one standard deviation of shape counts about as much as a clear change of a joint
 BOOTSTRAP = 500
 MIN_ROWS = 4
-BODY_JOINTS = 22
-# Spine, neck, head, arms and legs, by the joints at their ends.
-_BONE_ENDS = "pelvis spine1, spine1 neck, neck head, left_shoulder left_elbow, left_elbow left_wrist, right_shoulder \
-right_elbow, right_elbow right_wrist, left_hip left_knee, left_knee left_ankle, right_hip right_knee, right_knee \
-right_ankle"
-BONES = np.array([[JOINT_INDEX[joint] for joint in bone.split()] for bone in _BONE_ENDS.split(",")])
 INNER_SHARE = 0.2  # of a fold's training rows, to choose the number of trees
 PATIENCE = 25
 
@@ -44,29 +37,6 @@ def pose_features(params: BodyParams, cameras: Cameras) -> Float[np.ndarray, "n 
     joints = axis_angle_to_6d(params.body_pose).reshape(n, -1)
     forward = cameras.rotation[:, 2].astype(np.float32)
     parts = [matrix_to_6d(view), joints, params.betas * np.float32(BETA_SCALE), forward]
-    return np.concatenate(parts, axis=1, dtype=np.float32)
-
-
-def layout_features(joints: Float[np.ndarray, "n j 3"], cameras: Cameras) -> Float[np.ndarray, "n 84"]:
-    """How the posed body lies in the picture, which trees cannot work out from rotations.
-
-    In order: the 22 body joints relative to the pelvis in the camera frame, metres; for each of eleven bones the share
-    of its length that the camera sees (1 across the view, 0 along it); the corners and the size of the box around the
-    projected joints and the length of a metre at the pelvis, as shares of the image's width and height.
-
-    Args:
-        joints: SMPL-X joints in the world frame, metres; the first 22 are used.
-        cameras: of the same poses.
-    """
-    body = cameras.to_camera(joints[:, :BODY_JOINTS])
-    relative = body - body[:, :1]
-    bones = relative[:, BONES[:, 1]] - relative[:, BONES[:, 0]]
-    seen = np.linalg.norm(bones[..., :2], axis=2) / np.linalg.norm(bones, axis=2).clip(1e-6)
-    size = np.array([cameras.width, cameras.height], np.float32)
-    projected = np.nan_to_num(cameras.project_camera(body)) / size  # joints behind the camera count as the corner
-    low, high = projected.min(1), projected.max(1)
-    metre = (cameras.focal_px / body[:, 0, 2].clip(1e-3))[:, None] / cameras.height
-    parts = [relative.reshape(len(body), -1), seen, low, high, high - low, metre]
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 

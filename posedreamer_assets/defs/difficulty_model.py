@@ -9,13 +9,11 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "difficulty_model",
     group="curriculum",
     kinds={"lightgbm"},
-    description="One gradient-boosted model from body parameters and camera to the OKS that the base round "
+    description="One gradient-boosted model from body parameters and camera direction to the OKS that the base round "
     "reached, with R2 and rank correlation on held-out folds.",
 )
 def difficulty_model(work: Work) -> dg.MaterializeResult:
     from posedreamer_assets.batches.hard import fit_from_rows
-    from posedreamer_assets.body.model import load_body
 
-    body = load_body(work.profile.body.model_path)
-    model = fit_from_rows(work.profile, body, work.all_rows("pose_library"), work.all_rows("base/sample_scores"))
+    model = fit_from_rows(work.profile, work.all_rows("pose_library"), work.all_rows("base/sample_scores"))
     return work.write_checkpoint(model.write)

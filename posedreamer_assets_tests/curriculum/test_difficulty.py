@@ -12,16 +12,7 @@ from scipy.stats import spearmanr
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.config import CurriculumConfig
-from posedreamer_assets.curriculum.difficulty import (
-    BODY_JOINTS,
-    BONES,
-    DifficultyModel,
-    fit_difficulty,
-    layout_features,
-    pose_features,
-    r_squared,
-    spearman,
-)
+from posedreamer_assets.curriculum.difficulty import DifficultyModel, fit_difficulty, pose_features, r_squared, spearman
 from posedreamer_assets.errors import CurriculumError
 
 CFG = CurriculumConfig(boost_rounds=120, learning_rate=0.08, folds=4)
@@ -161,24 +152,3 @@ def test_features_are_continuous_where_axis_angle_jumps() -> None:
     pose[0, 4, 0], pose[1, 4, 0] = np.pi - 1e-3, -np.pi + 1e-3
     features = pose_features(BodyParams.zeros(2).replace(body_pose=pose), cameras(2, np.eye(3)))
     assert np.abs(features[0] - features[1]).max() < 0.01
-
-
-def test_the_layout_is_the_same_from_a_camera_that_turns_with_the_body() -> None:
-    joints = np.random.default_rng(0).normal(size=(3, 30, 3)).astype(np.float32) - [0, 0, 6]
-    turn = Rotation.from_euler("xyz", [10, 70, -5], degrees=True).as_matrix()
-    still = layout_features(joints.astype(np.float32), cameras(3, np.eye(3)))
-    moved = layout_features((joints @ turn.T).astype(np.float32), cameras(3, turn.T))
-    assert still.shape == (3, 84) and still.dtype == np.float32 and np.isfinite(still).all()
-    np.testing.assert_allclose(moved, still, atol=2e-5)
-
-
-def test_a_bone_along_the_view_is_not_seen_and_one_across_is_seen_whole() -> None:
-    joints = np.zeros((1, BODY_JOINTS, 3), np.float32) - np.array([0, 0, 4], np.float32)
-    along, across = BONES[3], BONES[7]  # the left upper arm and the left thigh
-    joints[0, along[1], 2] += 0.3
-    joints[0, across[1], 1] -= 0.4
-    features = layout_features(joints, cameras(1, np.eye(3)))[0]
-    seen = dict(zip(map(tuple, BONES), features[3 * BODY_JOINTS : 3 * BODY_JOINTS + len(BONES)], strict=True))
-    assert seen[tuple(along)] == pytest.approx(0.0, abs=1e-6) and seen[tuple(across)] == pytest.approx(1.0)
-    assert features[-1] == pytest.approx(100 / 4 / 128)  # a metre at the pelvis
-    assert features[-2] == pytest.approx(0.4 * 100 / 4 / 128)  # the box's height: the thigh
