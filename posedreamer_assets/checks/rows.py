@@ -55,7 +55,7 @@ class Rows:
         NaN stands for nulls, which no bound admits.
         """
         found = numbers(self.table.column(column))
-        return found if width is None else found.reshape(len(found), -1, width)
+        return found if width is None else found.reshape(len(found), found.shape[1] // width, width)
 
     def pictures(self, column: str) -> list[Picture | None]:
         """The decoded images of a column; None for nulls and for files whose pixels cannot all be read."""
