@@ -52,8 +52,8 @@ class PosesConfig:
     files_per_batch: int = 16  # pose files that one batch draws its frames from, at most
     families: tuple[str, ...] = ()  # procedural families; empty means all
     batch_size: int = 96
-    batches: int = 2
-    align_batches: int = 2
+    batches: int = 4
+    align_batches: int = 4
     frame_stride_s: float = 0.5  # smallest time between two frames taken from one mocap clip
     betas_std: float = 1.0
 
@@ -112,14 +112,14 @@ class AlignmentConfig:
     min_gap: float = 0.05
     min_winner: float = 0.5
     val_share: float = 0.15
-    test_share: float = 0.4
-    test_draws: int = 2  # images of each test pose, without and with the adapter
+    test_share: float = 0.3
+    test_draws: int = 3  # images of each test pose, without and with the adapter
     beta: float = 100.0
-    learning_rate: float = 2e-4
+    learning_rate: float = 6e-4
     lora_rank: int = 16
     batch_size: int = 8
-    steps: int = 60
-    eval_every: int = 20
+    steps: int = 50
+    eval_every: int = 25
     latent_cache: bool = True
 
 
@@ -136,9 +136,9 @@ class CurationConfig:
 class CurriculumConfig:
     """Difficulty model and the hard round."""
 
-    pool_size: int = 1024
+    pool_size: int = 3072
     hard_batches: int = 1
-    hard_batch_size: int = 64
+    hard_batch_size: int = 96
     min_distance: float = 0.15  # smallest pose distance between two hard samples, in the difficulty model's features
     boost_rounds: int = 200
     learning_rate: float = 0.05

@@ -148,6 +148,7 @@ PREFERENCE_PAIRS = pa.schema(
         pa.field("loser", pa.int32()),
         pa.field("winner_oks", pa.float32()),
         pa.field("loser_oks", pa.float32()),
+        pa.field("candidate_images", pa.list_(pa.large_binary())),  # in the order of candidate_oks
         pa.field("winner_image", pa.large_binary()),
         pa.field("loser_image", pa.large_binary()),
         pa.field("caption", pa.string()),

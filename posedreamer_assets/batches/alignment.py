@@ -16,7 +16,7 @@ from posedreamer_assets.batches.scores import oks_of
 from posedreamer_assets.config import Profile
 from posedreamer_assets.diffusion.dpo import PairData, train_dpo
 from posedreamer_assets.diffusion.generator import Generator
-from posedreamer_assets.diffusion.pairs import make_pairs
+from posedreamer_assets.diffusion.pairs import all_pairs, make_pairs
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.records import PREFERENCE_PAIRS
 from posedreamer_assets.rows import images, make_table, same_rows, texts
@@ -53,6 +53,7 @@ def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) 
         "loser": loser,
         "winner_oks": oks[rows, winner],
         "loser_oks": oks[rows, loser],
+        "candidate_images": [[codec.encode_png(image) for image in of_pose] for of_pose in candidates],
         "winner_image": [codec.encode_png(image) for image in best],
         "loser_image": [codec.encode_png(image) for image in worst],
         "caption": captions,
@@ -92,7 +93,8 @@ class Alignment:
         """
         cfg, seed = self.profile.alignment, derive_seed(self.profile.seed, "dpo_checkpoint", "dpo")
         generator = generator_of(self.profile.generator, self.profile.image)
-        result = train_dpo(pair_data(self.maps, self.pairs), generator, cfg, seed, folder)
+        data = pair_data(self.maps, self.pairs, cfg.min_gap, cfg.min_winner)
+        result = train_dpo(data, generator, cfg, seed, folder)
         effect = measure_effect(self.profile, generator, self.poses, self.maps, folder)
         self._shown = np.stack([s.images[side] for side in ("before", "after") for s in effect.shown])
         curves = {
@@ -102,7 +104,9 @@ class Alignment:
         shown = [_write_shown(folder / "shown", one) for one in effect.shown]
         (folder / "figures.json").write_text(json.dumps({**effect.arrays, "curves": curves, "shown": shown}))
         return {
-            "pairs": texts(self.pairs, "status").count("pair"),
+            "poses_with_pairs": texts(self.pairs, "status").count("pair"),
+            "pairs": len(data),
+            "training_pairs": int((~data.validation).sum()),
             "best_step": result.best_step,
             "best_validation_loss": round(result.best_validation_loss, 5),
             "first_validation": result.validations[0],
@@ -121,8 +125,8 @@ def align(profile: Profile, poses: pa.Table, maps: pa.Table, pairs: pa.Table) ->
     return Alignment(profile, poses, maps, pairs)
 
 
-def pair_data(maps: pa.Table, pairs: pa.Table) -> PairData:
-    """The rows of status `pair` as training data.
+def pair_data(maps: pa.Table, pairs: pa.Table, min_gap: float, min_winner: float) -> PairData:
+    """Every pair of candidates of a pose that differ enough, as training data, in an order that mixes poses.
 
     Raises:
         AlignmentError: there are none.
@@ -131,13 +135,19 @@ def pair_data(maps: pa.Table, pairs: pa.Table) -> PairData:
     if used.num_rows == 0:
         raise AlignmentError(f"none of {pairs.num_rows} poses gave a pair: lower alignment.min_gap or min_winner")
     place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
-    own_maps = maps.take(pa.array([place[i] for i in texts(used, "sample_id")]))
+    controls = images(maps.take(pa.array([place[i] for i in texts(used, "sample_id")])), "control")
+    candidates = [codec.decode_all(blobs) for blobs in used.column("candidate_images").to_pylist()]
+    scores = used.column("candidate_oks").to_pylist()
+    found = [(row, *pair) for row, oks in enumerate(scores) for pair in all_pairs(np.array(oks), min_gap, min_winner)]
+    # Validation looks at the first pairs, which should not be those of a few poses.
+    rows, winners, losers = np.random.default_rng(0).permutation(np.array(found)).T
+    captions, splits = texts(used, "caption"), np.array(texts(used, "split"))
     return PairData(
-        images(own_maps, "control"),
-        images(used, "winner_image"),
-        images(used, "loser_image"),
-        texts(used, "caption"),
-        np.array([split == "val" for split in texts(used, "split")]),
+        controls[rows],
+        np.stack([candidates[row][winner] for row, winner in zip(rows, winners, strict=True)]),
+        np.stack([candidates[row][loser] for row, loser in zip(rows, losers, strict=True)]),
+        [captions[row] for row in rows],
+        splits[rows] == "val",
     )
 
 

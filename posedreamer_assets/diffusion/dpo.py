@@ -11,6 +11,7 @@ same noise, noise level, latents, control and caption, and so do winner and lose
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from posedreamer_assets.progress import advance
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 VALIDATION_DRAWS = 2  # noise levels per validation pair
-MAX_VALIDATION_PAIRS = 16
+MAX_VALIDATION_PAIRS = 96
 CPU_PAIRS = 8
 
 
@@ -173,7 +174,7 @@ class DpoTrainer:
         indices = next(self._batches)
         noise, sigma = self._draw(len(indices), self.noise)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.cfg.learning_rate * min(1.0, number / max(1.0, 0.1 * self.cfg.steps))
+            group["lr"] = self.cfg.learning_rate * rate_factor(number, self.cfg.steps)
         self.optimizer.zero_grad()
         parts = []
         for chunk in self._chunks(len(indices)):
@@ -298,6 +299,14 @@ def _write(
         "validations": validations,
     }
     (out_dir / "trajectory.json").write_text(json.dumps(trajectory, indent=1))
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """Warm-up over a tenth of the steps, then a cosine to zero: the last steps average the noise of single pairs out."""
+    warmup = max(1.0, 0.1 * steps)
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1.0, steps + 1 - warmup)))
 
 
 def _figures(policy: PairErrors, reference: PairErrors, sigma: Tensor, beta: float) -> dict[str, Tensor]:

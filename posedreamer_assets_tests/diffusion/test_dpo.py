@@ -1,5 +1,6 @@
 """Flow-DPO: the loss against closed forms, and what training must and must not change."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -18,6 +19,7 @@ from posedreamer_assets.diffusion.dpo import (
     beta_at,
     flow_dpo_loss,
     preference_margin,
+    rate_factor,
     train_dpo,
     velocity_error,
 )
@@ -179,3 +181,10 @@ def test_columns_of_different_lengths_are_refused() -> None:
     pairs = make_pairs_data()
     with pytest.raises(AlignmentError, match="differ in length"):
         replace(pairs, captions=pairs.captions[1:])
+
+
+def test_the_rate_rises_over_a_tenth_and_falls_to_nothing() -> None:
+    rates = [rate_factor(step, 50) for step in range(1, 51)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(b < a for a, b in itertools.pairwise(rates[4:])) and 0 < rates[-1] < 0.01
+    assert rate_factor(1, 1) == 1.0

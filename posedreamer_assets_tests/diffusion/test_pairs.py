@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from posedreamer_assets.diffusion.pairs import PairDecision, make_pairs
+from posedreamer_assets.diffusion.pairs import PairDecision, all_pairs, make_pairs
 from posedreamer_assets.errors import AlignmentError
 
 
@@ -51,3 +54,14 @@ def test_a_score_that_is_no_similarity_is_an_error(bad: float) -> None:
 def test_one_candidate_cannot_make_a_pair() -> None:
     with pytest.raises(AlignmentError, match="two candidates"):
         make_pairs(np.ones((3, 1)), 0.05, 0.5)
+
+
+@given(arrays(np.float64, 5, elements=st.floats(0, 1)))
+def test_all_pairs_are_those_of_every_two_candidates_taken_alone(oks: np.ndarray) -> None:
+    found = all_pairs(oks, 0.05, 0.5)
+    for a in range(5):
+        for b in range(5):
+            alone = make_pairs(oks[None, [a, b]], 0.05, 0.5)[0]
+            assert ((a, b) in found) == (alone.status == "pair" and alone.winner == 0 and a != b)
+    best = make_pairs(oks[None], 0.05, 0.5)[0]
+    assert ((best.winner, best.loser) in found) == (best.status == "pair") == bool(found)
