@@ -45,7 +45,7 @@ def make_pairs(oks: Float[np.ndarray, "n k"], min_gap: float, min_winner: float)
 def all_pairs(oks: Float[np.ndarray, " k"], min_gap: float, min_winner: float) -> list[tuple[int, int]]:
     """Every (winner, loser) among the candidates of one pose that differ enough; the pair of `make_pairs` is among them."""
     places = range(len(oks))
-    return [(a, b) for a in places for b in places if oks[a] >= min_winner and oks[a] - oks[b] >= min_gap]
+    return [(a, b) for a in places for b in places if a != b and oks[a] >= min_winner and oks[a] - oks[b] >= min_gap]
 
 
 def _decide(row: Float[np.ndarray, "k"], min_gap: float, min_winner: float) -> PairDecision:
