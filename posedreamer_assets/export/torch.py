@@ -84,7 +84,7 @@ class _Rows:
 
     def _table(self) -> Any:
         if self._opened is None:
-            table = self._store._open(TABLE, self.version)
+            table = self._store.table_at(TABLE, self.version)
             if table is None:
                 raise ExportError(f"table {TABLE!r} does not exist under {self._store.root}; materialise it first")
             self._opened = os.getpid(), table

@@ -398,6 +398,10 @@ class LanceStore:
         """Where a table lies."""
         return f"{self.root}/{table}.lance"
 
+    def table_at(self, table: str, version: int | str | None = None) -> LanceDataset | None:
+        """The Lance table itself at a version or tag, for readers at random; None when it was never written."""
+        return self._open(table, version)
+
     def _open(self, table: str, version: int | str | None = None) -> LanceDataset | None:
         written = 0 if self._remote or version is not None else damage.newest_written(Path(self.uri(table)))
         try:
