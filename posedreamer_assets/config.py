@@ -115,7 +115,7 @@ class AlignmentConfig:
     test_share: float = 0.3
     test_draws: int = 3  # images of each test pose, without and with the adapter
     beta: float = 100.0
-    learning_rate: float = 6e-4
+    learning_rate: float = 3e-4
     lora_rank: int = 16
     batch_size: int = 8
     steps: int = 50
