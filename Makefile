@@ -54,7 +54,7 @@ dev: setup  ## Dagster's UI on the same home
 	DAGSTER_HOME="$$POSEDREAMER_HOME/dagster" exec $(BIN)/dagster dev -w workspace.yaml $(ARGS)
 
 test: setup  ## the tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: setup  ## formatting, lint, types
 	$(BIN)/ruff format --check .
