@@ -53,7 +53,7 @@ class PosesConfig:
     families: tuple[str, ...] = ()  # procedural families; empty means all
     batch_size: int = 96
     batches: int = 4
-    align_batches: int = 4
+    align_batches: int = 3
     frame_stride_s: float = 0.5  # smallest time between two frames taken from one mocap clip
     betas_std: float = 1.0
 
@@ -113,7 +113,7 @@ class AlignmentConfig:
     min_winner: float = 0.5
     val_share: float = 0.15
     test_share: float = 0.3
-    test_draws: int = 3  # images of each test pose, without and with the adapter
+    test_draws: int = 2  # images of each test pose, without and with the adapter
     beta: float = 100.0
     learning_rate: float = 3e-4
     lora_rank: int = 16
