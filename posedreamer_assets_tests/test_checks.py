@@ -101,6 +101,7 @@ def _clean(table: str) -> dict[str, list[Any]]:
         "body_pixels": [200] * N,
         "status": ["pair"] * N,
         "candidate_oks": [[0.9, 0.5]] * N,
+        "candidate_images": [[_picture(), _picture()]] * N,
         "candidate_seeds": [[1, 2]] * N,
         "winner": [0] * N,
         "loser": [1] * N,

@@ -16,7 +16,12 @@ from posedreamer_assets.rows import make_table
 def turned_bodies(turns_deg: list[float], axis: str = "y") -> pa.Table:
     """Bodies at the origin, turned about a world axis, seen by a level camera four metres in front of them."""
     n = len(turns_deg)
-    root = Rotation.from_euler(axis, np.array(turns_deg)[:, None], degrees=True).as_rotvec().astype(np.float32).reshape(n, 3)
+    root = (
+        Rotation.from_euler(axis, np.array(turns_deg)[:, None], degrees=True)
+        .as_rotvec()
+        .astype(np.float32)
+        .reshape(n, 3)
+    )
     ones = np.ones(n, np.float32)
     cameras = Cameras(
         np.broadcast_to(np.diag([1, -1, -1]).astype(np.float32), (n, 3, 3)),

@@ -18,6 +18,7 @@ SMALL = {
     "scenes.supersample": 1,
     "generator.steps": 3,
     "alignment.candidates": 2,
+    "alignment.val_share": 0.4,
     "alignment.min_gap": 0.0,
     "alignment.min_winner": 0.0,
     "alignment.steps": 2,

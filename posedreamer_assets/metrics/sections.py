@@ -59,9 +59,8 @@ def alignment_section(
     ]
     change = f"{better:.0%} of {len(before)} held-out poses improved."
     if error_before > 0:
-        change = f"OKS error changed by {(error_after - error_before) / error_before:+.1%}. {change}".replace(
-            "-", "−", 1
-        )
+        relative = f"{(error_after - error_before) / error_before:+.1%}".replace("-", "−")
+        change = f"OKS error changed by {relative}. {change}"
     table = Table(("held-out poses", "before DPO", "after DPO"), rows, caption=change)
     blocks: list[Any] = [table, Plots(shown)]
     if same_seed:

@@ -60,7 +60,7 @@ def test_dpo_trains_a_second_adapter_beside_the_control_lora(flux: FluxGenerator
     base = flux.generate(controls[:1], captions[:1], [1])
     control_before = {k: v.clone() for k, v in flux.transformer.state_dict().items() if f".{CONTROL_ADAPTER}." in k}
     pairs = PairData(controls, images, 255 - images, captions, np.arange(4) < 1)
-    cfg = AlignmentConfig(batch_size=3, steps=4, eval_every=2, lora_rank=2, learning_rate=1e-2)
+    cfg = AlignmentConfig(batch_size=3, steps=12, eval_every=1, lora_rank=2, learning_rate=1e-2)
     result = train_dpo(pairs, flux, cfg, 0, tmp_path)
     assert result.best_step > 0
     control_after = {k: v for k, v in flux.transformer.state_dict().items() if f".{CONTROL_ADAPTER}." in k}
