@@ -94,7 +94,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Workspa
 def _ask(process: WorkspaceProcessContext, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     answer = execute_dagster_graphql(process.create_request_context(), query, variables)
     assert answer.errors is None, answer.errors
-    return answer.data
+    return dict(answer.data)
 
 
 def _backfill(process: WorkspaceProcessContext, assets: list[list[str]]) -> None:

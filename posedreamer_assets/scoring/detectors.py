@@ -5,7 +5,7 @@ Batches are padded to a fixed size, so that an image's keypoints do not depend o
 """
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -128,9 +128,10 @@ def run_padded(
 
 def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
     try:
-        network, info = VitPoseForPoseEstimation.from_pretrained(
+        loaded: Any = VitPoseForPoseEstimation.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
+        network, info = loaded
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DetectorError(f"{folder}: not a ViTPose checkpoint: {str(error).splitlines()[0]}") from error
     # transformers fills missing weights with random ones and only warns.

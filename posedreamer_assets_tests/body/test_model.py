@@ -94,6 +94,7 @@ def test_pose_blend_shapes_are_applied(body: BodyModel) -> None:
         local[:3, :3] = rotations[j]
         local[:3, 3] = joints[j] - (joints[PARENTS[j]] if j else 0)
         transforms.append(local if j == 0 else transforms[PARENTS[j]] @ local)
+    assert posed.posedirs is not None
     for vertex in (0, 9120, 5000, 13000):
         point = shaped[vertex] + (feature @ posed.posedirs[:, 3 * vertex : 3 * vertex + 3])
         expected = np.zeros(3)
@@ -202,7 +203,7 @@ def test_wrong_model_files_get_a_named_error(damage, words: str, tmp_path: Path)
     arrays = arrays_of(FREE_BODY_PATH)
     damage(arrays)
     path = tmp_path / "broken.npz"
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # the names are none of savez' own
     with pytest.raises(BodyModelError, match=words) as caught:
         load_body(str(path))
     assert str(path) in str(caught.value)
