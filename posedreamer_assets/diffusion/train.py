@@ -83,7 +83,6 @@ class FluxTraining:
     # Noise levels are logit-normal, mostly high: small images are smooth, so colour and layout are settled above 0.9.
     noise_mean: float = 1.0
     noise_std: float = 1.5
-    caption_dropout: float = 0.0  # the pocket generator is used without guidance
     warm_start: bool = False  # from the transformer in the folder, with a new caption encoder
     body_weight: float = 4.0  # limbs are few of the tokens, and what the labels are about
     # Most steps see half an image, the half with the body: twice as many bodies for the same work.
@@ -229,13 +228,6 @@ def _save_vae(vae: AutoencoderTiny, folder: Path) -> None:
     config = json.loads(path.read_text())
     config.pop("block_out_channels", None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def _drop_derived(path: Path) -> None:
-    """Take out what the constructor derives by itself; diffusers warns of it at every load."""
-    config = json.loads(path.read_text())
-    config.pop("block_out_channels", None)
-    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def save_grid(path: Path, columns: Sequence[UInt8[np.ndarray, "n h w 3"]]) -> None:
@@ -431,7 +423,6 @@ class FluxTrainer:
         else:
             images, controls, captions, share = rows.draw(self.rng, cfg.batch_size)
             ids = self.ids
-        captions = ["" if self.rng.random() < cfg.caption_dropout else c for c in captions]
         logit = cfg.noise_mean + cfg.noise_std * torch.randn(len(images), generator=self.noise)
         sigma = torch.sigmoid(logit)
         noise = torch.randn(images.shape, generator=self.noise)
