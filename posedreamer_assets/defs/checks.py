@@ -1,18 +1,20 @@
 """Asset checks from `dbt_like_checks/`: one per test, for each partition. Those of severity `error` are blocking."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from posedreamer_assets.checks import CheckOutcome, checks_folder, load_table_checks
+from posedreamer_assets.defs.held_back import goes_on, why_held_back
 from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.defs.retries import retrying
 from posedreamer_assets.defs.work import contact_sheet_markdown, partitions_of
-from posedreamer_assets.stages import ORDER, Stage
+from posedreamer_assets.errors import CheckError
+from posedreamer_assets.stages import ORDER, Snapshot, Stage
 
 if TYPE_CHECKING:
     from posedreamer_assets.check_runs import Checked
@@ -30,18 +32,27 @@ def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
     ) -> Iterator[dg.AssetCheckResult]:
         from posedreamer_assets.check_runs import check_asset
 
-        results: list[dg.AssetCheckResult] = []
+        results: dict[str | None, list[dg.AssetCheckResult]] = {}
         keys = partitions_of(context)
+        bad, held = set[str | None](), list[CheckError]()
         for key in keys:
             with retrying(context.retry_number):
+                snapshot = Snapshot(profile.get(), store.get())
+                refused = why_held_back(profile.place(), snapshot, stage, key) if len(keys) > 1 else None
+                if refused is not None:
+                    held.append(refused)
+                    continue  # what is stored is not this run's
                 checked = check_asset(profile.place(), store.get(), stage.table, key, profile.get())
-            found = [check_result(asset, outcome, checked) for outcome in checked.outcomes]
+            results[key] = [check_result(asset, outcome, checked) for outcome in checked.outcomes]
             if checked.bad:
+                bad.add(key)
                 context.instance.report_runless_asset_event(_mark(asset, key, checked))
             if key is not None and len(keys) > 1:
-                _record(context, blocking, key, found)
-            results += found
-        yield from results if len(keys) == 1 else _worst(results)
+                _record(context, blocking, key, results[key])
+        ends = len(keys) == 1 or bad == results.keys() or not goes_on(context.run, stage)
+        yield from _worst(results, None if ends else bad)
+        if ends and held:
+            raise held[0]
 
     return run
 
@@ -89,12 +100,29 @@ def _record(
         context.instance.report_dagster_event(event, run_id=context.run.run_id)
 
 
-def _worst(results: list[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckResult]:
-    """For each check the first failure over the partitions of a run, else the first result."""
-    names = dict.fromkeys(result.check_name for result in results)
-    for name in names:
-        own = [result for result in results if result.check_name == name]
-        yield next((result for result in own if not result.passed), own[0])
+def _worst(
+    results: Mapping[str | None, list[dg.AssetCheckResult]], held: Collection[str | None] | None
+) -> Iterator[dg.AssetCheckResult]:
+    """For each check the first failure over the partitions of a run, else the first result.
+
+    Where `held` partitions alone are to stop, no result is of severity error, which would stop the others too.
+    """
+    for same in zip(*results.values(), strict=True):
+        worst = next((result for result in same if not result.passed), same[0])
+        if held is None or worst.passed:
+            yield worst
+            continue
+        failed = [str(key) for key, result in zip(results, same, strict=True) if not result.passed]
+        stopped = [key for key in failed if key in held]
+        yield dg.AssetCheckResult(
+            asset_key=worst.asset_key,
+            check_name=worst.check_name,
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{worst.description}; fails in {', '.join(failed)}"
+            + (f"; {', '.join(stopped)} held back, the others go on" if stopped else ""),
+            metadata=worst.metadata,
+        )
 
 
 def check_result(asset: dg.AssetKey, outcome: CheckOutcome, checked: "Checked") -> dg.AssetCheckResult:

@@ -13,14 +13,16 @@ import dagster as dg
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
+from posedreamer_assets.data_docs import failed_checks
 from posedreamer_assets.defs.automation import condition_of
 from posedreamer_assets.defs.deployment import deployment
 from posedreamer_assets.defs.executors import step_tags
+from posedreamer_assets.defs.held_back import note, why_held_back
 from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.defs.retries import retrying
 from posedreamer_assets.digests import digest
-from posedreamer_assets.errors import StorageError
+from posedreamer_assets.errors import CheckError, StorageError
 from posedreamer_assets.home import Home
 from posedreamer_assets.stages import STAGES, Snapshot, Stage, checkpoint_digest
 from posedreamer_assets.storage import CheckpointInfo, LanceStore
@@ -121,11 +123,13 @@ class Work:
         return self._result(checkpoint_digest(info), figures, thumbnails() if thumbnails else None)
 
     def unchanged(self) -> dg.MaterializeResult | None:
-        """What is stored, where it was made from the very inputs that there are now; else None."""
+        """What is stored, where it was made from the very inputs that there are now and is not bad; else None."""
         if self.key is not None:
             stored = self.snapshot.partitions(self.stage).get(self.key)
             if stored is None or stored.input_digest != self.snapshot.input_digest(self.stage, self.key):
                 return None
+            if failed_checks(self.home, self.stage.table, self.key, stored.content_digest):
+                return None  # who asks for bad rows again has done something about their cause
             return self._result(stored.content_digest, {"dagster/row_count": stored.rows, "skipped": _SKIPPED}, None)
         made = self.snapshot.checkpoint(self.stage)
         if made is None or made.input_digest != self.snapshot.input_digest(self.stage):
@@ -199,12 +203,21 @@ def stage_asset(
             context: dg.AssetExecutionContext, profile: ProfileResource, store: LanceStoreResource
         ) -> dg.MaterializeResult:
             forced = context.run.tags.get(FORCE_TAG) == "true"
+            keys = partitions_of(context)
             results: dict[str | None, dg.MaterializeResult] = {}
-            for partition in partitions_of(context):
+            for partition in keys:
                 with retrying(context.retry_number):
                     work = begin(stage, profile, store, partition)
-                    results[partition] = (None if forced else work.unchanged()) or body(work)
-            return results[partition] if len(results) == 1 else _reported_together(context, results)
+                    refused = why_held_back(work.home, work.snapshot, stage, partition)
+                    if refused is None:
+                        results[partition] = (None if forced else work.unchanged()) or body(work)
+                    elif len(keys) == 1:
+                        raise refused
+                    else:
+                        note(context, str(partition), refused)
+            if not results:
+                raise CheckError(f"every partition of this run is held back, {refused}")
+            return results[partition] if len(keys) == 1 else _reported_together(context, results)
 
         return asset
 
@@ -237,12 +250,8 @@ def _reported_together(
 
 def begin(stage: Stage, profile: ProfileResource, store: LanceStoreResource, key: str | None) -> Work:
     """The work of one execution."""
-    from posedreamer_assets.check_runs import refuse_bad_rows
-
     settings, opened, home = profile.get(), store.get(), profile.place()
-    snapshot = Snapshot(settings, opened)
-    refuse_bad_rows(home, snapshot, stage, key)
-    return Work(stage, settings, home, opened, key, snapshot)
+    return Work(stage, settings, home, opened, key, Snapshot(settings, opened))
 
 
 def _dependencies(stage: Stage) -> list[dg.AssetDep]:

@@ -1,6 +1,6 @@
-"""Runs of many partitions: models are loaded once, and every partition keeps its own rows, metadata and check results.
+"""Runs of many partitions: each keeps its own rows, metadata and check results, and a bad one stops no other.
 
-The number of partitions of a run is set before definitions are imported, so the run has a process of its own.
+The number of partitions of a run is set before definitions are imported, so the runs have a process of their own.
 """
 
 import json
@@ -8,52 +8,74 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-SCRIPT = """
-import json, sys
-import dagster as dg
-from posedreamer_assets.config import load_profile
-from posedreamer_assets.defs.partitions import register
-from posedreamer_assets.definitions import defs
-from posedreamer_assets.driver import Runner, run_config
-from posedreamer_assets.home import Home
-from posedreamer_assets.stages import STAGES
+import pytest
 
-home = Home.find()
-home.prepare(load_profile("pocket", {"poses.batch_size": 2, "poses.batches": 3, "poses.align_batches": 0}))
-keys = [f"procedural-{i:04d}" for i in range(3)]
-assets = [dg.AssetKey("pose_library"), dg.AssetKey(["base", "control_maps"])]
-job = defs.resolve_implicit_global_asset_job_def()
-with Runner(home) as runner:
-    runner.execute(STAGES["body_model"], None)
-    instance = runner._instance
-    register(instance, keys)
-    made = []
-    for _ in range(2):
-        tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
-        result = job.execute_in_process(
-            instance=instance, asset_selection=assets, tags=tags, run_config=run_config(home), raise_on_error=False
-        )
-        events = [e for a in assets for e in result.asset_materializations_for_node(a.to_python_identifier())]
-        made.append({f"{e.asset_key.to_user_string()}[{e.partition}]": sorted(e.metadata) for e in events})
-    check = dg.AssetCheckKey(dg.AssetKey("pose_library"), "not_null__caption")
-    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=20)
-    events = [r.event.dagster_event for r in history if r.event is not None]
-    done = [e.asset_check_evaluation_data for e in events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
-    checked = sorted({str(evaluation.partition) for evaluation in done})
-print(json.dumps({"success": result.success, "made": made, "checked": checked}))
-"""
+from posedreamer_assets.stages import ORDER, STAGES, Stage
+from posedreamer_assets_tests.defs.many_partitions import ASSETS, BAD, KEYS
+
+GOOD = [key for key in KEYS if key != BAD]
 
 
-def test_a_run_of_many_partitions_keeps_them_apart(tmp_path: Path) -> None:
-    environment = {**os.environ, "POSEDREAMER_HOME": str(tmp_path), "POSEDREAMER_PARTITIONS_PER_RUN": "3"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    keys = [f"procedural-{i:04d}" for i in range(3)]
-    assert found["success"]
-    first, again = found["made"]
-    assert sorted(first) == sorted(f"{asset}[{key}]" for asset in ("base/control_maps", "pose_library") for key in keys)
-    assert all("digest" in names and "thumbnails" in names for place, names in first.items() if "control" in place)
-    assert all("skipped" in names for names in again.values())
-    assert set(keys) <= set(found["checked"])
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What three runs left: with bad poses in one partition, with the cause gone, and once more."""
+    home = tmp_path_factory.mktemp("many")
+    environment = {**os.environ, "POSEDREAMER_HOME": str(home), "POSEDREAMER_PARTITIONS_PER_RUN": "3"}
+    command = [sys.executable, "-m", "posedreamer_assets_tests.defs.many_partitions"]
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def places(*keys: str, assets: tuple[str, ...] = ASSETS) -> list[str]:
+    return sorted(f"{asset}[{key}]" for asset in assets for key in keys)
+
+
+def test_bad_rows_hold_back_what_is_made_from_them_and_nothing_else(runs: dict[str, Any]) -> None:
+    found = runs["bad"]
+    assert sorted(found["versions"]) == sorted([*places(*GOOD), f"pose_library[{BAD}]"])
+    held = [place for place, names in found["metadata"].items() if "held_back" in names]
+    assert sorted(held) == places(BAD, assets=("base/control_maps", "rendered_scenes"))
+    assert sorted(found["metadata"]) == places(*KEYS)
+
+
+def test_a_run_with_a_partition_held_back_fails_when_the_others_are_done(runs: dict[str, Any]) -> None:
+    assert not runs["bad"]["success"]
+    assert runs["bad"]["failed_steps"] == ["base_control_maps_checks", "rendered_scenes_checks"]
+
+
+def test_check_results_are_those_of_each_partition(runs: dict[str, Any]) -> None:
+    assert runs["bad"]["failed"] == [f"caption_not_blank[{BAD}]"]
+    assert runs["bad"]["checked"] == sorted([*places(*GOOD), f"pose_library[{BAD}]"])
+    assert runs["mended"]["checked"] == places(*KEYS)
+
+
+def test_bad_rows_and_what_they_held_back_are_made_again_and_the_others_skipped(runs: dict[str, Any]) -> None:
+    before, after = runs["bad"]["versions"], runs["mended"]
+    assert after["success"]
+    skipped = [place for place, names in after["metadata"].items() if "skipped" in names]
+    assert sorted(skipped) == places(*GOOD)
+    assert {place: after["versions"][place] for place in places(*GOOD)} == {p: before[p] for p in places(*GOOD)}
+    assert sorted(after["versions"]) == places(*KEYS)
+
+
+def test_a_run_over_partitions_that_have_not_changed_makes_none(runs: dict[str, Any]) -> None:
+    assert runs["again"]["success"]
+    assert all("skipped" in names for names in runs["again"]["metadata"].values())
+    assert runs["again"]["versions"] == runs["mended"]["versions"]
+
+
+def test_every_partition_has_its_own_figures_and_pictures(runs: dict[str, Any]) -> None:
+    made = [names for place, names in runs["bad"]["metadata"].items() if place in places(*GOOD)]
+    assert all({"digest", "dagster/row_count"} <= set(names) for names in made)
+    pictured = [place for place, names in runs["bad"]["metadata"].items() if "thumbnails" in names]
+    assert sorted(pictured) == places(*GOOD, assets=("base/control_maps", "rendered_scenes"))
+
+
+@pytest.mark.parametrize("stage", [stage for stage in ORDER if stage.group], ids=lambda stage: stage.key)
+def test_a_stage_reads_the_rows_of_every_stage_above_it(stage: Stage) -> None:
+    """So it meets the mark of bad rows itself, whatever was held back between."""
+    above = {name for read in stage.reads for name in STAGES[read].reads}
+    assert above <= set(stage.reads)
