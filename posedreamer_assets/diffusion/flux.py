@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,10 +79,10 @@ class FluxGenerator(PipelineGenerator):
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))
 
     def run_block(
-        self, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
+        self, pipeline: Any, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
     ) -> UInt8[np.ndarray, "n h w 3"]:
         hidden, pooled = self.encode_captions(captions)
-        images = self.pipeline(
+        images = pipeline(
             prompt_embeds=hidden,
             pooled_prompt_embeds=pooled,
             # Packed latents pass through the pipeline as they are: no sampling of the posterior, and the very latents that

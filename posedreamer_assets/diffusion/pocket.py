@@ -22,6 +22,7 @@ PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 class PocketGenerator(FluxGenerator):
     """`FluxControlPipeline` with a caption encoder of its own in place of CLIP and T5."""
 
+    rows_in_parallel = True
     captions: CaptionEncoder
 
     @property

@@ -1,5 +1,7 @@
 """Stable Diffusion XL with a ControlNet, through diffusers' own pipeline."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
@@ -52,10 +54,10 @@ class SdxlGenerator(PipelineGenerator):
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))
 
     def run_block(
-        self, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
+        self, pipeline: Any, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
     ) -> UInt8[np.ndarray, "n h w 3"]:
         control = torch.from_numpy(np.ascontiguousarray(controls)).permute(0, 3, 1, 2).float().div(255)
-        images = self.pipeline(
+        images = pipeline(
             prompt=captions,
             negative_prompt=[NEGATIVE_PROMPT] * len(captions),
             image=control,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_filling_a_block_up_gives_rows_of_the_asked_number(
 ) -> None:
     sizes: list[int] = []
 
-    def record(controls: np.ndarray, captions: list[str], noise: list[torch.Generator]) -> np.ndarray:
+    def record(pipeline: object, controls: np.ndarray, captions: list[str], noise: list[torch.Generator]) -> np.ndarray:
         assert len(controls) == len(captions) == len(noise)
         sizes.append(len(controls))
         return controls
@@ -50,6 +51,42 @@ def test_rows_go_one_by_one_on_a_cpu_and_in_blocks_on_a_gpu(tiny_generator: Pock
     assert tiny_generator.block_size == 1
     tiny_generator.device = torch.device("cuda")
     assert tiny_generator.block_size == tiny_generator.cfg.batch_size > 1
+
+
+@pytest.fixture
+def three_cores() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_cores_paint_rows_side_by_side_and_leave_the_same_bits(
+    tiny_generator: PocketGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, controls, captions = draw_discs(7)
+    seeds = list(range(7))
+    assert tiny_generator.workers == 3
+    side_by_side = tiny_generator.generate(controls, captions, seeds)
+    assert torch.get_num_threads() == 3
+    monkeypatch.setattr(PipelineGenerator, "workers", 1)
+    torch.set_num_threads(1)
+    assert np.array_equal(side_by_side, tiny_generator.generate(controls, captions, seeds))
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_a_row_that_fails_among_several_cores_fails_the_batch(
+    tiny_generator: PocketGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> np.ndarray:
+        raise ValueError("no such row")
+
+    monkeypatch.setattr(tiny_generator, "run_block", fail)
+    _, controls, captions = draw_discs(4)
+    with pytest.raises(ValueError, match="no such row"):
+        tiny_generator.generate(controls, captions, [1, 2, 3, 4])
+    assert torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("what", ["seed", "caption", "control"])
