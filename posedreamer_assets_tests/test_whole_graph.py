@@ -2,13 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
+from dagster._core.instance.ref import InstanceRef
 
 from posedreamer_assets.config import Profile, load_profile
+from posedreamer_assets.defs.lineage import column_origins
 from posedreamer_assets.driver import Runner, Summary, run_main_job
 from posedreamer_assets.home import Home
-from posedreamer_assets.stages import ORDER, STAGES
+from posedreamer_assets.records import SCHEMAS
+from posedreamer_assets.stages import ORDER, STAGES, Stage
 from posedreamer_assets.storage import LanceStore
 
 SMALL = {
@@ -59,6 +64,53 @@ def test_every_stage_is_made_and_reported(run: tuple[Home, Summary]) -> None:
     page = Path(summary.report).read_text()
     assert page.count("data:image/") > 10
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def latest(home: Home, stage: Stage) -> dict[str | None, dict[str, Any]]:
+    """Metadata of the newest materialisation of each partition."""
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home.dagster))) as instance:
+        asked = dg.AssetRecordsFilter(asset_key=dg.AssetKey(stage.key.split("/")))
+        records = instance.fetch_materializations(asked, limit=100, ascending=True).records
+    events = [record.asset_materialization for record in records]
+    return {event.partition: dict(event.metadata) for event in events if event is not None}
+
+
+def figures_in(metadata: dict[str, Any]) -> set[str]:
+    numbers = (dg.IntMetadataValue, dg.FloatMetadataValue)
+    return {name for name, value in metadata.items() if isinstance(value, numbers)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ORDER, ids=lambda stage: stage.key)
+def test_a_materialisation_says_where_its_result_lies_and_what_is_known_of_it(
+    run: tuple[Home, Summary], stage: Stage
+) -> None:
+    home, _ = run
+    for key, metadata in latest(home, stage).items():
+        place = metadata["dagster/uri"].value
+        assert Path(place).exists() and place.startswith(str(home.storage))
+        assert Path(metadata["data_docs"].path or "").is_file()
+        assert Path(metadata["report"].path or "").is_file()
+        assert {"digest", "seconds"} <= set(metadata)
+        if stage.table in SCHEMAS:
+            rows = LanceStore(str(home.storage)).read(stage.table, [key] if key else None, ["sample_id"]).num_rows
+            assert metadata["dagster/row_count"].value == rows
+            assert (key or stage.table) in metadata["gallery"].value
+            assert str(metadata["thumbnails"].value).startswith("![samples](data:image/jpeg;base64,")
+            assert ("dagster/column_lineage" in metadata) == bool(column_origins(stage.key))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [stage for stage in ORDER if stage.group], ids=lambda stage: stage.key)
+def test_figures_have_the_same_names_in_every_partition(run: tuple[Home, Summary], stage: Stage) -> None:
+    """Else Dagster's plots over partitions have holes. What could not be measured is left out."""
+    home, _ = run
+    found = {key: figures_in(metadata) for key, metadata in latest(home, stage).items()}
+    everywhere = set.intersection(*found.values())
+    assert {"dagster/row_count", "seconds", "bytes"} <= everywhere
+    sparse = ("mean_oks_of_kept", "mean_head_error_deg", "mean_top_colour_error")
+    assert all(not names - everywhere - {*sparse} for names in found.values())
+    assert len(everywhere) > 5 or stage.key in ("base/raw_generations", "hard/raw_generations", "rendered_scenes")
 
 
 @pytest.mark.slow

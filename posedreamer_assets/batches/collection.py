@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.digests import digest
+from posedreamer_assets.images import decode_all
 from posedreamer_assets.progress import track
 from posedreamer_assets.records import DATASET
 
@@ -65,6 +67,18 @@ def collect(
         return counts
 
     return write
+
+
+def some_images(store: "LanceStore", most: int = 12) -> np.ndarray:
+    """Images of the dataset, spread evenly over it: (n, h, w, 3); n is 0 where it is empty."""
+    ids = store.read("dataset", columns=["sample_id"], missing_ok=True).column("sample_id").to_pylist()
+    chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(most, len(ids))).astype(int)]
+    if not chosen:
+        return np.zeros((0, 1, 1, 3), np.uint8)
+    quoted = ", ".join(f"'{name}'" for name in chosen)
+    return decode_all(
+        store.read("dataset", columns=["image"], filter=f"sample_id IN ({quoted})").column("image").to_pylist()
+    )
 
 
 def _card(profile: Profile, store: "LanceStore", counts: dict[str, Any]) -> str:

@@ -13,11 +13,12 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "partition for each pose batch), and a dataset card with counts.",
 )
 def dataset(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.collection import collect
+    from posedreamer_assets.batches.collection import collect, some_images
 
     return work.write_checkpoint(
         collect(
             work.profile, work.store, work.all_keys("base/filtered_dataset"), work.all_keys("hard/filtered_dataset")
         ),
+        lambda: some_images(work.store),
         releases=["dataset"],
     )

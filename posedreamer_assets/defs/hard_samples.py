@@ -15,8 +15,9 @@ from posedreamer_assets.defs.work import Work, stage_asset
 def hard_samples(work: Work) -> dg.MaterializeResult:
     from posedreamer_assets.batches.hard import make_hard_table
     from posedreamer_assets.body.model import load_body
+    from posedreamer_assets.thumbnails import stick_figures
 
     body = load_body(work.profile.body.model_path)
     model = work.checkpoint("difficulty_model").path
     rows, figures = make_hard_table(work.profile, body, model, work.one_key, work.pose_files)
-    return work.write_rows(rows, **figures)
+    return work.write_rows(rows, stick_figures(rows, body), **figures)

@@ -16,6 +16,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
 def pose_library(work: Work) -> dg.MaterializeResult:
     from posedreamer_assets.batches.poses import make_pose_table, quarantine_table, quarantined
     from posedreamer_assets.body.model import load_body
+    from posedreamer_assets.thumbnails import stick_figures
 
     body = load_body(work.profile.body.model_path)
     rows = make_pose_table(work.profile, body, work.one_key, work.pose_files)
@@ -29,7 +30,7 @@ def pose_library(work: Work) -> dg.MaterializeResult:
         )
     return work.write_rows(
         rows,
-        families=sorted(set(rows.column("family").to_pylist())),
-        truncated=sum(rows.column("truncated").to_pylist()),
+        stick_figures(rows, body),
+        family_names=sorted(set(rows.column("family").to_pylist())),
         quarantined=len(errors),
     )

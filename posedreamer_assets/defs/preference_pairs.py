@@ -18,5 +18,4 @@ def preference_pairs(work: Work) -> dg.MaterializeResult:
     from posedreamer_assets.batches.alignment import make_pair_rows
 
     rows, images = make_pair_rows(work.profile, work.rows("pose_library"), work.rows("base/control_maps"), work.one_key)
-    statuses = rows.column("status").to_pylist()
-    return work.write_rows(rows, images, status_counts={name: statuses.count(name) for name in sorted(set(statuses))})
+    return work.write_rows(rows, images)

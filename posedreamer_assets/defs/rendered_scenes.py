@@ -18,4 +18,4 @@ def rendered_scenes(work: Work) -> dg.MaterializeResult:
 
     poses = work.rows("pose_library")
     rows, images = render_scene_rows(work.profile, poses, work.one_key)
-    return work.write_rows(rows, images, reference=rows.column("split").to_pylist().count("reference"))
+    return work.write_rows(rows, images)

@@ -54,16 +54,11 @@ def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDef
     )
     def sample_scores(work: Work) -> dg.MaterializeResult:
         from posedreamer_assets.batches.scores import score_rows
+        from posedreamer_assets.thumbnails import detections
 
-        rows = score_rows(
-            work.profile,
-            work.rows(poses),
-            work.rows(f"{name}/control_maps"),
-            work.rows(f"{name}/raw_generations"),
-            work.one_key,
-        )
-        oks = [value for value in rows.column("oks").to_pylist() if value is not None]
-        return work.write_rows(rows, mean_oks=round(sum(oks) / max(1, len(oks)), 4))
+        generations = work.rows(f"{name}/raw_generations")
+        rows = score_rows(work.profile, work.rows(poses), work.rows(f"{name}/control_maps"), generations, work.one_key)
+        return work.write_rows(rows, detections(rows, generations))
 
     @stage_asset(
         f"{name}/filtered_dataset",
@@ -82,9 +77,7 @@ def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDef
             work.rows(f"{name}/raw_generations"),
             work.rows(f"{name}/sample_scores"),
         )
-        reasons = rows.column("reason").to_pylist()
-        counts = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-        return work.write_rows(rows, kept_first(rows), kept=counts.get("kept", 0), reasons=counts)
+        return work.write_rows(rows, kept_first(rows))
 
     return [control_maps, raw_generations, sample_scores, filtered_dataset]
 

@@ -18,12 +18,14 @@ from posedreamer_assets.defs.automation import condition_of
 from posedreamer_assets.defs.deployment import deployment
 from posedreamer_assets.defs.executors import step_tags
 from posedreamer_assets.defs.held_back import note, why_held_back
+from posedreamer_assets.defs.metadata import definition_metadata, places, recorded_before
 from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.defs.retries import retrying
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import CheckError, StorageError
 from posedreamer_assets.home import Home
+from posedreamer_assets.records import SCHEMAS
 from posedreamer_assets.stages import STAGES, Snapshot, Stage, checkpoint_digest
 from posedreamer_assets.storage import CheckpointInfo, LanceStore
 
@@ -94,12 +96,14 @@ class Work:
     def write_rows(
         self, rows: pa.Table, thumbnails: "np.ndarray | None" = None, **metadata: Any
     ) -> dg.MaterializeResult:
-        """Replace this partition and report it."""
+        """Replace this partition and report it, with figures of the rows."""
+        from posedreamer_assets.facts import facts
+
         info = self.store.replace_partition(
             self.stage.table, self.one_key, rows, input_digest=self.snapshot.input_digest(self.stage, self.key)
         )
-        figures = {"dagster/row_count": info.rows, "table_version": info.version, **metadata}
-        return self._result(info.content_digest, figures, thumbnails)
+        found = {**facts(self.stage.table, rows), **metadata, "table_version": info.version}
+        return self._result(info.content_digest, {"dagster/row_count": info.rows, **found}, thumbnails)
 
     def write_checkpoint(
         self,
@@ -119,8 +123,8 @@ class Work:
         info = self.store.write_checkpoint(
             self.stage.table, input_digest, write, input_digest=input_digest, reads=reads
         )
-        figures = {**info.metrics, **({"table_versions": reads} if reads else {})}
-        return self._result(checkpoint_digest(info), figures, thumbnails() if thumbnails else None)
+        figures = {**_figures(info), **({"table_versions": reads} if reads else {})}
+        return self._result(checkpoint_digest(info), figures, thumbnails() if thumbnails else None, info)
 
     def unchanged(self) -> dg.MaterializeResult | None:
         """What is stored, where it was made from the very inputs that there are now and is not bad; else None."""
@@ -134,17 +138,30 @@ class Work:
         made = self.snapshot.checkpoint(self.stage)
         if made is None or made.input_digest != self.snapshot.input_digest(self.stage):
             return None
-        return self._result(checkpoint_digest(made), {**made.metrics, "skipped": _SKIPPED}, None)
+        return self._result(checkpoint_digest(made), {**_figures(made), "skipped": _SKIPPED}, None, made)
 
     def _result(
-        self, content_digest: str, figures: Mapping[str, Any], thumbnails: "np.ndarray | None"
+        self,
+        content_digest: str,
+        figures: Mapping[str, Any],
+        thumbnails: "np.ndarray | None",
+        checkpoint: CheckpointInfo | None = None,
     ) -> dg.MaterializeResult:
-        metadata: dict[str, Any] = {name: _plain(value) for name, value in figures.items()}
+        metadata = places(self.stage, self.key, self.home, self.store, checkpoint)
+        metadata |= {name: _plain(value) for name, value in figures.items()}
         metadata["digest"] = content_digest
         metadata["seconds"] = round(time.perf_counter() - self.started, 2)
         if thumbnails is not None and len(thumbnails):
             metadata["thumbnails"] = dg.MetadataValue.md(contact_sheet_markdown(thumbnails))
         return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(content_digest))
+
+
+def _figures(checkpoint: CheckpointInfo) -> dict[str, Any]:
+    """A checkpoint's figures, each under a name of its own; the number of rows where it stands for a table."""
+    from posedreamer_assets.facts import flat_figures
+
+    rows = {"dagster/row_count": checkpoint.metrics["kept"]} if checkpoint.name in SCHEMAS else {}
+    return {**rows, **flat_figures(checkpoint.metrics)}
 
 
 def _plain(value: Any) -> Any:
@@ -194,6 +211,7 @@ def stage_asset(
             group_name=group,
             kinds=kinds,
             description=description,
+            metadata=definition_metadata(stage),
             pool=pool,
             op_tags={"posedreamer/stage": key, **step_tags(pool)},
             automation_condition=condition_of(stage),
@@ -210,7 +228,8 @@ def stage_asset(
                     work = begin(stage, profile, store, partition)
                     refused = why_held_back(work.home, work.snapshot, stage, partition)
                     if refused is None:
-                        results[partition] = (None if forced else work.unchanged()) or body(work)
+                        unchanged = None if forced else work.unchanged()
+                        results[partition] = _with_former(context, work, unchanged) if unchanged else body(work)
                     elif len(keys) == 1:
                         raise refused
                     else:
@@ -222,6 +241,15 @@ def stage_asset(
         return asset
 
     return decorate
+
+
+def _with_former(
+    context: dg.AssetExecutionContext, work: Work, unchanged: dg.MaterializeResult
+) -> dg.MaterializeResult:
+    """What was skipped, with the figures and pictures of when it was made."""
+    assert unchanged.data_version is not None, "Work gives every result one"
+    former = recorded_before(context.instance, work.stage, work.key, unchanged.data_version.value)
+    return unchanged._replace(metadata={**(unchanged.metadata or {}), **former})
 
 
 def backfill_policy(stage: Stage) -> dg.BackfillPolicy | None:

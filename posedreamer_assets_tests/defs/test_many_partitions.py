@@ -67,11 +67,16 @@ def test_a_run_over_partitions_that_have_not_changed_makes_none(runs: dict[str, 
     assert runs["again"]["versions"] == runs["mended"]["versions"]
 
 
+def test_what_is_skipped_keeps_the_figures_and_pictures_of_when_it_was_made(runs: dict[str, Any]) -> None:
+    for place in places(*GOOD):
+        assert set(runs["again"]["metadata"][place]) == {*runs["bad"]["metadata"][place], "skipped"}
+
+
 def test_every_partition_has_its_own_figures_and_pictures(runs: dict[str, Any]) -> None:
     made = [names for place, names in runs["bad"]["metadata"].items() if place in places(*GOOD)]
     assert all({"digest", "dagster/row_count"} <= set(names) for names in made)
     pictured = [place for place, names in runs["bad"]["metadata"].items() if "thumbnails" in names]
-    assert sorted(pictured) == places(*GOOD, assets=("base/control_maps", "rendered_scenes"))
+    assert sorted(pictured) == sorted([*places(*GOOD), f"pose_library[{BAD}]"])
 
 
 @pytest.mark.parametrize("stage", [stage for stage in ORDER if stage.group], ids=lambda stage: stage.key)
