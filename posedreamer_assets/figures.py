@@ -1,5 +1,6 @@
 """Every figure of a run, gathered from the store: what `summary.json` holds, and the table at the end."""
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from posedreamer_assets.batches.intervals import bootstrap_difference, bootstrap_mean
 from posedreamer_assets.config import Profile, profile_to_dict
+from posedreamer_assets.group_rates import GroupRates, group_rates
 from posedreamer_assets.rows import array
 from posedreamer_assets.stages import STAGES, Snapshot
 
@@ -34,6 +36,7 @@ def gather(profile: Profile, store: "LanceStore") -> dict[str, Any]:
         "dpo": _checkpoint(snapshot, "dpo_checkpoint"),
         "difficulty": _checkpoint(snapshot, "difficulty_model"),
         "hard_minus_base_oks": _hard_effect(snapshot),
+        "kept_by_skin_tone": rates.as_dict() if (rates := kept_by_skin_tone(snapshot)) else None,
         "dataset": _checkpoint(snapshot, "dataset"),
         "quality": _checkpoint(snapshot, "quality_report"),
     }
@@ -85,6 +88,23 @@ def pair_statuses(snapshot: Snapshot) -> dict[str, int]:
         return {}
     rows = snapshot.store.read(stage.table, keys=keys, columns=["status"])
     return dict(Counter(rows.column("status").to_pylist()))
+
+
+def kept_by_skin_tone(snapshot: Snapshot) -> GroupRates | None:
+    """How much of each skin tone the filter kept, over both rounds; None where nothing was judged."""
+    tones: dict[str, str] = {}
+    kept: dict[str, bool] = {}
+    for poses, name in (("pose_library", "base"), ("hard_samples", "hard")):
+        stage = STAGES[f"{name}/filtered_dataset"]
+        keys = snapshot.current_keys(stage)
+        if keys:
+            looks = snapshot.store.read(STAGES[poses].table, keys=keys, columns=["sample_id", "appearance"])
+            tones |= {
+                i: json.loads(look)["skin"] for i, look in zip(*(c.to_pylist() for c in looks.columns), strict=True)
+            }
+            verdicts = snapshot.store.read(stage.table, keys=keys, columns=["sample_id", "keep"])
+            kept |= dict(zip(*(c.to_pylist() for c in verdicts.columns), strict=True))
+    return group_rates([tones[i] for i in kept], np.array([*kept.values()], bool)) if kept else None
 
 
 def _hard_effect(snapshot: Snapshot) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import pyarrow as pa
 from posedreamer_assets.config import Profile
 from posedreamer_assets.coverage import LOOKS, coverage, kept_ids
 from posedreamer_assets.driver import open_store
-from posedreamer_assets.figures import gather, pair_statuses
+from posedreamer_assets.figures import gather, kept_by_skin_tone, pair_statuses
 from posedreamer_assets.gallery import pick, table_samples
 from posedreamer_assets.home import Home
 from posedreamer_assets.images import decode
 from posedreamer_assets.metrics.gallery import GallerySample
-from posedreamer_assets.metrics.html import PanelRow, Section, Table, write_report
+from posedreamer_assets.metrics.html import Cell, Note, PanelRow, Section, Table, write_report
 from posedreamer_assets.metrics.plots import distributions, kept_bars
 from posedreamer_assets.metrics.quality import CLASSIFIER_SCORE
 from posedreamer_assets.metrics.sections import (
@@ -202,7 +202,7 @@ def _stage_note(timing: Mapping[str, Any]) -> str:
 def _sections(home: Home, profile: Profile) -> list[Section]:
     """The body of the report: what is stored and up to date."""
     snapshot = Snapshot(profile, open_store(home))
-    makers = (_samples, _alignment, _curation, _difficulty, _quality, _coverage)
+    makers = (_samples, _alignment, _curation, _difficulty, _quality, _coverage, _fairness)
     return [section for make in makers if (section := make(snapshot)) is not None]
 
 
@@ -333,3 +333,26 @@ def _coverage(snapshot: Snapshot) -> Section | None:
             *(distributions(title, found.groups(what), label=label) for what, (title, label) in _MEASURED.items()),
         ]
     )
+
+
+_FAIR_LEVEL = 0.01  # as in dbt_like_checks/*_filtered_dataset.yml
+
+
+def _fairness(snapshot: Snapshot) -> Section | None:
+    found = kept_by_skin_tone(snapshot)
+    if found is None:
+        return None
+    rows = [
+        (g.name, g.asked, g.kept, Cell(f"{g.rate:.0%}", f"[{g.low:.0%}, {g.high:.0%}]"), f"{g.p:.2g}")
+        for g in sorted(found.groups, key=lambda g: g.rate)
+    ]
+    table = Table(
+        ("skin tone", "images", "kept", "share", "p against the others"),
+        rows,
+        caption="In brackets: 95 % Wilson intervals. p: Fisher's exact test, corrected by Holm for testing every tone.",
+    )
+    apart = ", ".join(g.name for g in found.groups if g.p < _FAIR_LEVEL)
+    differ = f"Shares that differ so much would come about by chance with a probability of {found.p:.2g}. "
+    verdict = f"Groups apart from the others: {apart}." if apart else "No group is apart from the others."
+    note = Note(differ + verdict, "warn" if found.p < _FAIR_LEVEL else "")
+    return Section("Skin tone", [table, note], "Whether the filter keeps images of all skin tones equally often.")

@@ -312,7 +312,7 @@ def test_image_checks_read_declared_sizes_and_modes(tmp_path: Path) -> None:
 def test_every_kind_is_tested_here_or_by_a_planted_fault() -> None:
     by_name = {(table, c.name): c.kind for table, loaded in load_checks().items() for c in loaded.checks}
     used = {test.split(":")[0] for test, *_ in CASES} | {by_name[f.table, f.check] for f in FAULTS}
-    assert set(KINDS) - used == {"fits_own_label", "checkpoint_intact"}  # each has a test of its own
+    assert set(KINDS) - used == {"fits_own_label", "checkpoint_intact", "alike_among"}  # each has a test of its own
 
 
 def test_a_person_that_fits_another_label_is_named(tmp_path: Path) -> None:

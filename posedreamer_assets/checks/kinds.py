@@ -79,8 +79,8 @@ def _late(module: str, name: str) -> Compute:
     return call
 
 
-_values, _pictures, _labels, _lineage, _trends = (
-    partial(_late, module) for module in ("values", "pictures", "labels", "lineage", "trends")
+_values, _pictures, _labels, _lineage, _trends, _groups = (
+    partial(_late, module) for module in ("values", "pictures", "labels", "lineage", "trends", "groups")
 )
 _RANGE = {"min": float, "max": float}
 _CAMERA = tuple(f.name for f in CAMERA)
@@ -137,6 +137,13 @@ KINDS: dict[str, Kind] = {
         {"measure": str, "sigmas": float, "least": float, "batches": int},
         _anything,
         _trends("steady"),
+        whole=True,
+    ),
+    "alike_among": Kind(
+        "{column} is true equally often in all groups that {group} finds in the other column",
+        {"column!": str, "group!": str, "level": float, "batches": int},
+        pa.types.is_boolean,
+        _groups("alike_among"),
         whole=True,
     ),
     # Of images
