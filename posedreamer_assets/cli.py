@@ -398,19 +398,38 @@ _tables = click.option("--table", "tables", multiple=True, help="Only this table
 @click.option(
     "--rows-per-file", type=click.IntRange(min=1), default=65_536, show_default=True, help="Merge up to this."
 )
+@click.option(
+    "--keep-checkpoints",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Superseded checkpoints of each name that stay besides those that a release, a tag or stored images name.",
+)
+@click.option(
+    "--keep-releases", type=click.IntRange(min=0), help="The same of datasets; all stay unless this is given."
+)
 @_home
-def storage_maintain(tables: tuple[str, ...], keep_days: float, rows_per_file: int, home: Path | None) -> None:
-    """Merge small files along partitions, index, and delete old versions. Safe while the graph is running.
+def storage_maintain(
+    tables: tuple[str, ...],
+    keep_days: float,
+    rows_per_file: int,
+    keep_checkpoints: int,
+    keep_releases: int | None,
+    home: Path | None,
+) -> None:
+    """Merge small files along partitions, index, delete old versions and checkpoints. Safe while the graph is running.
 
     Worthwhile after every few hundred partitions; `make dev` also does it by the schedule storage_upkeep.
     """
     from datetime import timedelta
 
     from posedreamer_assets.display import TerminalDisplay
-    from posedreamer_assets.driver import maintain_tables
+    from posedreamer_assets.driver import maintain_tables, open_store
     from posedreamer_assets.storage import Plan
 
-    plan = Plan(rows=rows_per_file, keep=timedelta(days=keep_days))
+    plan = Plan(
+        rows=rows_per_file, keep=timedelta(days=keep_days), checkpoints=keep_checkpoints, releases=keep_releases
+    )
     with TerminalDisplay() as display:
         done = maintain_tables(_find_home(home), tables, plan, display)
     freed = sum(upkeep.bytes_freed for upkeep in done)
@@ -419,6 +438,14 @@ def storage_maintain(tables: tuple[str, ...], keep_days: float, rows_per_file: i
         f"{len(done)} tables: {before} files are now {after}; {sum(u.versions_removed for u in done)} versions removed, "
         f"{freed / 1e6:.1f} MB freed, {sum(u.postponed for u in done)} merges left for the next time"
     )
+    if not tables:
+        removed = open_store(_find_home(home)).remove_superseded(plan)
+        click.echo(
+            f"checkpoints: {len(removed.folders)} superseded ones removed, {len(removed.tags)} tags, {removed.leftovers} "
+            f"leftovers of killed writers, {removed.bytes_freed / 1e6:.1f} MB freed"
+        )
+        for place in removed.folders:
+            click.echo(f"{'':<8} {place}")
 
 
 @storage.command("verify")

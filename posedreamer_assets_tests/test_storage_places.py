@@ -1,5 +1,6 @@
 """Where a home keeps its tables: a folder or an object store, the same for the command line and for Dagster."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,31 @@ def test_the_maintain_command_says_what_it_did(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "1 tables: 6 files are now 1; 0 versions removed" in result.output
     assert store.read(TABLE).equals(before)
+
+
+def test_the_maintain_command_and_the_job_remove_superseded_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(Home(tmp_path))
+
+    def make(number: int) -> None:
+        def write(folder: Path) -> dict[str, int]:
+            (folder / "weights.bin").write_bytes(bytes([number]) * 1000)
+            return {}
+
+        info = store.write_checkpoint("difficulty_model", f"{number:032x}", write, input_digest="")
+        os.utime(info.path, (number, number))
+
+    for number in range(1, 5):
+        make(number)
+    result = _run("storage", "maintain", "--keep-checkpoints", "1", "--home", str(tmp_path))
+    assert "checkpoints: 2 superseded ones removed, 0 tags, 0 leftovers of killed writers" in result.output
+    assert _run("storage", "maintain", "--table", TABLE, "--home", str(tmp_path)).output.count("superseded") == 0
+    monkeypatch.setenv("POSEDREAMER_HOME", str(tmp_path))
+    settings = {"ops": {"maintain": {"config": {"keep_checkpoints": 0}}}}
+    done = storage_maintenance.execute_in_process(resources={"store": LanceStoreResource()}, run_config=settings)
+    assert done.success
+    assert [folder.request for folder in store.checkpoint_folders.stored()] == [f"{4:032x}"]
 
 
 @pytest.mark.parametrize("command", [("storage",), ("storage", "maintain"), ("storage", "verify")])

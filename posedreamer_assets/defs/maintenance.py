@@ -12,26 +12,42 @@ MANY_FILES = 20  # to merge, in one table; below that upkeep gains little
 
 
 class UpkeepConfig(dg.Config):
-    """`tables`: empty means all. `keep_days`: younger versions stay, and tagged ones for ever."""
+    """What to maintain and what to keep.
+
+    Attributes:
+        tables: empty means all.
+        keep_days: younger versions and checkpoints stay, and what is tagged for ever.
+        keep_checkpoints: so many superseded checkpoints of each name stay besides those that something names.
+    """
 
     tables: list[str] = []  # noqa: RUF012, a pydantic field
     keep_days: float = 7.0
+    keep_checkpoints: int = 2
 
 
-@dg.op(description="Merge small files along partitions, index, delete old versions. Safe beside running assets.")
+@dg.op(
+    description="Merge small files along partitions, index, delete old versions and superseded checkpoints. Safe beside "
+    "running assets."
+)
 def maintain(context: dg.OpExecutionContext, config: UpkeepConfig, store: LanceStoreResource) -> None:
-    opened, plan = store.get(), Plan(keep=timedelta(days=config.keep_days))
+    opened = store.get()
+    plan = Plan(keep=timedelta(days=config.keep_days), checkpoints=config.keep_checkpoints)
     done = [opened.maintain(table, plan) for table in config.tables or _written(opened)]
     for upkeep in done:
         context.log.info(
             f"{upkeep.table}: {upkeep.files_before} files -> {upkeep.files_after}, {upkeep.versions_removed} versions and "
             f"{upkeep.bytes_freed / 1e6:.1f} MB removed, {upkeep.postponed} merges left for the next time"
         )
+    removed = opened.remove_superseded(plan)
+    context.log.info(f"superseded checkpoints removed: {', '.join(removed.folders) or 'none'}")
     context.add_output_metadata(
         {
             "tables": len(done),
-            "bytes_freed": sum(u.bytes_freed for u in done),
+            "bytes_freed": sum(u.bytes_freed for u in done) + removed.bytes_freed,
             "files": sum(u.files_after for u in done),
+            "checkpoints_removed": len(removed.folders),
+            "tags_removed": len(removed.tags),
+            "leftovers_removed": removed.leftovers,
         }
     )
 

@@ -118,7 +118,8 @@ class Work:
         ones of the tables that it `releases`.
         """
         input_digest = self.snapshot.input_digest(self.stage)
-        released = {table: self.store.version(table) for table in releases}
+        # A release keeps the checkpoints of its time, see `storage/superseded.py`.
+        released = {table: self.store.version(table) for table in (*releases, *(["checkpoints"] if releases else []))}
         reads = self.snapshot.versions_read(self.stage) | {t: v for t, v in released.items() if v is not None}
         info = self.store.write_checkpoint(
             self.stage.table, input_digest, write, input_digest=input_digest, reads=reads

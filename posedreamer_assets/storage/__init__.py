@@ -5,11 +5,13 @@ arriving.py     rows on their way in: fitted to the table's schema and digested,
 commits.py      the one commit that replaces a partition, whoever else commits meanwhile
 checkpoints.py  folders of files: in place on a disk, uploaded to and fetched from an object store
 upkeep.py       compaction along partitions, indexes, cleanup
+superseded.py   checkpoints that nothing names any more
 damage.py       which file of a table is damaged
 """
 
 from posedreamer_assets.storage.arriving import table_schema
 from posedreamer_assets.storage.store import CheckpointInfo, LanceStore, PartitionInfo
+from posedreamer_assets.storage.superseded import Removed
 from posedreamer_assets.storage.upkeep import Plan, Upkeep
 
-__all__ = ["LanceStore", "PartitionInfo", "CheckpointInfo", "Plan", "Upkeep", "table_schema"]
+__all__ = ["LanceStore", "PartitionInfo", "CheckpointInfo", "Plan", "Upkeep", "Removed", "table_schema"]

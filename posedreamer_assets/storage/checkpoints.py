@@ -3,17 +3,24 @@
 A folder is named `checkpoints/<name>/<digest of the request>-<digest of its files>` below the root. It appears whole:
 it is filled beside its place and renamed, and what comes from an object store is compared with the digest in its name
 before that. So a folder that is there is complete, after any crash, and several processes may make or fetch the same.
+
+The time of change of a folder is when it was last made or asked for, see `superseded.py`.
 """
 
+import fcntl
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
 from lance.file import LanceFileSession
+from pyarrow import fs
 
 from posedreamer_assets.digests import folder_digest
 from posedreamer_assets.errors import StorageError
@@ -21,6 +28,31 @@ from posedreamer_assets.errors import StorageError
 FOLDER = "checkpoints"
 SCRATCH = ".writing-"
 _DIGEST_CHARACTERS = 12
+
+
+@dataclass(frozen=True)
+class StoredFolder:
+    """A folder of a checkpoint.
+
+    Attributes:
+        place: below the storage root.
+        written: when it was last made, or asked for on this machine.
+        bytes: size of its files.
+    """
+
+    place: str
+    written: datetime
+    bytes: int
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self.place.split("/")[1]
+
+    @property
+    def request(self) -> str:
+        """Digest of what was asked for."""
+        return self.place.rpartition("/")[2].rpartition("-")[0]
 
 
 class CheckpointFolders:
@@ -45,7 +77,8 @@ class CheckpointFolders:
         folder = base / f"{SCRATCH}{uuid.uuid4().hex}"
         folder.mkdir()
         try:
-            yield folder
+            with _locked(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -60,17 +93,33 @@ class CheckpointFolders:
         for file in _files(scratch):
             _sync(file)
         if self.remote is not None:
-            session = self._session()
-            for file in _files(scratch):
-                target = f"{place}/{file.relative_to(scratch).as_posix()}"
-                try:
-                    session.upload_file(file, target)
-                except (OSError, RuntimeError) as error:
-                    raise StorageError(
-                        f"checkpoint {name!r}: could not upload {self.remote}/{target}: {error}"
-                    ) from error
+            self._upload(scratch, place)
         _move_into_place(scratch, self.local / place)
         return place
+
+    def confirm(self, place: str) -> None:
+        """Upload again what upkeep elsewhere has removed of a place since `store` was called for it.
+
+        Only a folder of the same files that had been superseded for long can have been removed in that moment.
+
+        Raises:
+            StorageError: the object store failed.
+        """
+        if self.remote is not None:
+            listed = {unquote(encoded) for encoded in self._list(place)}
+            wanted = {f"{place}/{f.relative_to(self.local / place).as_posix()}" for f in _files(self.local / place)}
+            if not wanted <= listed:
+                self._upload(self.local / place, place)
+
+    def _upload(self, folder: Path, place: str) -> None:
+        session = self._session()
+        for file in _files(folder):
+            target = f"{place}/{file.relative_to(folder).as_posix()}"
+            try:
+                session.upload_file(file, target)
+            except (OSError, RuntimeError) as error:
+                name = place.split("/")[1]
+                raise StorageError(f"checkpoint {name!r}: could not upload {self.remote}/{target}: {error}") from error
 
     def find(self, place: str) -> Path:
         """The local folder of a place, fetched first where there is no copy yet.
@@ -79,7 +128,7 @@ class CheckpointFolders:
             StorageError: its files are gone, cannot be fetched, or are not those that its name was made from.
         """
         final = self.local / place
-        if final.is_dir():
+        if _asked_for(final):
             return final
         if self.remote is None:
             raise StorageError(f"table 'checkpoints': its files {final} are gone")
@@ -93,6 +142,105 @@ class CheckpointFolders:
                 )
             _move_into_place(scratch, final)
         return final
+
+    # Removing
+
+    def stored(self) -> list[StoredFolder]:
+        """Every folder in the storage root, finished ones and those whose upload was cut short.
+
+        Raises:
+            StorageError: the object store failed.
+        """
+        return self._stored_locally() if self.remote is None else self._stored_remotely()
+
+    def remove(self, place: str, before: datetime) -> bool:
+        """Remove a folder from the storage root unless it was written or asked for since; returns whether it went.
+
+        Raises:
+            StorageError: the object store failed.
+        """
+        if self.remote is None:
+            return self._remove_locally(place, before)
+        system, base = self._file_system()
+        if any(written >= before for _, written, _ in _objects(system, f"{base}/{place}")):
+            return False
+        session = self._session()
+        try:
+            for encoded in session.list(place):
+                session.delete_file(unquote(encoded))
+        except (OSError, RuntimeError) as error:
+            raise StorageError(f"could not remove {self.remote}/{place}: {error}") from error
+        return True
+
+    def remove_copies(self, stored: Collection[str], before: datetime) -> int:
+        """Remove local copies, not used since, of folders that the object store has no longer; returns their bytes."""
+        if self.remote is None:
+            return 0
+        gone = [folder for folder in self._stored_locally() if folder.place not in stored and folder.written < before]
+        return sum(folder.bytes for folder in gone if self._remove_locally(folder.place, before))
+
+    def remove_leftovers(self, before: datetime) -> list[int]:
+        """Remove unfinished folders that no living process of this machine holds; returns the bytes of each."""
+        removed: list[int] = []
+        for folder in self._unfinished():
+            size = _size(folder)
+            if _time(folder) < before and not _is_locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(size)
+        return removed
+
+    def being_written(self) -> set[str]:
+        """Names of checkpoints of which a process of this machine holds an unfinished folder."""
+        return {folder.parent.name for folder in self._unfinished() if _is_locked(folder)}
+
+    def _unfinished(self) -> list[Path]:
+        return sorted((self.local / FOLDER).glob(f"*/{SCRATCH}*"))
+
+    def _stored_locally(self) -> list[StoredFolder]:
+        folders = [f for f in sorted((self.local / FOLDER).glob("*/*")) if not f.name.startswith(SCRATCH)]
+        return [StoredFolder(f.relative_to(self.local).as_posix(), _time(f), _size(f)) for f in folders]
+
+    def _stored_remotely(self) -> list[StoredFolder]:
+        system, base = self._file_system()
+        found: dict[str, list[tuple[datetime, int]]] = {}
+        for path, written, size in _objects(system, f"{base}/{FOLDER}"):
+            parts = path.removeprefix(f"{base}/").split("/")
+            if len(parts) > 3:
+                found.setdefault("/".join(parts[:3]), []).append((written, size))
+        return [StoredFolder(p, max(w for w, _ in o), sum(b for _, b in o)) for p, o in sorted(found.items())]
+
+    def _remove_locally(self, place: str, before: datetime) -> bool:
+        final = self.local / place
+        gone = final.with_name(f"{SCRATCH}{uuid.uuid4().hex}")
+        try:
+            final.rename(gone)
+        except FileNotFoundError:
+            return False
+        if _time(gone) >= before:
+            _move_into_place(gone, final)  # somebody has asked for it in this moment
+        shutil.rmtree(gone, ignore_errors=True)
+        return not final.is_dir()
+
+    def _file_system(self) -> tuple[fs.FileSystem, str]:
+        """Object stores tell Lance's sessions no times."""
+        assert self.remote is not None
+        given = {name.removeprefix("aws_"): value for name, value in (self._options or {}).items()}
+        if not given.keys() & {"access_key_id", "endpoint"}:
+            system, base = fs.FileSystem.from_uri(self.remote)
+            return system, base.rstrip("/")
+        scheme, _, host = given.get("endpoint", "").rpartition("://")
+        named = {"access_key_id": "access_key", "secret_access_key": "secret_key", "session_token": "session_token"}
+        options = {to: given[name] for name, to in {**named, "region": "region"}.items() if name in given}
+        s3 = fs.S3FileSystem(**options, endpoint_override=host or None, scheme=scheme or "https")
+        return s3, self.remote.partition("://")[2].rstrip("/")
+
+    # Object stores
+
+    def _list(self, place: str) -> list[str]:
+        try:
+            return self._session().list(place)
+        except (OSError, RuntimeError) as error:
+            raise StorageError(f"{self.remote}/{place} could not be listed: {error}") from error
 
     def _fetch(self, place: str, into: Path) -> None:
         session = self._session()
@@ -127,8 +275,69 @@ def _sync(file: Path) -> None:
 
 def _move_into_place(scratch: Path, final: Path) -> None:
     """Rename a finished folder; an equal one that is there already stays."""
+    os.utime(scratch)
+    for attempt in range(3):
+        try:
+            scratch.rename(final)
+            return
+        except OSError:
+            # An equal one is there. It may be removed in this moment, but not once it was asked for.
+            if _asked_for(final):
+                return
+            if attempt == 2:
+                raise
+
+
+def _asked_for(final: Path) -> bool:
+    """Whether a folder is there; upkeep sees that somebody wants it."""
+    for wait in (0.0, 0.05):  # upkeep may just be putting it back
+        time.sleep(wait)
+        if final.is_dir():
+            with suppress(PermissionError):  # it may be another user's
+                os.utime(final)
+            return True
+    return False
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which goes with the process."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        scratch.rename(final)
-    except OSError:
-        if not final.is_dir():
-            raise
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(opened)
+    return False
+
+
+def _time(folder: Path) -> datetime:
+    return datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in _files(folder))
+
+
+def _objects(system: fs.FileSystem, place: str) -> Iterator[tuple[str, datetime, int]]:
+    """Path, time of writing and size of every object below a place."""
+    try:
+        listed = system.get_file_info(fs.FileSelector(place, recursive=True, allow_not_found=True))
+    except OSError as error:
+        raise StorageError(f"{place} could not be listed: {error}") from error
+    for info in listed:
+        if info.type == fs.FileType.File:
+            yield info.path, info.mtime, info.size

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from posedreamer_assets.storage import damage, upkeep
 from posedreamer_assets.storage.arriving import BOOKKEEPING_NAMES, Stamper, check_key, table_schema
 from posedreamer_assets.storage.checkpoints import CheckpointFolders
 from posedreamer_assets.storage.commits import drop_fragments, replace_rows
+from posedreamer_assets.storage.superseded import Removed, remove_superseded
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -99,7 +101,7 @@ class LanceStore:
         self.storage_options = _with_plain_http(self.root, storage_options)
         self._remote = "://" in self.root
         local = Path(cache or _default_cache()) if self._remote else Path(self.root)
-        self._folders = CheckpointFolders(local, self.root if self._remote else None, self.storage_options)
+        self.checkpoint_folders = CheckpointFolders(local, self.root if self._remote else None, self.storage_options)
 
     # Writing
 
@@ -287,6 +289,29 @@ class LanceStore:
         dataset = self._open(table)
         return {} if dataset is None else {name: tag["version"] for name, tag in sorted(dataset.tags.list().items())}
 
+    def tag_times(self, table: str) -> dict[str, datetime]:
+        """When each tag was last made or moved; empty when the table was never written.
+
+        Raises:
+            StorageError: unknown table.
+        """
+        table_schema(table)
+        dataset = self._open(table)
+        tags = {} if dataset is None else dataset.tags.list()
+        return {name: max(filter(None, (tag["created_at"], tag["updated_at"]))) for name, tag in tags.items()}
+
+    def untag(self, table: str, name: str) -> None:
+        """Remove a tag; the version that it kept may then be cleaned up.
+
+        Raises:
+            StorageError: unknown or missing table, or a tag that could not be removed.
+        """
+        table_schema(table)
+        try:
+            self._must_open(table).tags.delete(name)
+        except (ValueError, OSError) as error:
+            raise StorageError(f"table {table!r}: tag {name!r} could not be removed: {error}") from error
+
     # Upkeep
 
     def maintain(self, table: str, plan: upkeep.Plan = upkeep.Plan()) -> upkeep.Upkeep:  # noqa: B008, frozen
@@ -297,6 +322,14 @@ class LanceStore:
         """
         table_schema(table)
         return upkeep.maintain(lambda: self._must_open(table), table, plan)
+
+    def remove_superseded(self, plan: upkeep.Plan = upkeep.Plan()) -> Removed:  # noqa: B008, frozen
+        """Remove checkpoints that nothing names any more, their tags, and what killed writers left.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        return remove_superseded(self, plan, datetime.now(UTC))
 
     def groups_to_merge(self, table: str, plan: upkeep.Plan = upkeep.Plan()) -> list[list[int]]:  # noqa: B008, frozen
         """Groups of fragments that `maintain` would make into one each; none when the table was never written.
@@ -360,11 +393,11 @@ class LanceStore:
         key = _checkpoint_key(name)
         for table, version in (reads or {}).items():
             self.tag(table, checkpoint_tag(name, key_digest), version)
-        with self._folders.scratch(name) as scratch:
+        with self.checkpoint_folders.scratch(name) as scratch:
             metrics = dict(write(scratch))
             if not any(scratch.iterdir()):
                 raise StorageError(f"checkpoint {name!r}: nothing was written into its folder")
-            place = self._folders.store(scratch, key_digest)
+            place = self.checkpoint_folders.store(scratch, key_digest)
         row = {
             "sample_id": f"{name}/{key_digest}",
             "partition_key": key,
@@ -374,7 +407,8 @@ class LanceStore:
         }
         rows = pa.Table.from_pylist([row], schema=SCHEMAS["checkpoints"])
         self.replace_partition("checkpoints", key, rows, input_digest=input_digest)
-        return CheckpointInfo(name, key_digest, place, metrics, input_digest, self._folders.find)
+        self.checkpoint_folders.confirm(place)
+        return CheckpointInfo(name, key_digest, place, metrics, input_digest, self.checkpoint_folders.find)
 
     def checkpoint(self, name: str) -> CheckpointInfo | None:
         """The current checkpoint of that name, or None when there is none.
@@ -387,10 +421,12 @@ class LanceStore:
             return None
         row = found[0]
         if not self._remote:
-            self._folders.find(row["path"])
+            self.checkpoint_folders.find(row["path"])
         digest_of_key = row["sample_id"].removeprefix(f"{name}/")
         metrics = json.loads(row["metrics"])
-        return CheckpointInfo(name, digest_of_key, row["path"], metrics, row["input_digest"], self._folders.find)
+        return CheckpointInfo(
+            name, digest_of_key, row["path"], metrics, row["input_digest"], self.checkpoint_folders.find
+        )
 
     # Opening
 

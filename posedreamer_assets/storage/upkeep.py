@@ -32,6 +32,8 @@ class Plan:
         dead_share: a file with a larger share of deleted rows is rewritten without them.
         index_from: a table with at least this many rows is indexed.
         keep: versions younger than this stay, and all tagged ones. Readers and writers of that age are safe.
+        checkpoints: so many superseded checkpoints of each name stay at least, see `superseded.py`.
+        releases: the same of datasets; None keeps all.
     """
 
     rows: int = 65_536
@@ -39,6 +41,8 @@ class Plan:
     dead_share: float = 0.2
     index_from: int = 10_000
     keep: timedelta = timedelta(days=7)
+    checkpoints: int = 2
+    releases: int | None = None
 
 
 @dataclass(frozen=True)
