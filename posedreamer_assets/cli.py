@@ -147,17 +147,19 @@ def doctor(home: Path | None, profile_name: str | None, settings: tuple[str, ...
 @click.argument("partition", required=False)
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Default: TABLE.html")
 @click.option("--limit", type=click.IntRange(min=1), default=96, show_default=True, help="At most this many samples.")
+@click.option("--hardest", is_flag=True, help="Those with the lowest predicted or measured OKS, lowest first.")
 @_home
-def view(table: str, partition: str | None, out: Path | None, limit: int, home: Path | None) -> None:
+def view(table: str, partition: str | None, out: Path | None, limit: int, hardest: bool, home: Path | None) -> None:
     """Write a gallery of a table, or of one partition of it, as one HTML file.
 
-    Shows what the table knows of each sample: image, control map, keypoints and mesh overlay, scores, verdict.
+    Shows what the tables know of each sample: control map, image, keypoints and mesh overlay, scores, verdict. The page
+    filters by verdict and OKS, sorts by any figure, and has three views: cards, contact sheet, kept beside rejected.
     TABLE is one of those that `posedreamer status` lists.
     """
     from posedreamer_assets.gallery import write_table_gallery
 
     path = out or Path(f"{table}{'-' + partition if partition else ''}.html")
-    count = write_table_gallery(_find_home(home), table, partition, path, limit=limit)
+    count = write_table_gallery(_find_home(home), table, partition, path, limit=limit, hardest=hardest)
     click.echo(f"{count} samples  {path}")
 
 

@@ -10,7 +10,7 @@ from posedreamer_assets.driver import open_store
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.home import Home
 from posedreamer_assets.images import decode
-from posedreamer_assets.metrics.gallery import GallerySample, write_gallery
+from posedreamer_assets.metrics.gallery import HARDNESS, GallerySample, write_gallery
 from posedreamer_assets.metrics.sheets import draw_keypoints, overlay_render
 from posedreamer_assets.records import SCHEMAS
 from posedreamer_assets.stages import key_group
@@ -33,8 +33,10 @@ _FACTS = (
 _TEXTS = ("caption", "family", "provenance", "split", "status", "seed")
 
 
-def write_table_gallery(home: Home, table: str, partition: str | None, path: Path, *, limit: int) -> int:
-    """Write a gallery of a table's samples; returns how many it shows.
+def write_table_gallery(
+    home: Home, table: str, partition: str | None, path: Path, *, limit: int, hardest: bool = False
+) -> int:
+    """Write a gallery of a table's samples, the first ones or the hardest; returns how many it shows.
 
     Raises:
         StorageError: no such table or partition, or a table that holds no samples.
@@ -48,20 +50,35 @@ def write_table_gallery(home: Home, table: str, partition: str | None, path: Pat
     if not stored or (partition is not None and partition not in stored):
         wanted = f"partition {partition!r} of {table!r}" if partition else f"table {table!r}"
         raise StorageError(f"{wanted} is not stored; there are: {', '.join(stored) or 'no partitions'}")
-    samples: list[GallerySample] = []
+    rows: list[Row] = []
     for key in [partition] if partition else stored:
-        samples += table_samples(store, table, key, limit - len(samples))
-    write_gallery(path, samples, title=table, subtitle=partition or f"{len(stored)} partitions")
+        if hardest or len(rows) < limit:
+            rows += sample_rows(store, table, key)
+    samples = [sample_of(row) for row in (hardest_first(rows) if hardest else rows)[:limit]]
+    write_gallery(path, samples, title=table, subtitle=partition or f"{len(stored)} partition{'s' if len(stored) > 1 else ''}")
     return len(samples)
 
 
 def table_samples(store: "LanceStore", table: str, key: str, limit: int) -> list[GallerySample]:
     """The first samples of a partition, with what other tables know of them."""
-    if limit <= 0:
-        return []
-    own = store.read(table, keys=[key]).slice(0, limit).to_pylist()
+    return [sample_of(row) for row in sample_rows(store, table, key)[:limit]]
+
+
+def sample_rows(store: "LanceStore", table: str, key: str) -> list[Row]:
+    """The samples of a partition, each with the columns that other tables have of it; its own table's go first."""
+    own = store.read(table, keys=[key]).to_pylist()
     others = {name: rows_by_id(store, name, key) for name in _related(key) if name != table}
-    return [sample_of({**_merged(others, row["sample_id"]), **row}) for row in own]
+    return [{**_merged(others, row["sample_id"]), **row} for row in own]
+
+
+def hardest_first(rows: Sequence[Row]) -> list[Row]:
+    """Rows by the OKS that was predicted for them, else by the measured one, lowest first; others follow."""
+
+    def hardness(row: Row) -> float:
+        values = (row.get(name) for name in HARDNESS)
+        return next((float(value) for value in values if value is not None), np.inf)
+
+    return sorted(rows, key=hardness)
 
 
 def rows_by_id(store: "LanceStore", table: str, key: str) -> dict[str, Row]:

@@ -12,7 +12,7 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.coverage import LOOKS, coverage, kept_ids
 from posedreamer_assets.driver import open_store
 from posedreamer_assets.figures import gather, kept_by_skin_tone, pair_statuses
-from posedreamer_assets.gallery import pick, table_samples
+from posedreamer_assets.gallery import hardest_first, pick, sample_of, sample_rows, table_samples
 from posedreamer_assets.home import Home
 from posedreamer_assets.images import decode
 from posedreamer_assets.metrics.gallery import GallerySample
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.table import Table as TerminalTable
 
 _SHOWN = 12
+_STRIP = ("control", "image", "detected", "mesh")  # as many as can be told from each other on a phone
 _CHECKPOINT_ARRAYS = "figures.json"  # curves and per-pose figures that a checkpoint keeps for the report
 # Figures at the top of the report; the table below them has all.
 _TILES = ("images made", "kept", "OKS, base round", "OKS error less by", "OKS, hard - base", "FID", "IS by classifier")
@@ -209,9 +210,8 @@ def _sections(home: Home, profile: Profile) -> list[Section]:
 def _strip(sample: GallerySample) -> PanelRow:
     tone = {"kept": "good", "rejected": "bad"}.get(sample.verdict, "")
     facts = {"OKS": sample.facts["oks"]} if "oks" in sample.facts else {}
-    return PanelRow(
-        sample.panels, sample.sample_id, {**facts, "verdict": sample.reason} if sample.reason else facts, tone
-    )
+    pictures = {title: picture for title, picture in sample.panels.items() if title in _STRIP}
+    return PanelRow(pictures, sample.sample_id, {**facts, "verdict": sample.reason} if sample.reason else facts, tone)
 
 
 def _judged_samples(snapshot: Snapshot, name: str, most: int) -> list[GallerySample]:
@@ -285,8 +285,14 @@ def _difficulty(snapshot: Snapshot) -> Section | None:
         measured[usable],
         {name: f"{metrics[name]:.3f} (held-out folds)" for name in ("r2", "spearman") if name in metrics},
         rounds=rounds,
-        hardest=[_strip(s) for s in pick(_judged_samples(snapshot, "hard", 64), 6)],
+        hardest=_hardest(snapshot, 6),
     )
+
+
+def _hardest(snapshot: Snapshot, most: int) -> list[PanelRow]:
+    stage = STAGES["hard/filtered_dataset"]
+    rows = [row for key in snapshot.current_keys(stage)[:2] for row in sample_rows(snapshot.store, stage.table, key)]
+    return [_strip(sample_of(row)) for row in hardest_first(rows)[:most]]
 
 
 def _scored(snapshot: Snapshot, name: str) -> pa.Table | None:

@@ -1,4 +1,7 @@
-"""A page of samples to browse: panels, scores and verdict of each, filtered by verdict and sorted by any figure."""
+"""A page of samples to browse: as cards with panels, scores and verdict, as a contact sheet, or kept beside rejected.
+
+They are filtered by verdict and OKS and sorted by any figure, in the page itself; the choice is part of its address.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from posedreamer_assets.metrics.html import environment, write_atomically
+
+HARDNESS = ("predicted_oks", "oks", "winner_oks")  # "hardest first" goes by the first of these that there is
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ def write_gallery(
     """Write the gallery as one HTML file that needs nothing else; the file appears whole or not at all."""
     labels = Counter(sample.label for sample in samples)
     order = sorted(labels, key=lambda label: (label != "kept", -labels[label], label))
+    sortable = sortable_facts(samples)
     text = (
         environment()
         .get_template("gallery.html.j2")
@@ -52,7 +58,9 @@ def write_gallery(
             subtitle=subtitle,
             samples=samples,
             labels=[(label, labels[label]) for label in order],
-            sortable=sortable_facts(samples),
+            sortable=sortable,
+            hardness=next((name for name in HARDNESS if name in sortable), None),
+            pictures=list(dict.fromkeys(name for sample in samples for name in sample.panels)),
             keys={sample.sample_id: _sort_keys(sample) for sample in samples},
         )
     )
