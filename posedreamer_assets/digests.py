@@ -61,10 +61,8 @@ def _plain(obj: Any) -> Any:
 
 def content_digest(rows: Iterable[str]) -> str:
     """Digest of a set of rows, given their row digests in any order."""
-    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for row in sorted(rows):
-        state.update(row.encode() + b"\n")
-    return state.hexdigest()
+    lines = "".join(f"{row}\n" for row in sorted(rows))
+    return hashlib.blake2b(lines.encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def row_digests(rows: pa.RecordBatch | pa.Table, skip: Sequence[str] = ()) -> list[str]:

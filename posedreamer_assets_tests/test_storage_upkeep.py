@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -11,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lance.dataset import DatasetOptimizer
 
-from posedreamer_assets.storage import LanceStore, Plan
+from posedreamer_assets.digests import content_digest
+from posedreamer_assets.storage import LanceStore, PartitionInfo, Plan
+from posedreamer_assets.storage import store as store_module
+from posedreamer_assets.storage.listing import Listing
 from posedreamer_assets_tests.storage_faults.labelled import TABLE, Tally, labels, row_count, rows
 
 KEYS = [f"procedural-{i:04d}" for i in range(8)]
@@ -37,6 +41,19 @@ def _files_of_partitions(store: LanceStore) -> dict[str, set[int]]:
     return where
 
 
+def _read_all(store: LanceStore) -> dict[str, PartitionInfo]:
+    """The partitions, from every row of the newest version."""
+    found = store.read(TABLE, columns=["partition_key", "row_digest", "input_digest"]).to_pylist()
+    version = store.version(TABLE)
+    assert version is not None
+    infos = {}
+    for key in sorted({row["partition_key"] for row in found}):
+        own = [row for row in found if row["partition_key"] == key]
+        content = content_digest(row["row_digest"] for row in own)
+        infos[key] = PartitionInfo(key, len(own), own[0]["input_digest"], content, version)
+    return infos
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(["write", "delete", "maintain"])), max_size=20),
@@ -58,6 +75,7 @@ def test_upkeep_at_any_time_changes_no_row_and_cuts_no_partition(
             wanted.pop(key, None)
         else:
             store.maintain(TABLE, plan)
+        assert store.partitions(TABLE) == _read_all(store)
     tally = Tally()
     assert labels(store, tally) == wanted
     assert tally.clean, tally.notes
@@ -138,3 +156,49 @@ def test_indexed_tables_answer_as_unindexed_ones_do(store: LanceStore) -> None:
             found = store.partition(TABLE, key)
             assert (found.rows if found else 0) == (row_count(wanted[key]) if key in wanted else 0)
         store.maintain(TABLE, Plan(index_from=50))
+
+
+# Listing
+
+
+def test_only_files_that_were_not_seen_are_read_for_the_partitions(
+    store: LanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    scan = LanceStore._scan
+
+    def counted(self: LanceStore, *given: Any, **more: Any) -> pa.Table:
+        read.append(len(more["fragments"]))
+        return scan(self, *given, **more)
+
+    monkeypatch.setattr(LanceStore, "_scan", counted)
+    for key in KEYS[:4]:
+        _write(store, key, "old")
+    assert list(store.partitions(TABLE)) == KEYS[:4]
+    _write(store, KEYS[1], "new")
+    assert store.partitions(TABLE)[KEYS[1]].input_digest == "new"
+    LanceStore(store.root).partitions(TABLE)
+    store.delete_partition(TABLE, KEYS[0])
+    assert list(store.partitions(TABLE)) == KEYS[1:4]
+    assert read == [4, 1]
+
+
+def test_partitions_whose_rows_lie_in_several_files_are_listed_whole(store: LanceStore) -> None:
+    _write(store, KEYS[0], "a")
+    whole = store.partitions(TABLE)
+    (fragment,) = lance.dataset(store.uri(TABLE)).get_fragments()
+    rows_of_it = fragment.to_table()
+    first, second = rows_of_it.slice(0, 3), rows_of_it.slice(3)
+    dataset = lance.write_dataset(first, store.uri(TABLE), mode="overwrite")
+    lance.write_dataset(second, dataset, mode="append")
+    assert [info.content_digest for info in store.partitions(TABLE).values()] == [whole[KEYS[0]].content_digest]
+    assert store.partitions(TABLE) == _read_all(store)
+
+
+def test_a_memory_that_is_too_small_costs_time_alone(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_LISTING", Listing())
+    monkeypatch.setattr("posedreamer_assets.storage.listing.MOST_FILES", 2)
+    for key in KEYS[:4]:
+        _write(store, key, key)
+    for _ in range(2):
+        assert store.partitions(TABLE) == _read_all(store)

@@ -6,6 +6,7 @@ commits.py      the one commit that replaces a partition, whoever else commits m
 checkpoints.py  folders of files: in place on a disk, uploaded to and fetched from an object store
 upkeep.py       compaction along partitions, indexes, cleanup
 superseded.py   checkpoints that nothing names any more
+listing.py      the partitions in each file, remembered
 damage.py       which file of a table is damaged
 """
 

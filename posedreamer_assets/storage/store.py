@@ -26,11 +26,13 @@ from posedreamer_assets.digests import content_digest
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.records import PARTITION_KEY_PATTERN, SCHEMAS
 from posedreamer_assets.storage import damage, upkeep
-from posedreamer_assets.storage.arriving import BOOKKEEPING_NAMES, Stamper, check_key, table_schema
+from posedreamer_assets.storage.arriving import Stamper, check_key, table_schema
 from posedreamer_assets.storage.checkpoints import CheckpointFolders
 from posedreamer_assets.storage.commits import drop_fragments, replace_rows
+from posedreamer_assets.storage.listing import COLUMNS, Listing
 from posedreamer_assets.storage.superseded import Removed, remove_superseded
 
+_LISTING = Listing()
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -189,9 +191,11 @@ class LanceStore:
             self._check_partitions(table, dataset, keys, set(found.column("partition_key").unique().to_pylist()))
         return _ordered(table, dataset, found).select(names)
 
-    def _scan(self, table: str, dataset: LanceDataset, columns: list[str], condition: str | None) -> pa.Table:
+    def _scan(
+        self, table: str, dataset: LanceDataset, columns: list[str], condition: str | None, **more: Any
+    ) -> pa.Table:
         try:
-            return dataset.scanner(columns=columns, filter=condition).to_table()
+            return dataset.scanner(columns=columns, filter=condition, **more).to_table()
         except BaseException as error:
             if not damage.is_failure(error):
                 raise
@@ -206,7 +210,9 @@ class LanceStore:
         Raises:
             StorageError: unknown table.
         """
-        return self._partition_infos(table, None)
+        table_schema(table)
+        dataset = self._open(table)
+        return {} if dataset is None else self._listed(table, dataset)
 
     def partition(self, table: str, key: str) -> PartitionInfo | None:
         """One partition, or None when it has no rows.
@@ -215,14 +221,26 @@ class LanceStore:
             StorageError: unknown table or bad key.
         """
         check_key(table, key)
-        return self._partition_infos(table, [key]).get(key)
-
-    def _partition_infos(self, table: str, keys: Sequence[str] | None) -> dict[str, PartitionInfo]:
         table_schema(table)
         dataset = self._open(table)
-        if dataset is None:
-            return {}
-        scan = self._scan(table, dataset, ["partition_key", *BOOKKEEPING_NAMES], _condition(keys, None))
+        return None if dataset is None else self._read_infos(table, dataset, [key]).get(key)
+
+    def _listed(self, table: str, dataset: LanceDataset) -> dict[str, PartitionInfo]:
+        fragments = dataset.get_fragments()
+        unknown = _LISTING.unknown(self.uri(table), fragments)
+        if unknown:
+            scan = self._scan(table, dataset, COLUMNS, None, fragments=unknown, with_row_address=True)
+            _LISTING.learn(self.uri(table), unknown, scan)
+        parts = _LISTING.parts(self.uri(table), fragments)
+        if parts is None or any(len(own) > 1 for own in parts.values()):
+            return self._read_infos(table, dataset, None)  # more files than are remembered, or rows in several of them
+        return {
+            key: PartitionInfo(key, part.rows, part.input_digest, part.content, dataset.version)
+            for key, (part,) in sorted(parts.items())
+        }
+
+    def _read_infos(self, table: str, dataset: LanceDataset, keys: Sequence[str] | None) -> dict[str, PartitionInfo]:
+        scan = self._scan(table, dataset, COLUMNS, _condition(keys, None))
         rows: dict[str, list[str]] = {}
         inputs: dict[str, str] = {}
         for key, row, made_from in zip(*(c.to_pylist() for c in scan.columns), strict=True):
