@@ -8,8 +8,9 @@ import pytest
 from posedreamer_assets.check_runs import check_store
 from posedreamer_assets.checks import load_checks
 from posedreamer_assets.config import Profile
+from posedreamer_assets.images import decode, encode_png
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets_tests.planted_faults.faults import FAULTS, Fault, hit_ids
+from posedreamer_assets_tests.planted_faults.faults import FAULTS, Fault, hit_ids, with_column
 from posedreamer_assets_tests.planted_faults.tables import (
     ALIGN,
     EARLIER,
@@ -46,10 +47,25 @@ def test_a_planted_fault_is_caught_by_the_check_named_for_it(made: Made, fault: 
     key = ALIGN if fault.table == "preference_pairs" else KEY
     clean = store.read(fault.table, [key])
     rows = fault.plant(clean)
-    found = failed(check(store, profile, fault.table, key, rows, only=[fault.check]))
-    assert fault.check in found
+    asked = fault.check_in(clean)
+    found = failed(check(store, profile, fault.table, key, rows, only=[asked]))
+    assert asked in found
     if fault.names_row:
-        assert hit_ids(clean, rows) & {*found[fault.check].failing_ids}
+        assert hit_ids(clean, rows) & {*found[asked].failing_ids}
+
+
+@pytest.mark.parametrize("turn", ["upside down", "mirrored", "both"])
+def test_an_image_that_was_turned_does_not_fit_its_outline(made: Made, turn: str) -> None:
+    """Every image of the partition is turned, not just one row of it."""
+    store, profile = made
+    rows = store.read("base_raw_generations", [KEY])
+    flips = {"upside down": (-1, 1), "mirrored": (1, -1), "both": (-1, -1)}
+    down, across = flips[turn]
+    turned = [encode_png(decode(blob)[::down, ::across].copy()) for blob in rows.column("image").to_pylist()]
+    rows = with_column(rows, "image", turned)
+    name = "image_has_its_own_outline"
+    found = failed(check(store, profile, "base_raw_generations", KEY, rows, only=[name]))[name]
+    assert found.failed >= 0.9 * ROWS
 
 
 def test_there_are_faults_of_many_kinds() -> None:

@@ -43,8 +43,9 @@ def main() -> None:
                 whole = store.read(fault.table, [key])
                 rows = fault.plant(whole)
                 found = failed(check(store, profile, fault.table, key, rows))
-                ids = found[fault.check].failing_ids if fault.check in found else ()
-                named = fault.check in found and (not fault.names_row or bool(hit_ids(whole, rows) & {*ids}))
+                asked = fault.check_in(whole)
+                ids = found[asked].failing_ids if asked in found else ()
+                named = asked in found and (not fault.names_row or bool(hit_ids(whole, rows) & {*ids}))
                 planted += 1
                 caught += named
                 seen += bool(found)

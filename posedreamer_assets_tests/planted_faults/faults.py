@@ -28,6 +28,7 @@ class Fault:
         check: name of the check that must fail.
         plant: the rows with the fault, from those without.
         names_row: whether the check names the row's id.
+        check_of_cut: the check that must catch it where the row shows a body cut off on purpose, if that is another one.
     """
 
     name: str
@@ -35,6 +36,12 @@ class Fault:
     check: str
     plant: Plant
     names_row: bool = True
+    check_of_cut: str = ""
+
+    def check_in(self, rows: pa.Table) -> str:
+        """The check that must catch it in these rows."""
+        is_cut = bool(self.check_of_cut) and rows.column("truncated")[ROW].as_py()
+        return self.check_of_cut if is_cut else self.check
 
 
 def with_column(rows: pa.Table, name: str, values: Sequence[Any] | np.ndarray) -> pa.Table:
@@ -187,12 +194,15 @@ FAULTS = (
     Fault("betas out of range", "pose_library", "values_between__betas", _set("betas", _number(0, 12.0))),
     Fault("an implausible shape", "pose_library", "betas_plausible", _set("betas", _number(0, 6.0))),
     Fault("millimetres for metres", "pose_library", "norm_between__transl", _set("transl", _scaled(1000.0))),
-    Fault("centimetres for metres", "pose_library", "body_in_frame", _set("transl", _scaled(100.0))),
-    Fault("a focal length in millimetres", "pose_library", "body_in_frame", _set("focal_px", 35.0)),
+    Fault("centimetres for metres", "pose_library", "body_in_frame", _set("transl", _scaled(100.0)),
+          check_of_cut="cut_body_in_frame"),
+    Fault("a focal length in millimetres", "pose_library", "body_in_frame", _set("focal_px", 35.0),
+          check_of_cut="cut_body_in_frame"),
     Fault("a mirrored camera", "pose_library", "is_rotation__cam_rotation",
           _set("cam_rotation", lambda m: [*(-v for v in m[:3]), *m[3:]])),
     Fault("camera to world for world to camera", "pose_library", "camera_angles_agree", _set("cam_rotation", _transposed)),
-    Fault("a camera far aside", "pose_library", "body_in_frame", _set("cam_translation", _number(0, 5.0))),
+    Fault("a camera far aside", "pose_library", "body_in_frame", _set("cam_translation", _number(0, 5.0)),
+          check_of_cut="cut_body_in_frame"),
     Fault("a camera behind the body", "pose_library", "body_before_camera", _set("cam_translation", _number(2, -5.0))),
     Fault("a seed used twice", "pose_library", "seeds_unique", _copy("seed")),
     Fault("a seed of nowhere", "pose_library", "seeds_derived", _set("seed", 12345)),
