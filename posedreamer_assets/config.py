@@ -106,7 +106,11 @@ class DetectorConfig:
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """Preference pairs and Flow-DPO (paper section 3.2). `outside_judge`: an ONNX detector never trained on here."""
+    """Preference pairs and Flow-DPO (paper section 3.2).
+
+    `body_weight`: how much more a token full of body counts in the errors; 0 is the paper's mean. `half_images`: train on
+    the half of each image that shows most of the body, which the generator must have been trained on, too.
+    """
 
     candidates: int = 4
     min_gap: float = 0.05
@@ -120,6 +124,8 @@ class AlignmentConfig:
     batch_size: int = 8
     steps: int = 50
     eval_every: int = 25
+    body_weight: float = 20.0
+    half_images: bool = True
     latent_cache: bool = True
 
 

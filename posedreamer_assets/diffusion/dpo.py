@@ -5,14 +5,16 @@ For a winner and a loser image of the same pose, with velocity targets v_w and v
     L = -E log sigmoid(-beta_t / 2 * ((|v_w - v_theta|^2 - |v_w - v_ref|^2) - (|v_l - v_theta|^2 - |v_l - v_ref|^2)))
 
 with beta_t = beta (1 - t^2), where t is the noise level (0 is the image, 1 is noise) and |.|^2 is the mean over tokens
-and channels. v_theta is the model with a LoRA adapter, v_ref the same model with the adapter switched off; both see the
-same noise, noise level, latents, control and caption, and so do winner and loser.
+and channels, in which tokens that show the body may count for more: the preference is about the body, and what is behind
+it differs between winner and loser by chance. v_theta is the model with a LoRA adapter, v_ref the same model with the
+adapter switched off; both see the same noise, noise level, latents, control and caption, and so do winner and loser.
 """
 
 import dataclasses
 import json
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from posedreamer_assets.config import AlignmentConfig
@@ -33,6 +35,8 @@ from posedreamer_assets.diffusion.adapters import (
 )
 from posedreamer_assets.diffusion.flux import FluxGenerator
 from posedreamer_assets.diffusion.generator import Generator
+from posedreamer_assets.diffusion.halves import body_share, body_window, half_windows
+from posedreamer_assets.diffusion.networks import PlainAttention
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.progress import advance
 
@@ -87,9 +91,12 @@ class PairErrors(NamedTuple):
     loser: Float[Tensor, "b"]
 
 
-def velocity_error(velocity: Float[Tensor, "b tokens c"], target: Float[Tensor, "b tokens c"]) -> Float[Tensor, "b"]:
-    """Mean square of the difference, in float32."""
-    return (velocity.float() - target.float()).square().mean((1, 2))
+def velocity_error(
+    velocity: Float[Tensor, "b tokens c"], target: Float[Tensor, "b tokens c"], weight: Float[Tensor, "b tokens"]
+) -> Float[Tensor, "b"]:
+    """Mean square of the difference over channels, then its mean over tokens with these weights, in float32."""
+    error = (velocity.float() - target.float()).square().mean(2)
+    return (weight * error).sum(1) / weight.sum(1)
 
 
 def beta_at(sigma: Float[Tensor, "b"], beta: float) -> Float[Tensor, "b"]:
@@ -118,6 +125,8 @@ class PairRows(NamedTuple):
     winners: Float[Tensor, "b tokens c"]
     losers: Float[Tensor, "b tokens c"]
     controls: Float[Tensor, "b tokens c"]
+    body: Float[Tensor, "b tokens"]  # share of the token's pixels that show the body
+    window: Int[Tensor, "b"]  # index of the half image that the tokens are of; 0 where they are of the whole
     hidden: Float[Tensor, "b words d"]
     pooled: Float[Tensor, "b e"]
 
@@ -125,14 +134,20 @@ class PairRows(NamedTuple):
 class PairEncoder:
     """Latents and caption embeddings of pairs; each pair is encoded once where `cache` is true."""
 
-    def __init__(self, pairs: PairData, generator: FluxGenerator, cache: bool) -> None:
+    def __init__(self, pairs: PairData, generator: FluxGenerator, *, cache: bool, halves: bool) -> None:
         self.pairs, self.generator, self.cache = pairs, generator, cache
+        rows, columns = generator.token_grid
+        self.windows = half_windows(rows, columns) if halves else np.arange(rows * columns)[None]
         self._kept: dict[int, PairRows] = {}
 
     def rows(self, indices: np.ndarray) -> PairRows:
         """The pairs at these indices, as one batch."""
         found = [self._row(int(i)) for i in indices]
         return PairRows._make(torch.stack(part).to(self.generator.device) for part in zip(*found, strict=True))
+
+    def window_of(self, indices: np.ndarray) -> Int[np.ndarray, "b"]:
+        """The half image of each pair."""
+        return np.array([int(self._row(int(i)).window) for i in indices])
 
     def _row(self, index: int) -> PairRows:
         if index not in self._kept:
@@ -147,8 +162,19 @@ class PairEncoder:
         winner, loser, control = (
             generator.encode_image(images[index]).cpu() for images in (pairs.winners, pairs.losers, pairs.controls)
         )
+        body = body_share(pairs.controls[index], *generator.token_grid)
+        window = int(body_window(body[None], self.windows, np.random.default_rng(index))[0])
+        tokens = torch.from_numpy(self.windows[window])
         hidden, pooled = generator.encode_captions([pairs.captions[index]])
-        return PairRows(winner, loser, control, hidden[0].cpu(), pooled[0].cpu())
+        return PairRows(
+            winner[tokens],
+            loser[tokens],
+            control[tokens],
+            torch.from_numpy(body)[tokens],
+            torch.tensor(window),
+            hidden[0].cpu(),
+            pooled[0].cpu(),
+        )
 
 
 class DpoTrainer:
@@ -156,7 +182,7 @@ class DpoTrainer:
 
     def __init__(self, pairs: PairData, generator: FluxGenerator, cfg: AlignmentConfig, seed: int) -> None:
         self.cfg, self.generator = cfg, generator
-        self.encoder = PairEncoder(pairs, generator, cfg.latent_cache)
+        self.encoder = PairEncoder(pairs, generator, cache=cfg.latent_cache, halves=cfg.half_images)
         self.noise = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.train = np.flatnonzero(~pairs.validation)
@@ -177,7 +203,7 @@ class DpoTrainer:
             group["lr"] = self.cfg.learning_rate * rate_factor(number, self.cfg.steps)
         self.optimizer.zero_grad()
         parts = []
-        for chunk in self._chunks(len(indices)):
+        for chunk in self._chunks(indices):
             rows = self.encoder.rows(indices[chunk])
             with torch.no_grad(), without_adapter(self.generator.transformer):
                 reference = self._errors(rows, noise[chunk], sigma[chunk])
@@ -198,7 +224,7 @@ class DpoTrainer:
         order = np.random.default_rng(1).permutation(n)
         sigma = torch.from_numpy(((order + 0.5) / n).astype(np.float32))
         parts = []
-        for i, chunk in enumerate(self._chunks(n)):
+        for i, chunk in enumerate(self._chunks(self.validation)):
             rows = self.encoder.rows(self.validation[chunk])
             if i == len(self._validation_reference):
                 with without_adapter(self.generator.transformer):
@@ -215,21 +241,28 @@ class DpoTrainer:
         noise, sigma = torch.cat([noise, noise]).to(device), torch.cat([sigma, sigma]).to(device)
         noisy = torch.lerp(images, noise, sigma[:, None, None])
         controls, hidden, pooled = (torch.cat([part, part]) for part in (rows.controls, rows.hidden, rows.pooled))
-        errors = velocity_error(self.generator.velocity(noisy, controls, hidden, pooled, sigma), noise - images)
+        weight = 1.0 + self.cfg.body_weight * torch.cat([rows.body, rows.body])
+        tokens = self.encoder.windows[int(rows.window[0])]
+        velocity = self.generator.velocity(noisy, controls, hidden, pooled, sigma, tokens)
+        errors = velocity_error(velocity, noise - images, weight)
         return PairErrors._make(errors.chunk(2))
 
     def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         shape = self.encoder.rows(self.train[:1]).winners.shape[1:]
         return torch.randn(n, *shape, generator=generator), torch.rand(n, generator=generator)
 
-    def _chunks(self, n: int) -> Iterator[slice]:
-        """Pairs that go through the model together: as many images as the generator makes at a time on a GPU.
+    def _chunks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """Positions of pairs that go through the model together: pairs of the same half image.
 
-        On a CPU always the same number, so that the adapter does not depend on the generator's batch size.
+        On a GPU as many images as the generator makes at a time; on a CPU always the same number, so that the adapter
+        does not depend on the generator's batch size.
         """
         on_cpu = self.generator.device.type == "cpu"
         size = CPU_PAIRS if on_cpu else max(1, self.generator.cfg.batch_size // 2)
-        return (slice(start, min(start + size, n)) for start in range(0, n, size))
+        windows = self.encoder.window_of(indices)
+        for window in np.unique(windows):
+            mates = np.flatnonzero(windows == window)
+            yield from (mates[start : start + size] for start in range(0, len(mates), size))
 
     def _endless_batches(self) -> Iterator[np.ndarray]:
         size = min(self.cfg.batch_size, len(self.train))
@@ -257,7 +290,8 @@ def train_dpo(pairs: PairData, generator: Generator, cfg: AlignmentConfig, seed:
     generator.adapter.clear()
     try:
         trainer = DpoTrainer(pairs, generator, cfg, seed)
-        return _train(trainer, cfg, out_dir)
+        with PlainAttention() if generator.device.type == "cpu" else nullcontext():
+            return _train(trainer, cfg, out_dir)
     finally:
         generator.adapter.clear()
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, FluxControlPipeline, FluxTransformer2DModel
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
@@ -97,6 +97,12 @@ class FluxGenerator(PipelineGenerator):
         ).images
         return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens that the transformer sees of an image."""
+        side = 2 * self.pipeline.vae_scale_factor
+        return self.image.height // side, self.image.width // side
+
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> tuple[Float[Tensor, "n tokens d"], Float[Tensor, "n e"]]:
         """Token embeddings and pooled embeddings of captions."""
@@ -119,10 +125,16 @@ class FluxGenerator(PipelineGenerator):
         hidden: Float[Tensor, "n words d"],
         pooled: Float[Tensor, "n e"],
         sigma: Float[Tensor, "n"],
+        shown: Int[np.ndarray, "tokens"] | None = None,
     ) -> Float[Tensor, "n tokens c"]:
-        """The transformer's velocity for noisy tokens at noise level sigma in [0, 1]."""
-        scale = self.pipeline.vae_scale_factor
-        ids = image_ids(self.image.height // scale, self.image.width // scale)
+        """The transformer's velocity for noisy tokens at noise level sigma in [0, 1].
+
+        `shown`: the indices of the tokens where they are of a part of the image only.
+        """
+        rows, columns = self.token_grid
+        ids = image_ids(2 * rows, 2 * columns)
+        if shown is not None:
+            ids = ids[shown]
         guidance = None
         if self.transformer.config["guidance_embeds"]:
             guidance = torch.full((len(tokens),), self.cfg.guidance, device=tokens.device)

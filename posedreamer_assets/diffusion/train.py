@@ -26,6 +26,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from posedreamer_assets.diffusion.halves import body_window, half_windows
 from posedreamer_assets.diffusion.networks import (
     PlainAttention,
     PocketSizes,
@@ -309,21 +310,6 @@ class LatentCache:
         return np.load(target, mmap_mode="r")
 
 
-def half_windows(side: int) -> Int[np.ndarray, "windows tokens"]:
-    """Token indices of the upright and lying half images of a side x side grid of tokens."""
-    grid, half = np.arange(side * side).reshape(side, side), side // 2
-    upright = [grid[:, start : start + half] for start in range(side - half + 1)]
-    lying = [grid[start : start + half] for start in range(side - half + 1)]
-    return np.stack([window.ravel() for window in upright + lying])
-
-
-def body_window(body_share: Float[np.ndarray, "n tokens"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """The half image that shows most of each body; of equal ones a random one."""
-    windows = half_windows(math.isqrt(body_share.shape[1]))
-    shown = np.stack([body_share[:, window].sum(1) for window in windows], axis=1)
-    return (shown + 1e-3 * rng.random(shown.shape)).argmax(1)
-
-
 class TrainingRows:
     """Random batches of the cached rows, without the held-out ones."""
 
@@ -342,8 +328,11 @@ class TrainingRows:
         share = np.concatenate([part.body_share for part in self.cache.parts.values()])
         offsets = np.cumsum([0] + [len(part.captions) for part in self.cache.parts.values()])
         first = dict(zip(self.cache.parts, offsets, strict=False))
-        self.windows = half_windows(math.isqrt(share.shape[1]))
-        self.window = body_window(share, np.random.default_rng(0))[[first[name] + row for name, row in self.index]]
+        side = math.isqrt(share.shape[1])
+        self.windows = half_windows(side, side)
+        self.window = body_window(share, self.windows, np.random.default_rng(0))[
+            [first[name] + row for name, row in self.index]
+        ]
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor, list[str], Tensor]:
         """Images, controls (n, tokens, c), captions and body share (n, tokens) of random rows."""

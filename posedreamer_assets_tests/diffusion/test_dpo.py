@@ -23,6 +23,7 @@ from posedreamer_assets.diffusion.dpo import (
     train_dpo,
     velocity_error,
 )
+from posedreamer_assets.diffusion.networks import PlainAttention
 from posedreamer_assets.diffusion.pocket import PocketGenerator
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets_tests.diffusion.conftest import draw_discs
@@ -82,22 +83,38 @@ def test_beta_falls_from_beta_at_the_image_to_zero_at_noise() -> None:
 
 
 def test_the_velocity_error_is_a_mean_so_that_beta_does_not_depend_on_the_image_size() -> None:
-    assert velocity_error(torch.full((1, 8, 4), 3.0), torch.ones(1, 8, 4)).item() == pytest.approx(4.0)
-    assert velocity_error(torch.full((1, 64, 4), 3.0), torch.ones(1, 64, 4)).item() == pytest.approx(4.0)
+    for tokens in (8, 64):
+        velocity, target, weight = (
+            torch.full((1, tokens, 4), 3.0),
+            torch.ones(1, tokens, 4),
+            torch.full((1, tokens), 7.0),
+        )
+        assert velocity_error(velocity, target, weight).item() == pytest.approx(4.0)
+
+
+def test_the_velocity_error_weighs_tokens() -> None:
+    rng = torch.Generator().manual_seed(0)
+    velocity, target = torch.randn(2, 5, 3, generator=rng), torch.randn(2, 5, 3, generator=rng)
+    weight = torch.rand(2, 5, generator=rng)
+    naive = [
+        sum(weight[i, t] * ((velocity[i, t] - target[i, t]) ** 2).mean() for t in range(5)) / weight[i].sum()
+        for i in range(2)
+    ]
+    torch.testing.assert_close(velocity_error(velocity, target, weight), torch.stack(naive))
 
 
 def test_the_gradient_pushes_the_winner_error_below_the_loser_error() -> None:
     winner, loser = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
-    guess = torch.zeros(1, 1, 2, requires_grad=True)
-    reference = PairErrors(velocity_error(guess.detach(), winner), velocity_error(guess.detach(), loser))
+    guess, even = torch.zeros(1, 1, 2, requires_grad=True), torch.ones(1, 1)
+    reference = PairErrors(velocity_error(guess.detach(), winner, even), velocity_error(guess.detach(), loser, even))
     optimizer = torch.optim.SGD([guess], lr=0.1)
     for _ in range(20):
-        policy = PairErrors(velocity_error(guess, winner), velocity_error(guess, loser))
+        policy = PairErrors(velocity_error(guess, winner, even), velocity_error(guess, loser, even))
         optimizer.zero_grad()
         flow_dpo_loss(policy, reference, torch.tensor([0.3]), 5.0).mean().backward()
         optimizer.step()
-    assert velocity_error(guess, winner).item() < reference.winner.item()
-    assert velocity_error(guess, winner).item() < velocity_error(guess, loser).item()
+    assert velocity_error(guess, winner, even).item() < reference.winner.item()
+    assert velocity_error(guess, winner, even).item() < velocity_error(guess, loser, even).item()
 
 
 def test_a_fresh_adapter_has_a_loss_of_exactly_log_2(tiny_generator: PocketGenerator) -> None:
@@ -136,9 +153,41 @@ def test_the_written_adapter_is_the_one_that_was_validated(tiny_generator: Pocke
     result = train_dpo(pairs, tiny_generator, CONFIG, 0, tmp_path)
     assert result.best_step > 0
     trainer = DpoTrainer(pairs, tiny_generator, CONFIG, seed=0)
-    trainer.validate(0)  # measures the reference
-    tiny_generator.adapter.use(result.adapter_path)
-    assert trainer.validate(1)["loss"] == pytest.approx(result.best_validation_loss, abs=1e-6)
+    with PlainAttention():  # as in training: other attention, other bits
+        trainer.validate(0)  # measures the reference
+        tiny_generator.adapter.use(result.adapter_path)
+        assert trainer.validate(1)["loss"] == pytest.approx(result.best_validation_loss, abs=1e-6)
+
+
+def test_a_chunk_holds_pairs_of_one_half_image_and_each_pair_once(tiny_generator: PocketGenerator) -> None:
+    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, seed=0)
+    indices = np.array([5, 1, 7, 2, 3, 6])
+    chunks = list(trainer._chunks(indices))
+    assert sorted(np.concatenate(chunks).tolist()) == list(range(6))
+    assert len(chunks) > 1
+    for chunk in chunks:
+        rows = trainer.encoder.rows(indices[chunk])
+        assert len(set(rows.window.tolist())) == 1
+        assert rows.winners.shape[1] == trainer.encoder.windows.shape[1]
+
+
+def test_half_images_keep_their_places(tiny_generator: PocketGenerator) -> None:
+    """A transformer that saw half the tokens as if they were the first half would answer otherwise."""
+    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, seed=0)
+    tokens = trainer.encoder.windows[2]
+    rows = trainer.encoder.rows(np.array([0]))
+    ask = (rows.winners, rows.controls, rows.hidden, rows.pooled, torch.tensor([0.5]))
+    with torch.no_grad():
+        placed = tiny_generator.velocity(*ask, tokens)
+        moved = tiny_generator.velocity(*ask, trainer.encoder.windows[0])
+    assert not torch.allclose(placed, moved)
+
+
+def test_whole_images_are_one_window(tiny_generator: PocketGenerator) -> None:
+    trainer = DpoTrainer(make_pairs_data(), tiny_generator, replace(CONFIG, half_images=False), seed=0)
+    rows, columns = tiny_generator.token_grid
+    assert trainer.encoder.rows(np.array([0, 1])).winners.shape[1] == rows * columns
+    assert len(list(trainer._chunks(np.arange(4)))) == 1
 
 
 def test_one_seed_gives_one_adapter_and_leaves_the_generator_alone(

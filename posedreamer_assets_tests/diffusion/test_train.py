@@ -22,12 +22,10 @@ from posedreamer_assets.diffusion.train import (
     LatentCache,
     TrainingRows,
     VaeTraining,
-    body_window,
     cosine_rate,
     decode_latents,
     encode_images,
     flow_matching_loss,
-    half_windows,
     reconstruction_loss,
     train_flux,
     train_vae,
@@ -162,22 +160,6 @@ def test_held_out_rows_are_never_drawn(tiny_folder: Path, tiny_shards: Path, tmp
     assert len(images) == len(controls) == len(captions) == len(share) == 10
     expected = encode_images(vae, read_shard(tiny_shards / "gen-1.npz").images[30:]).half().float()
     torch.testing.assert_close(images, expected, rtol=1e-2, atol=1e-2)
-
-
-def test_half_windows_cover_half_the_grid_upright_and_lying() -> None:
-    windows = half_windows(4)
-    assert windows.shape == (6, 8)
-    rows, columns = windows // 4, windows % 4
-    assert [sorted(set(c.tolist())) for c in columns[:3]] == [[0, 1], [1, 2], [2, 3]]
-    assert [sorted(set(r.tolist())) for r in rows[3:]] == [[0, 1], [1, 2], [2, 3]]
-
-
-def test_the_window_shows_more_of_the_body_than_any_other() -> None:
-    rng = np.random.default_rng(0)
-    share = (rng.random((50, 64)) ** 8).astype(np.float32)
-    chosen = body_window(share, rng)
-    shown = np.array([[row[list(window)].sum() for window in half_windows(8)] for row in share])
-    np.testing.assert_allclose(shown[np.arange(50), chosen], shown.max(1), atol=2e-3)
 
 
 def test_half_images_are_cuts_of_rows_with_that_window(tiny_shards: Path, tmp_path: Path) -> None:
