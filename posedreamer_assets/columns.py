@@ -7,8 +7,8 @@ import pyarrow as pa
 
 MEANINGS: dict[str, str] = {
     # identity and bookkeeping
-    "sample_id": "Names the sample in every table: <partition key>/<number>.",
-    "partition_key": "Pose batch, <source>-<number>.",
+    "sample_id": "Names the sample in every table: partition key, slash, number.",
+    "partition_key": "Pose batch: source, dash, number.",
     "row_digest": "Digest of the row's own content.",
     "input_digest": "Digest of all that the partition was made from.",
     # where a pose comes from

@@ -27,6 +27,9 @@ DAGSTER_YAML = """\
 # Written by posedreamer; SQLite in this folder. Edit freely, it is not written again.
 telemetry:
   enabled: false
+nux:
+  # No dialog that asks for an email address.
+  enabled: false
 run_monitoring:
   # Pool slots of runs that were killed come back.
   enabled: true

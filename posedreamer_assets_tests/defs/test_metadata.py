@@ -31,6 +31,7 @@ def test_a_table_shows_its_columns_with_types_and_meanings(stage: Stage) -> None
     own = [column for column in columns if column.name not in ("row_digest", "input_digest")]
     assert [column.name for column in own] == SCHEMAS[stage.table].names
     assert all(column.description and column.type for column in columns)
+    assert not any(set("<>*_`") & set(column.description) - set("_") for column in columns), "shown as Markdown"
     assert {c.name for c in own if not c.constraints.nullable} == {
         f.name for f in SCHEMAS[stage.table] if not f.nullable
     }
