@@ -3,8 +3,7 @@
 import copy
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from transformers.utils import logging as transformers_log
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.adapters import AdapterSlot
+from posedreamer_assets.diffusion.cores import cores_of, map_on_cores
 from posedreamer_assets.digests import digest, file_digest, folder_digest
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.progress import advance
@@ -35,7 +35,7 @@ class PipelineGenerator(ABC):
     two cores are then nearly twice as fast, while a row alone gains nothing from the second.
     """
 
-    rows_in_parallel: ClassVar[bool] = False  # whether several threads may go through the pipeline's parts at a time
+    rows_in_parallel: ClassVar[bool] = False  # whether several threads may use the pipeline's networks at a time
 
     def __init__(self, pipeline: DiffusionPipeline, cfg: GeneratorConfig, image: ImageConfig, weights: str) -> None:
         self.pipeline: Any = pipeline
@@ -70,18 +70,12 @@ class PipelineGenerator(ABC):
         """The denoising network."""
         return getattr(self.pipeline, self.network_name)
 
-    @property
-    def workers(self) -> int:
-        """Blocks that are run at a time."""
-        return torch.get_num_threads() if self.rows_in_parallel and self.device.type == "cpu" else 1
-
     @abstractmethod
     def run_block(
         self, pipeline: Any, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """Images of one block of rows, by this pipeline or a copy of it."""
 
-    @torch.no_grad()
     def generate(
         self,
         controls: UInt8[np.ndarray, "n h w 3"],
@@ -96,14 +90,23 @@ class PipelineGenerator(ABC):
         images = np.empty_like(controls)
         blocks = range(0, len(controls), self.block_size)
 
-        def paint(pipeline: Any, start: int) -> np.ndarray:
-            rows = [min(start + i, len(controls) - 1) for i in range(self.block_size)]
-            noise = [torch.Generator().manual_seed(seeds[r]) for r in rows]
-            return self.run_block(pipeline, controls[rows], [captions[r] for r in rows], noise)
+        own = threading.local()
 
-        for start, painted in zip(blocks, each_with_pipeline(self.pipeline, self.workers, paint, blocks), strict=True):
-            kept = min(self.block_size, len(controls) - start)
-            images[start : start + kept] = painted[:kept]
+        def take_pipeline() -> None:
+            # The networks are shared; the scheduler counts steps, which two threads may not do with one.
+            own.pipeline = copy.copy(self.pipeline)
+            own.pipeline.scheduler = copy.deepcopy(self.pipeline.scheduler)
+
+        @torch.no_grad()
+        def paint(first: int) -> np.ndarray:
+            rows = [min(first + i, len(controls) - 1) for i in range(self.block_size)]
+            noise = [torch.Generator().manual_seed(seeds[r]) for r in rows]
+            return self.run_block(own.pipeline, controls[rows], [captions[r] for r in rows], noise)
+
+        cores = cores_of(self.device) if self.rows_in_parallel else 1
+        for first, painted in zip(blocks, map_on_cores(paint, blocks, cores, take_pipeline), strict=True):
+            kept = min(self.block_size, len(controls) - first)
+            images[first : first + kept] = painted[:kept]
             advance(kept)
         return images
 
@@ -115,36 +118,6 @@ class PipelineGenerator(ABC):
             raise BackendError(
                 f"control images: expected uint8 (n, {str(size)[1:]}, found {controls.dtype} {controls.shape}"
             )
-
-
-def each_with_pipeline(
-    pipeline: Any, workers: int, work: Callable[[Any, int], np.ndarray], items: Iterable[int]
-) -> Iterator[np.ndarray]:
-    """`work(pipeline, item)` of each item, in order, by as many threads, each with one core and a pipeline of its own.
-
-    The copies share the networks; a pipeline's scheduler, which counts steps, is what two threads may not share. With
-    `workers` equal to 1 nothing is copied and torch keeps its threads.
-    """
-    if workers == 1:
-        yield from (work(pipeline, item) for item in items)
-        return
-    own = threading.local()
-
-    def start_worker() -> None:
-        torch.set_num_threads(1)
-        own.pipeline = copy.copy(pipeline)
-        own.pipeline.scheduler = copy.deepcopy(pipeline.scheduler)
-
-    def run(item: int) -> np.ndarray:
-        with torch.no_grad():  # a setting of the thread
-            return work(own.pipeline, item)
-
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(workers, initializer=start_worker) as pool:
-            yield from pool.map(run, items)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -33,6 +33,7 @@ from posedreamer_assets.diffusion.adapters import (
     without_adapter,
     write_adapter,
 )
+from posedreamer_assets.diffusion.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.flux import FluxGenerator
 from posedreamer_assets.diffusion.generator import Generator
 from posedreamer_assets.diffusion.halves import body_share, body_window, half_windows
@@ -131,6 +132,14 @@ class PairRows(NamedTuple):
     pooled: Float[Tensor, "b e"]
 
 
+class Part(NamedTuple):
+    """Pairs that go through the model together, with their noise and noise levels."""
+
+    rows: PairRows
+    noise: Float[Tensor, "b tokens c"]
+    sigma: Float[Tensor, "b"]
+
+
 class PairEncoder:
     """Latents and caption embeddings of pairs; each pair is encoded once where `cache` is true."""
 
@@ -182,6 +191,7 @@ class DpoTrainer:
 
     def __init__(self, pairs: PairData, generator: FluxGenerator, cfg: AlignmentConfig, seed: int) -> None:
         self.cfg, self.generator = cfg, generator
+        self.cores = cores_of(generator.device)
         self.encoder = PairEncoder(pairs, generator, cache=cfg.latent_cache, halves=cfg.half_images)
         self.noise = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
@@ -201,49 +211,62 @@ class DpoTrainer:
         noise, sigma = self._draw(len(indices), self.noise)
         for group in self.optimizer.param_groups:
             group["lr"] = self.cfg.learning_rate * rate_factor(number, self.cfg.steps)
+        parts = [self._part(indices[chunk], noise[chunk], sigma[chunk]) for chunk in self._chunks(indices)]
+        references = self._reference_errors(parts)
+
+        def differentiate(work: tuple[Part, PairErrors]) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+            part, reference = work
+            policy = self._errors(part)
+            losses = flow_dpo_loss(policy, reference, part.sigma, self.cfg.beta)
+            gradients = torch.autograd.grad(losses.sum() / len(indices), self.parameters)
+            return _figures(policy, reference, part.sigma, self.cfg.beta), gradients
+
         self.optimizer.zero_grad()
-        parts = []
-        for chunk in self._chunks(indices):
-            rows = self.encoder.rows(indices[chunk])
-            with torch.no_grad(), without_adapter(self.generator.transformer):
-                reference = self._errors(rows, noise[chunk], sigma[chunk])
-            policy = self._errors(rows, noise[chunk], sigma[chunk])
-            level = sigma[chunk].to(policy.winner.device)
-            losses = flow_dpo_loss(policy, reference, level, self.cfg.beta)
-            (losses.sum() / len(indices)).backward()
-            parts.append(_figures(policy, reference, level, self.cfg.beta))
+        figures = []
+        for part_figures, gradients in map_on_cores(differentiate, zip(parts, references, strict=True), self.cores):
+            figures.append(part_figures)
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
-        return _averages(parts, number)
+        return _averages(figures, number)
 
-    @torch.no_grad()
     def validate(self, number: int) -> dict[str, float]:
         """The figures on the validation pairs, with the same noise and noise levels at every call."""
-        noise, _ = self._draw(len(self.validation), torch.Generator().manual_seed(1))
         n = len(self.validation)
+        noise, _ = self._draw(n, torch.Generator().manual_seed(1))
         order = np.random.default_rng(1).permutation(n)
         sigma = torch.from_numpy(((order + 0.5) / n).astype(np.float32))
-        parts = []
-        for i, chunk in enumerate(self._chunks(self.validation)):
-            rows = self.encoder.rows(self.validation[chunk])
-            if i == len(self._validation_reference):
-                with without_adapter(self.generator.transformer):
-                    self._validation_reference.append(self._errors(rows, noise[chunk], sigma[chunk]))
-            policy = self._errors(rows, noise[chunk], sigma[chunk])
-            level = sigma[chunk].to(policy.winner.device)
-            parts.append(_figures(policy, self._validation_reference[i], level, self.cfg.beta))
-        return _averages(parts, number)
+        chunks = self._chunks(self.validation)
+        parts = [self._part(self.validation[chunk], noise[chunk], sigma[chunk]) for chunk in chunks]
+        if not self._validation_reference:
+            self._validation_reference = self._reference_errors(parts)
+        policies = map_on_cores(torch.no_grad()(self._errors), parts, self.cores)
+        figures = [
+            _figures(policy, reference, part.sigma, self.cfg.beta)
+            for policy, reference, part in zip(policies, self._validation_reference, parts, strict=True)
+        ]
+        return _averages(figures, number)
 
-    def _errors(self, rows: PairRows, noise: Tensor, sigma: Tensor) -> PairErrors:
+    def _part(self, indices: np.ndarray, noise: Tensor, sigma: Tensor) -> Part:
+        device = self.generator.device
+        return Part(self.encoder.rows(indices), noise.to(device), sigma.to(device))
+
+    def _reference_errors(self, parts: list[Part]) -> list[PairErrors]:
+        with without_adapter(self.generator.transformer):
+            return list(map_on_cores(torch.no_grad()(self._errors), parts, self.cores))
+
+    def _errors(self, part: Part) -> PairErrors:
         """Errors of winners and losers in one batch, both with the same noise and noise level."""
-        device = rows.winners.device
+        rows = part.rows
         images = torch.cat([rows.winners, rows.losers]).float()
-        noise, sigma = torch.cat([noise, noise]).to(device), torch.cat([sigma, sigma]).to(device)
+        noise, sigma = torch.cat([part.noise, part.noise]), torch.cat([part.sigma, part.sigma])
         noisy = torch.lerp(images, noise, sigma[:, None, None])
-        controls, hidden, pooled = (torch.cat([part, part]) for part in (rows.controls, rows.hidden, rows.pooled))
+        controls, hidden, pooled = (torch.cat([half, half]) for half in (rows.controls, rows.hidden, rows.pooled))
         weight = 1.0 + self.cfg.body_weight * torch.cat([rows.body, rows.body])
         tokens = self.encoder.windows[int(rows.window[0])]
-        velocity = self.generator.velocity(noisy, controls, hidden, pooled, sigma, tokens)
+        with PlainAttention() if self.generator.device.type == "cpu" else nullcontext():
+            velocity = self.generator.velocity(noisy, controls, hidden, pooled, sigma, tokens)
         errors = velocity_error(velocity, noise - images, weight)
         return PairErrors._make(errors.chunk(2))
 
@@ -290,8 +313,7 @@ def train_dpo(pairs: PairData, generator: Generator, cfg: AlignmentConfig, seed:
     generator.adapter.clear()
     try:
         trainer = DpoTrainer(pairs, generator, cfg, seed)
-        with PlainAttention() if generator.device.type == "cpu" else nullcontext():
-            return _train(trainer, cfg, out_dir)
+        return _train(trainer, cfg, out_dir)
     finally:
         generator.adapter.clear()
 
