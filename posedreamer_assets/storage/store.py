@@ -102,6 +102,7 @@ class LanceStore:
         self.root = str(root).rstrip("/")
         self.storage_options = _with_plain_http(self.root, storage_options)
         self._remote = "://" in self.root
+        self._newest = damage.NewestInObjectStore(self.root, self.storage_options) if self._remote else None
         local = Path(cache or _default_cache()) if self._remote else Path(self.root)
         self.checkpoint_folders = CheckpointFolders(local, self.root if self._remote else None, self.storage_options)
 
@@ -149,7 +150,10 @@ class LanceStore:
             self._replace(table, key, [])
 
     def _replace(self, table: str, key: str, new: list[Any]) -> int:
-        return replace_rows(lambda: self._must_open(table), f"table {table!r}, partition {key!r}", key, new)
+        version = replace_rows(lambda: self._must_open(table), f"table {table!r}, partition {key!r}", key, new)
+        if self._newest is not None:
+            self._newest.note(table, version)
+        return version
 
     # Reading
 
@@ -469,10 +473,15 @@ class LanceStore:
             if not damage.is_failure(error):
                 raise
             raise self._not_opened(table, version, error) from error
+        note = damage.NEWEST_FILE
+        if self._newest is not None and version is None:
+            note, written = damage.NEWEST_NOTE, self._newest.newer_than(table, dataset.version)
+            if written:  # perhaps by somebody who wrote it in this moment
+                dataset = lance.dataset(self.uri(table), storage_options=self.storage_options)
         if dataset.version < written:
             raise StorageError(
                 f"table {table!r}: version {written} was written, but the newest in _versions is {dataset.version}: a "
-                f"manifest is missing. Put it back, or remove {damage.NEWEST_FILE} to go on with {dataset.version}"
+                f"manifest is missing. Put it back, or remove {note} to go on with {dataset.version}"
             )
         return dataset
 

@@ -10,7 +10,7 @@ import pytest
 from lance.file import LanceFileSession
 
 from posedreamer_assets.errors import StorageError
-from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.storage import LanceStore, damage
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 
 TABLE = "rendered_scenes"
@@ -135,3 +135,24 @@ def test_damage_in_an_object_store_is_named_too(endpoint: str, tmp_path: Path) -
     session.upload_file(tmp_path / "empty", manifest)
     with pytest.raises(StorageError, match=f"table '{TABLE}', version 3, file {manifest}"):
         store.read(TABLE)
+
+
+def test_a_missing_newest_manifest_in_an_object_store_is_noticed_by_every_process(
+    endpoint: str, tmp_path: Path
+) -> None:
+    store = LanceStore(new_bucket(endpoint), options(endpoint), cache=tmp_path)
+    for key in KEYS[:3]:
+        store.replace_partition(TABLE, key, _rows(key, 0), input_digest="")
+    assert len(store.partitions(TABLE)) == 3
+    session = LanceFileSession(store.uri(TABLE), storage_options=store.storage_options)
+    manifests = session.list("_versions")
+    session.delete_file(min(manifests))
+    for opened in (store, LanceStore(store.root, store.storage_options, cache=tmp_path)):
+        for act in (
+            lambda opened=opened: opened.read(TABLE),
+            lambda opened=opened: opened.replace_partition(TABLE, KEYS[3], _rows(KEYS[3], 0), input_digest=""),
+        ):
+            with pytest.raises(StorageError, match=f"table '{TABLE}': version 4 was written, .* is 3: a manifest"):
+                act()
+    session.delete_file(damage.NEWEST_NOTE)
+    assert list(store.partitions(TABLE)) == KEYS[:2]
