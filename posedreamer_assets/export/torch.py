@@ -19,6 +19,7 @@ Lance does not survive a fork: loaders with workers are given `multiprocessing_c
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,23 @@ class _Rows:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_opened": None}
 
-    def read(self, numbers: Sequence[int] | np.ndarray) -> list[Any]:
-        """Samples of these numbers, in that order, in one request."""
-        rows = self._table().take(self.places[np.asarray(numbers)], columns=self._columns)
+    def fetch(self, numbers: Sequence[int] | np.ndarray) -> pa.Table:
+        """Rows of these numbers, in that order, in one request."""
+        return self._table().take(self.places[np.asarray(numbers)], columns=self._columns)
+
+    def samples(self, rows: pa.Table) -> Iterator[Any]:
+        """The samples of fetched rows; each image is decoded when its sample is asked for."""
         columns = {name: self._values(name, rows.column(name)) for name in self._columns}
-        samples = [{name: values[i] for name, values in columns.items()} for i in range(rows.num_rows)]
-        return samples if self._transform is None else [self._transform(sample) for sample in samples]
+        for i in range(rows.num_rows):
+            sample = {name: self._decoded(values[i]) for name, values in columns.items()}
+            yield sample if self._transform is None else self._transform(sample)
+
+    def _decoded(self, value: Any) -> Any:
+        return self._decode(value) if self._decode is not None and isinstance(value, bytes) else value
 
     def _values(self, name: str, column: pa.ChunkedArray) -> Sequence[Any] | torch.Tensor:
         if pa.types.is_large_binary(column.type):
-            blobs = column.to_pylist()
-            return blobs if self._decode is None else [self._decode(blob) for blob in blobs]
+            return column.to_pylist()
         array = column.combine_chunks()
         if pa.types.is_fixed_size_list(array.type):
             shape = _SHAPES.get(name, (array.type.list_size,))
@@ -156,11 +163,11 @@ class SampleDataset(Dataset[Any]):
         return len(self._rows.places)
 
     def __getitem__(self, number: int) -> Any:
-        return self._rows.read([number])[0]
+        return next(self._rows.samples(self._rows.fetch([number])))
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
         """What PyTorch's loader calls for a whole batch."""
-        return self._rows.read(numbers)
+        return list(self._rows.samples(self._rows.fetch(numbers)))
 
 
 def epoch_order(samples: int, seed: int, epoch: int, run_rows: int, mixed_runs: int) -> np.ndarray:
@@ -298,9 +305,10 @@ class SampleStream(IterableDataset[Any]):
         self._epoch, self._given = epoch, 0
 
     def __iter__(self) -> Iterator[Any]:
-        mine = self._mine()
-        while self._given < len(mine):
-            for sample in self._rows.read(mine[self._given : self._given + self._read_rows]):
+        mine = self._mine()[self._given :]
+        requests = [mine[i : i + self._read_rows] for i in range(0, len(mine), self._read_rows)]
+        for rows in _one_ahead(self._rows.fetch, requests):
+            for sample in self._rows.samples(rows):
                 self._given += 1
                 yield sample
         self._epoch, self._given = self._epoch + 1, 0
@@ -329,6 +337,18 @@ class SampleStream(IterableDataset[Any]):
             order = epoch_order(samples, self._seed, self._epoch, *self._runs)
         worker, workers = _workers()
         return share(order, self._rank * workers + worker, self._ranks * workers)
+
+
+def _one_ahead(fetch: Callable[[np.ndarray], pa.Table], requests: Sequence[np.ndarray]) -> Iterator[pa.Table]:
+    """Fetched rows in order; while one is used, a thread fetches the next."""
+    if not requests:
+        return
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(fetch, requests[0])
+        for request in requests[1:]:
+            rows, coming = coming.result(), thread.submit(fetch, request)
+            yield rows
+        yield coming.result()
 
 
 def _workers() -> tuple[int, int]:

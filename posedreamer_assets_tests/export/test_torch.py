@@ -5,6 +5,7 @@ import pickle
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from posedreamer_assets.errors import ExportError
-from posedreamer_assets.export.torch import SampleDataset, SampleOrder, SampleStream, epoch_order
+from posedreamer_assets.export.torch import SampleDataset, SampleOrder, SampleStream, _one_ahead, epoch_order
 from posedreamer_assets.images import decode, encode_png
 from posedreamer_assets.records import DATASET
 from posedreamer_assets.storage import LanceStore
@@ -222,3 +223,26 @@ def test_labels_are_tensors_of_their_own(root: Path) -> None:
     first["image"] += 1
     assert isinstance(first["betas"], torch.Tensor)
     check(samples[1])
+
+
+def test_requests_are_fetched_in_order_and_no_more_than_one_ahead() -> None:
+    fetched: list[int] = []
+
+    def fetch(numbers: np.ndarray) -> Any:
+        fetched.append(int(numbers[0]))
+        return fetched[-1]
+
+    used = []
+    for rows in _one_ahead(fetch, [np.array([i]) for i in range(6)]):
+        used.append(rows)
+        assert len(fetched) <= len(used) + 1
+    assert used == fetched == list(range(6))
+    assert list(_one_ahead(fetch, [])) == []
+
+
+def test_what_a_request_raises_reaches_the_reader() -> None:
+    def fetch(numbers: np.ndarray) -> Any:
+        raise ExportError("gone")
+
+    with pytest.raises(ExportError, match="gone"):
+        list(_one_ahead(fetch, [np.array([0]), np.array([1])]))
