@@ -20,6 +20,7 @@ _FROM_GEOMETRY = (
     "control", "depth", "normals", "parts", "silhouette", "joints_2d", "joints_visible", "joints_cam_m", "keypoints_2d",
     "keypoints_visible", "keypoints_in_frame", "bbox", "body_pixels",
 )  # fmt: skip
+_NAMED = 4  # columns of one asset that are named one by one
 _OKS_OF = ("keypoints_2d", "keypoints_visible", "body_pixels")  # what detections are compared with
 
 
@@ -52,6 +53,17 @@ def column_lineage(asset: str) -> dg.TableColumnLineage | None:
             for column, found in origins.items()
         }
     )
+
+
+def origin_text(asset: str, column: str) -> str:
+    """The origins in words, "" where there are none: the open-source UI keeps lineage of columns but does not draw it."""
+    found = column_origins(asset).get(column, ())
+    by_asset = {name: [c for a, c in found if a == name] for name in dict.fromkeys(a for a, _ in found)}
+    parts = [
+        f"{name} ({', '.join(columns) if len(columns) <= _NAMED else f'{len(columns)} columns'})"
+        for name, columns in by_asset.items()
+    ]
+    return f"From {'; '.join(parts)}." if parts else ""
 
 
 def _copies(asset: str, columns: tuple[str, ...]) -> Origins:

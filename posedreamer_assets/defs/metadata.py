@@ -9,7 +9,7 @@ import dagster as dg
 
 from posedreamer_assets.columns import meaning, type_name
 from posedreamer_assets.data_docs import page_of
-from posedreamer_assets.defs.lineage import column_lineage
+from posedreamer_assets.defs.lineage import column_lineage, origin_text
 from posedreamer_assets.home import Home
 from posedreamer_assets.records import BOOKKEEPING, SCHEMAS
 from posedreamer_assets.stages import Stage
@@ -24,20 +24,20 @@ def definition_metadata(stage: Stage) -> dict[str, Any]:
     """What is known of an asset before it is made: its table and columns."""
     if stage.table not in SCHEMAS:
         return {}
-    return {"dagster/table_name": stage.table, "dagster/column_schema": column_schema(stage.table)}
+    return {"dagster/table_name": stage.table, "dagster/column_schema": column_schema(stage)}
 
 
-def column_schema(table: str) -> dg.TableSchema:
-    """A table's columns with types and meanings."""
+def column_schema(stage: Stage) -> dg.TableSchema:
+    """The columns of an asset's table with types and meanings, and what they come from."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 field.name,
                 type_name(field.type),
-                meaning(table, field.name),
+                f"{meaning(stage.table, field.name)} {origin_text(stage.key, field.name)}".rstrip(),
                 constraints=dg.TableColumnConstraints(nullable=field.nullable, unique=field.name == "sample_id"),
             )
-            for field in (*SCHEMAS[table], *BOOKKEEPING)
+            for field in (*SCHEMAS[stage.table], *BOOKKEEPING)
         ]
     )
 

@@ -37,6 +37,16 @@ def test_a_table_shows_its_columns_with_types_and_meanings(stage: Stage) -> None
     }
 
 
+def test_a_columns_description_says_where_it_comes_from() -> None:
+    columns = GRAPH.get(dg.AssetKey(["hard", "filtered_dataset"])).metadata["dagster/column_schema"].columns
+    texts = {column.name: column.description for column in columns}
+    assert texts["focal_px"].endswith("From hard_samples (focal_px).")
+    assert texts["keep"].endswith("From hard/sample_scores (oks, people, head_error_deg).")
+    assert "From" not in texts["row_digest"]
+    columns = GRAPH.get(dg.AssetKey(["base", "control_maps"])).metadata["dagster/column_schema"].columns
+    assert "From pose_library (18 columns)." in {c.name: c.description for c in columns}["control"]
+
+
 @named
 def test_a_number_is_given_with_its_unit(stage: Stage) -> None:
     for field in SCHEMAS[stage.table]:
