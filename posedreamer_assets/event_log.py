@@ -1,41 +1,62 @@
-"""Dagster's SQLite event log without a wait for the disk at every event.
+"""Dagster's SQLite event log without a wait for the disk, a new connection and a compiled statement at every event.
 
-A run of one partition writes about two hundred events, most of them of its data checks. Dagster opens a connection for
-each; with SQLite's defaults every commit is synchronised to the disk, and so is the checkpoint that the closing of a file's
-last connection brings. Neither is needed in WAL mode for the log to stay consistent: what a power failure can take is the
-end of the log, and the rows, which lie elsewhere, say themselves what they were made from.
+A run of one partition writes about two hundred events, most of them of its data checks. For each, Dagster makes an engine
+of SQLAlchemy, which compiles the statement anew, and opens a connection; with SQLite's defaults every commit is
+synchronised to the disk, and so is the checkpoint that the closing of a file's last connection brings. Neither is needed
+in WAL mode for the log to stay consistent: what a power failure can take is the end of the log, and the rows, which lie
+elsewhere, say themselves what they were made from.
 """
 
+import importlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
+import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.pool import QueuePool
+
+# Each makes an engine for every connection, by this name.
+_STORAGES = (
+    "dagster._core.storage.event_log.sqlite.sqlite_event_log",
+    "dagster._core.storage.runs.sqlite.sqlite_run_storage",
+)
 
 
 @contextmanager
 def unhurried_sqlite() -> Iterator[None]:
-    """Within the block, commits of this process to SQLite files in WAL mode do not wait for the disk."""
-    held: dict[str, sqlite3.Connection] = {}
+    """Within the block, this process keeps one engine for each SQLite file of Dagster, with its connection, and commits to
+    files in WAL mode do not wait for the disk.
+    """
+    engines: dict[str, Engine] = {}
 
-    def on_connect(connection: Any, record: object) -> None:
-        if not isinstance(connection, sqlite3.Connection):
-            return
-        connection.execute("PRAGMA synchronous=NORMAL")
-        (_, _, path) = connection.execute("PRAGMA database_list").fetchone()
-        (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if path and path not in held and journal == "wal":  # a new file becomes one after its first connection
-            # While this connection is open, no other one is the last to close.
-            held[path] = sqlite3.connect(path, check_same_thread=False)
-            held[path].execute("SELECT count(*) FROM sqlite_master").fetchone()
+    def kept(url: str, **given: Any) -> Engine:
+        if url not in engines:
+            engines[url] = sqlalchemy.create_engine(url, **{**given, "poolclass": QueuePool})
+            engines[url].dispose = _stay  # the storage disposes of it after every event
+        return engines[url]
 
-    event.listen(Engine, "connect", on_connect)
+    patches = [mock.patch.object(importlib.import_module(name), "create_engine", kept) for name in _STORAGES]
+    event.listen(Engine, "connect", _do_not_wait)
     try:
+        for patch in patches:
+            patch.start()
         yield
     finally:
-        event.remove(Engine, "connect", on_connect)
-        for connection in held.values():
-            with closing(connection):
-                pass
+        for patch in patches:
+            patch.stop()
+        event.remove(Engine, "connect", _do_not_wait)
+        for engine in engines.values():
+            Engine.dispose(engine)
+
+
+def _stay(close: bool = True) -> None:
+    """In place of `Engine.dispose`."""
+
+
+def _do_not_wait(connection: Any, record: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=NORMAL")

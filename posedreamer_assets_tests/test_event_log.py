@@ -4,9 +4,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
 from posedreamer_assets.event_log import unhurried_sqlite
@@ -34,9 +39,34 @@ def test_only_the_block_has_other_settings(tmp_path: Path) -> None:
     assert settings(path) == (2, "wal")
     with unhurried_sqlite():
         assert settings(path) == (1, "wal")
-        assert (tmp_path / "log.db-wal").exists()  # no checkpoint when the connection closed
     assert settings(path) == (2, "wal")
-    assert not (tmp_path / "log.db-wal").exists()
+
+
+def test_dagster_keeps_its_connections_in_the_block_and_none_after_it(tmp_path: Path) -> None:
+    opened: Counter[str] = Counter()
+
+    def count(connection: Any, record: object) -> None:
+        (_, _, path) = connection.execute("PRAGMA database_list").fetchone()
+        opened[Path(path).name] += 1
+
+    def report(instance: dg.DagsterInstance) -> None:
+        for n in range(10):
+            instance.report_runless_asset_event(dg.AssetMaterialization("poses", metadata={"n": n}))
+
+    event.listen(Engine, "connect", count)
+    try:
+        with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+            opened.clear()
+            with unhurried_sqlite():
+                report(instance)
+            assert max(opened.values()) <= 2  # a new file needs two at once
+            assert list(tmp_path.rglob("*.db-wal")) == []
+            report(instance)
+            assert opened["index.db"] > 10
+            records = instance.fetch_materializations(dg.AssetKey("poses"), limit=100).records
+    finally:
+        event.remove(Engine, "connect", count)
+    assert len(records) == 20
 
 
 def test_a_killed_process_loses_no_event(tmp_path: Path) -> None:
