@@ -235,7 +235,7 @@ FAULTS = (
     Fault("everything marked visible", "base_control_maps", "visibility_follows_depth",
           _set("joints_visible", lambda v: [True] * len(v))),
     Fault("visible outside the frame", "base_control_maps", "visible_in_frame",
-          _set("keypoints_2d", _number(0, -4.0))),
+          lambda rows: _set("keypoints_visible", _number(0, True))(_set("keypoints_2d", _number(0, -4.0))(rows))),
     Fault("a control map of another sample", "base_control_maps", "maps_agree", _copy("control")),
     Fault("all maps of another sample", "base_control_maps", "joints_on_silhouette", _copy(*_MAPS)),
     Fault("all maps slid by one row", "base_control_maps", "visibility_follows_depth", _shift(*_MAPS)),
