@@ -240,7 +240,13 @@ td.n { text-align: right; font-variant-numeric: tabular-nums } small { opacity: 
 .error { color: var(--bad); font-weight: 600 } .warn { color: var(--warn); font-weight: 600 } .ok { color: var(--good) }
 .banner { border-left: .4rem solid var(--bad); padding: .5rem 1rem; background: #c6282818; margin: 1rem 0 }
 figure { display: inline-block; margin: 0 .8rem .8rem 0 } figcaption { font-size: .8rem; max-width: 12rem }
-code { overflow-wrap: anywhere }
+code, td { overflow-wrap: anywhere }
+@media (max-width: 42rem) {
+  /* A row becomes a block of its own, its cells below each other with the names of their columns. */
+  body { margin: 1rem auto } table, tbody, tr, td, td.n { display: block; text-align: left } tr:has(th) { display: none }
+  tr { padding: .5rem 0; border-bottom: 1px solid var(--line) } td { border: 0; padding: .05rem 0 } td:empty { display: none }
+  td[data-name]::before { content: attr(data-name) " "; font-size: .85em; opacity: .75 }
+}
 </style>
 </head>
 <body>
@@ -261,7 +267,8 @@ from being made, a <span class="warn">warning</span> does not.</p>
 <td>{% if t.bad %}<span class="error">{{ t.bad | length }} bad</span>: {{ t.bad[:5] | join(", ") }}
 {% elif t.warned %}<span class="warn">{{ t.warned | length }} with warnings</span>
 {% else %}<span class="ok">passed</span>{% endif %}</td>
-<td class="n">{{ t.partitions }}</td><td class="n">{{ t.checks }}</td><td>{{ t.time }}</td></tr>
+<td class="n" data-name="partitions">{{ t.partitions }}</td><td class="n" data-name="checks">{{ t.checks }}</td>
+<td data-name="last">{{ t.time }}</td></tr>
 {% endfor %}
 </table>
 {% endblock %}
@@ -279,7 +286,8 @@ from being made, a <span class="warn">warning</span> does not.</p>
 <td>{% if r.errors %}<span class="error">bad</span>{% elif r.warnings %}<span class="warn">warnings</span>
 {% else %}<span class="ok">passed</span>{% endif %}</td>
 <td>{% for c in r.checks if not c.passed %}{{ c.name }}{{ ", " if not loop.last }}{% endfor %}</td>
-<td class="n">{{ r.rows }}</td><td class="n">{{ r.checks | length }}</td><td>{{ r.time }}</td></tr>
+<td class="n" data-name="rows">{{ r.rows }}</td><td class="n" data-name="checks">{{ r.checks | length }}</td>
+<td data-name="checked">{{ r.time }}</td></tr>
 {% endfor %}
 </table>
 {% endblock %}

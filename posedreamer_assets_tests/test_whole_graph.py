@@ -22,7 +22,7 @@ SMALL = {
     "poses.align_batches": 1,
     "scenes.supersample": 1,
     "generator.steps": 3,
-    "alignment.candidates": 2,
+    "alignment.candidate_strengths": [1.0, 1.0],
     "alignment.val_share": 0.4,
     "alignment.min_gap": 0.0,
     "alignment.min_winner": 0.0,
@@ -59,6 +59,7 @@ def test_every_stage_is_made_and_reported(run: tuple[Home, Summary]) -> None:
     figures = json.loads(Path(summary.summary_json).read_text())
     assert figures["images_made"] == 2 * 12 + 4
     assert figures["kept"] + sum(figures["rejected"].values()) == figures["images_made"]
+    assert sum(g["kept"] for g in figures["kept_by_skin_tone"]["groups"].values()) == figures["kept"]
     assert {"oks_before", "oks_after", "error_reduction"} <= figures["dpo"].keys()
     assert figures["quality"]["fid_2048"]["value"] > 0
     page = Path(summary.report).read_text()

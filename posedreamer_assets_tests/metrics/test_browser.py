@@ -97,3 +97,26 @@ def test_the_gallery_shows_what_its_address_asks_for(fragment: str, expected: li
     assert shown(dom) == expected
     assert f">{len(expected)} of 4<" in dom
     assert not re.findall(r"CONSOLE.*", logged)
+
+
+def test_data_docs_are_no_wider_than_a_phone(tmp_path: Path) -> None:
+    from posedreamer_assets.checks import CheckOutcome
+    from posedreamer_assets.data_docs import record
+    from posedreamer_assets.home import Home
+    from posedreamer_assets.storage import LanceStore
+
+    home, found = Home(tmp_path), "a-0000/000001, " * 12
+    outcomes = [CheckOutcome("a_name_as_long_as_they_are", False, "warn", found, found, ("a-0000/000001",) * 9, 9, 9)]
+    for table in ("difficulty_model", "control_checkpoint"):
+        record(home, LanceStore(tmp_path / "storage"), table, None, outcomes)
+    frame = tmp_path / "frame.html"
+    pages = ("index.html", "difficulty_model/index.html", "difficulty_model/all.html")
+    for page in pages:
+        frame.write_text(
+            f"<iframe src='checks/{page}' style='width: 360px; height: 900px; border: 0' onload='document.title = "
+            "this.contentDocument.documentElement.scrollWidth'></iframe>"
+        )
+        dom, logged = load(frame, 800)
+        width = re.search(r"<title>(\d+)</title>", dom)
+        assert width is not None and int(width[1]) <= 360, page
+        assert not re.findall(r"CONSOLE.*", logged)
