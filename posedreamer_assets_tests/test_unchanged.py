@@ -35,7 +35,7 @@ SMALL = {
     "poses.frame_stride_s": 0.01,
     "scenes.supersample": 1,
     "generator.steps": 1,
-    "alignment.candidates": 2,
+    "alignment.candidate_strengths": [1.0, 1.0],
     "alignment.min_gap": 0.0,
     "alignment.min_winner": 0.0,
     "alignment.val_share": 0.5,
