@@ -94,7 +94,8 @@ def wilson_interval(kept: int, asked: int, confidence: float = 0.95) -> tuple[fl
 def _against_others(asked: np.ndarray, kept: np.ndarray, i: int) -> float:
     others, kept_of_others = asked.sum() - asked[i], kept.sum() - kept[i]
     table = [[kept[i], asked[i] - kept[i]], [kept_of_others, others - kept_of_others]]
-    return float(stats.fisher_exact(table).pvalue)
+    _, p = stats.fisher_exact(table)
+    return float(p)
 
 
 def _holm(p: np.ndarray) -> np.ndarray:

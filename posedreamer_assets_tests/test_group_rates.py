@@ -22,7 +22,7 @@ def test_with_two_groups_both_tests_are_fishers() -> None:
     names = ["a"] * 20 + ["b"] * 20
     kept = np.array([True] * 14 + [False] * 6 + [True] * 5 + [False] * 15)
     found = group_rates(names, kept)
-    exact = stats.fisher_exact([[14, 6], [5, 15]]).pvalue
+    _, exact = stats.fisher_exact([[14, 6], [5, 15]])
     assert found.p == pytest.approx(exact, rel=0.25)
     assert [g.p for g in found.groups] == pytest.approx([min(1, 2 * exact), min(1, 2 * exact)])
 
@@ -31,7 +31,8 @@ def test_with_many_rows_the_probability_is_that_of_the_chi_squared_test() -> Non
     names, kept = drawn(np.random.default_rng(3), {"a": 0.40, "b": 0.43, "c": 0.47}, 1500)
     table = [[sum(k for n, k in zip(names, kept, strict=True) if n == g) for g in "abc"]]
     table.append([names.count(g) - table[0][i] for i, g in enumerate("abc")])
-    assert group_rates(names, kept).p == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue, abs=0.02)
+    _, expected, *_ = stats.chi2_contingency(table, correction=False)
+    assert group_rates(names, kept).p == pytest.approx(expected, abs=0.02)
 
 
 def test_groups_that_are_alike_are_seldom_called_different() -> None:
