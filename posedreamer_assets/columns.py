@@ -68,6 +68,7 @@ MEANINGS: dict[str, str] = {
     "status": "pair; small_gap (candidates are too alike); weak_winner (the best one does not show the pose).",
     "candidate_oks": "OKS of each candidate by the ranking detector, 0 to 1.",
     "candidate_seeds": "Seed of each candidate.",
+    "candidate_strengths": "Strength of the control image in each candidate; 1 is that of every other image.",
     "candidate_images": "The candidates, PNG, RGB, in the order of candidate_oks.",
     "winner": "Number of the best candidate.",
     "loser": "Number of the worst candidate.",

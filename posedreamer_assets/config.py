@@ -108,11 +108,14 @@ class DetectorConfig:
 class AlignmentConfig:
     """Preference pairs and Flow-DPO (paper section 3.2).
 
+    `candidate_strengths`: one candidate of each pose per entry, painted with the control image at that strength; the
+    paper's are all 1. Images of a weaker control show what not following it looks like, which candidates of a small
+    model at full strength, whose poses differ by chance alone, hardly do.
     `body_weight`: how much more a token full of body counts in the errors; 0 is the paper's mean. `half_images`: train on
     the half of each image that shows most of the body, which the generator must have been trained on, too.
     """
 
-    candidates: int = 4
+    candidate_strengths: tuple[float, ...] = (1.0, 1.0, 0.9, 0.8)
     min_gap: float = 0.05
     min_winner: float = 0.5
     val_share: float = 0.15
@@ -263,7 +266,8 @@ def _convert(hint: Any, value: Any, where: str, default: Any) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build(default if isinstance(default, kind) else kind(), value, where)
     if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
-        return tuple(str(v) for v in value)
+        element = typing.get_args(kind)[0]
+        return tuple(_convert(element, v, where, None) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):

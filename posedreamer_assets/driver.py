@@ -174,7 +174,7 @@ def work_units(profile: Profile, stage: Stage) -> int:
     special = {
         "body_model": 1,
         "control_checkpoint": 1,
-        "preference_pairs": paired * align.candidates * 2,
+        "preference_pairs": paired * len(align.candidate_strengths) * 2,
         "dpo_checkpoint": align.steps + 4 * align.test_draws * held_out,
         "difficulty_model": profile.curriculum.folds,
         "dataset": profile.poses.batches + profile.curriculum.hard_batches,

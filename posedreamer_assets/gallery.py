@@ -55,7 +55,9 @@ def write_table_gallery(
         if hardest or len(rows) < limit:
             rows += sample_rows(store, table, key)
     samples = [sample_of(row) for row in (hardest_first(rows) if hardest else rows)[:limit]]
-    write_gallery(path, samples, title=table, subtitle=partition or f"{len(stored)} partition{'s' if len(stored) > 1 else ''}")
+    write_gallery(
+        path, samples, title=table, subtitle=partition or f"{len(stored)} partition{'s' if len(stored) > 1 else ''}"
+    )
     return len(samples)
 
 

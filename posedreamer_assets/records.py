@@ -144,6 +144,7 @@ PREFERENCE_PAIRS = pa.schema(
         pa.field("status", pa.string()),  # pair, small_gap, weak_winner
         pa.field("candidate_oks", pa.list_(pa.float32())),
         pa.field("candidate_seeds", pa.list_(pa.int64())),
+        pa.field("candidate_strengths", pa.list_(pa.float32())),
         pa.field("winner", pa.int32()),  # index of the candidate
         pa.field("loser", pa.int32()),
         pa.field("winner_oks", pa.float32()),

@@ -126,8 +126,8 @@ ORDER: tuple[Stage, ...] = (
     Stage(
         "preference_pairs",
         "align",
-        "2",
-        ("alignment.candidates", "alignment.min_gap", "alignment.min_winner", "generator", "ranker"),
+        "3",
+        ("alignment.candidate_strengths", "alignment.min_gap", "alignment.min_winner", "generator", "ranker"),
         ("pose_library", "base/control_maps"),
         checkpoints=("control_checkpoint",),
         files=("ranker",),
@@ -135,7 +135,7 @@ ORDER: tuple[Stage, ...] = (
     Stage(
         "dpo_checkpoint",
         None,
-        "2",
+        "3",
         ("alignment", "generator", "judge", "outside_judge"),
         reads_all=(("pose_library", "align"), ("base/control_maps", "align"), ("preference_pairs", "align")),
         checkpoints=("control_checkpoint",),

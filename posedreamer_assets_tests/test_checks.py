@@ -103,6 +103,7 @@ def _clean(table: str) -> dict[str, list[Any]]:
         "candidate_oks": [[0.9, 0.5]] * N,
         "candidate_images": [[_picture(), _picture()]] * N,
         "candidate_seeds": [[1, 2]] * N,
+        "candidate_strengths": [[1.0, 0.8]] * N,
         "winner": [0] * N,
         "loser": [1] * N,
         "winner_oks": [0.9] * N,

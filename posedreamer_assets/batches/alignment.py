@@ -31,7 +31,8 @@ def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) 
     same_rows(poses, maps)
     paired = np.array(texts(poses, "split")) != "test"
     poses, maps = poses.filter(paired), maps.filter(paired)
-    ids, captions, count = texts(poses, "sample_id"), texts(poses, "caption"), profile.alignment.candidates
+    ids, captions, strengths = texts(poses, "sample_id"), texts(poses, "caption"), profile.alignment.candidate_strengths
+    count = len(strengths)
     seeds = [[derive_seed(profile.seed, i, f"candidate-{k}") for k in range(count)] for i in ids]
     candidates = generate_candidates(profile, images(maps, "control"), captions, seeds)
     ranker = detector_of(profile.ranker, profile.image)
@@ -49,6 +50,7 @@ def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) 
         "status": [d.status for d in decisions],
         "candidate_oks": oks.tolist(),
         "candidate_seeds": seeds,
+        "candidate_strengths": [list(strengths)] * len(ids),
         "winner": winner,
         "loser": loser,
         "winner_oks": oks[rows, winner],
@@ -64,15 +66,15 @@ def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) 
 def generate_candidates(
     profile: Profile, controls: np.ndarray, captions: list[str], seeds: list[list[int]]
 ) -> np.ndarray:
-    """Several images of each pose: (n, k, h, w, 3)."""
+    """An image of each pose at each of the strengths: (n, k, h, w, 3)."""
     generator = generator_of(profile.generator, profile.image)
-    count = len(seeds[0]) if seeds else 0
-    flat = generator.generate(
-        np.repeat(controls, count, axis=0),
-        [caption for caption in captions for _ in range(count)],
-        [seed for row in seeds for seed in row],
+    return np.stack(
+        [
+            generator.generate(controls, captions, [row[k] for row in seeds], control_strength=strength)
+            for k, strength in enumerate(profile.alignment.candidate_strengths)
+        ],
+        axis=1,
     )
-    return flat.reshape(len(controls), count, *flat.shape[1:])
 
 
 @dataclass

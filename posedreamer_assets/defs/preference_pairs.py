@@ -10,7 +10,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
     group="alignment",
     kinds={"diffusers", "lance"},
     pool="gpu",
-    description="One row per alignment pose of the train and val splits: `alignment.candidates` images of it, ranked "
+    description="One row per alignment pose of the train and val splits: `alignment.candidate_strengths` images of it, ranked "
     "by OKS of the ranking detector; the best and the worst make a pair when they are far enough apart and the best is "
     "good enough (`status` says why not). Test poses are never paired.",
 )

@@ -72,7 +72,12 @@ class PipelineGenerator(ABC):
 
     @abstractmethod
     def run_block(
-        self, pipeline: Any, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
+        self,
+        pipeline: Any,
+        controls: UInt8[np.ndarray, "n h w 3"],
+        captions: list[str],
+        noise: list[torch.Generator],
+        control_strength: float,
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """Images of one block of rows, by this pipeline or a copy of it."""
 
@@ -83,6 +88,7 @@ class PipelineGenerator(ABC):
         seeds: list[int],
         *,
         adapter_path: Path | None = None,
+        control_strength: float = 1.0,
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """See `Generator.generate`."""
         self._check(controls, captions, seeds)
@@ -101,7 +107,7 @@ class PipelineGenerator(ABC):
         def paint(first: int) -> np.ndarray:
             rows = [min(first + i, len(controls) - 1) for i in range(self.block_size)]
             noise = [torch.Generator().manual_seed(seeds[r]) for r in rows]
-            return self.run_block(own.pipeline, controls[rows], [captions[r] for r in rows], noise)
+            return self.run_block(own.pipeline, controls[rows], [captions[r] for r in rows], noise, control_strength)
 
         cores = cores_of(self.device) if self.rows_in_parallel else 1
         for first, painted in zip(blocks, map_on_cores(paint, blocks, cores, take_pipeline), strict=True):

@@ -79,7 +79,12 @@ class FluxGenerator(PipelineGenerator):
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))
 
     def run_block(
-        self, pipeline: Any, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
+        self,
+        pipeline: Any,
+        controls: UInt8[np.ndarray, "n h w 3"],
+        captions: list[str],
+        noise: list[torch.Generator],
+        control_strength: float,
     ) -> UInt8[np.ndarray, "n h w 3"]:
         hidden, pooled = self.encode_captions(captions)
         images = pipeline(
@@ -87,7 +92,7 @@ class FluxGenerator(PipelineGenerator):
             pooled_prompt_embeds=pooled,
             # Packed latents pass through the pipeline as they are: no sampling of the posterior, and the very latents that
             # Flow-DPO trains on.
-            control_image=torch.stack([self.encode_image(image) for image in controls]).to(hidden.dtype),
+            control_image=self.encode_controls(controls, control_strength).to(hidden.dtype),
             height=self.image.height,
             width=self.image.width,
             num_inference_steps=self.cfg.steps,
@@ -117,6 +122,15 @@ class FluxGenerator(PipelineGenerator):
         pixels = to_signed(image[None]).to(self.device, self.vae.dtype)
         latents = encode_mode(self.vae, pixels)
         return pack_latents((latents - self.vae.config["shift_factor"]) * self.vae.config["scaling_factor"])[0]
+
+    def encode_controls(
+        self, controls: UInt8[np.ndarray, "n h w 3"], strength: float = 1.0
+    ) -> Float[Tensor, "n tokens c"]:
+        """Packed latents of control images, on the line from a black image's (strength 0) through their own (1)."""
+        latents = torch.stack([self.encode_image(image) for image in controls])
+        return (
+            latents if strength == 1.0 else torch.lerp(self.encode_image(np.zeros_like(controls[0])), latents, strength)
+        )
 
     def velocity(
         self,

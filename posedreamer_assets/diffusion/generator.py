@@ -34,6 +34,7 @@ class Generator(Protocol):
         seeds: list[int],
         *,
         adapter_path: Path | None = None,
+        control_strength: float = 1.0,
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """One image per control image, which depends on that row's control, caption and seed alone.
 
@@ -42,6 +43,7 @@ class Generator(Protocol):
             captions: one per control image.
             seeds: one per control image; the row's noise is drawn from a generator with this seed.
             adapter_path: a DPO adapter (LoRA safetensors file, or a folder with one) to add to the model.
+            control_strength: how much the control image says; 0 is the same as a black one.
 
         Raises:
             BackendError: inputs of different lengths or of the wrong size, or an adapter that does not fit.

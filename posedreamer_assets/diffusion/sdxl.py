@@ -54,7 +54,12 @@ class SdxlGenerator(PipelineGenerator):
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))
 
     def run_block(
-        self, pipeline: Any, controls: UInt8[np.ndarray, "n h w 3"], captions: list[str], noise: list[torch.Generator]
+        self,
+        pipeline: Any,
+        controls: UInt8[np.ndarray, "n h w 3"],
+        captions: list[str],
+        noise: list[torch.Generator],
+        control_strength: float,
     ) -> UInt8[np.ndarray, "n h w 3"]:
         control = torch.from_numpy(np.ascontiguousarray(controls)).permute(0, 3, 1, 2).float().div(255)
         images = pipeline(
@@ -65,6 +70,7 @@ class SdxlGenerator(PipelineGenerator):
             width=self.image.width,
             num_inference_steps=self.cfg.steps,
             guidance_scale=self.cfg.guidance,
+            controlnet_conditioning_scale=control_strength,
             generator=noise,
             output_type="pt",
         ).images

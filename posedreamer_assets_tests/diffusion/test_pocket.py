@@ -35,7 +35,10 @@ def test_filling_a_block_up_gives_rows_of_the_asked_number(
 ) -> None:
     sizes: list[int] = []
 
-    def record(pipeline: object, controls: np.ndarray, captions: list[str], noise: list[torch.Generator]) -> np.ndarray:
+    def record(
+        _: object, controls: np.ndarray, captions: list[str], noise: list[torch.Generator], strength: float
+    ) -> np.ndarray:
+        assert strength == 1.0
         assert len(controls) == len(captions) == len(noise)
         sizes.append(len(controls))
         return controls
@@ -51,6 +54,21 @@ def test_rows_go_one_by_one_on_a_cpu_and_in_blocks_on_a_gpu(tiny_generator: Pock
     assert tiny_generator.block_size == 1
     tiny_generator.device = torch.device("cuda")
     assert tiny_generator.block_size == tiny_generator.cfg.batch_size > 1
+
+
+def test_a_weaker_control_lies_between_the_image_and_that_of_a_black_control(tiny_generator: PocketGenerator) -> None:
+    _, controls, captions = draw_discs(2)
+    seeds = [1, 2]
+    black = tiny_generator.generate(np.zeros_like(controls), captions, seeds)
+    assert np.array_equal(tiny_generator.generate(controls, captions, seeds, control_strength=0.0), black)
+    full = tiny_generator.generate(controls, captions, seeds)
+    assert np.array_equal(tiny_generator.generate(controls, captions, seeds, control_strength=1.0), full)
+    weak = tiny_generator.generate(controls, captions, seeds, control_strength=0.5)
+    assert not np.array_equal(weak, full)
+    assert not np.array_equal(weak, black)
+    latents = tiny_generator.encode_controls(controls, 0.25)
+    ends = tiny_generator.encode_controls(np.zeros_like(controls)), tiny_generator.encode_controls(controls)
+    torch.testing.assert_close(latents, 0.75 * ends[0] + 0.25 * ends[1])
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def small_profile(rows: int, seed: int = 0) -> Profile:
             "scenes.supersample": 1,
             "generator.steps": 4,
             "curation.min_oks": 0.3,
-            "alignment.candidates": 2,
+            "alignment.candidate_strengths": [1.0, 1.0],
             "alignment.min_gap": 0.0,
             "alignment.min_winner": 0.0,
         },
