@@ -88,7 +88,7 @@ class GeneratorConfig:
     backend: str = "pocket"
     model_path: str | None = None
     control_lora_path: str | None = None
-    steps: int = 8
+    steps: int = 4
     guidance: float = 1.0
     batch_size: int = 16
     dtype: str = "auto"  # bfloat16 where the device multiplies in it, else float32
