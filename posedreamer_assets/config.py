@@ -52,8 +52,8 @@ class PosesConfig:
     files_per_batch: int = 16  # pose files that one batch draws its frames from, at most
     families: tuple[str, ...] = ()  # procedural families; empty means all
     batch_size: int = 96
-    batches: int = 4
-    align_batches: int = 3
+    batches: int = 5
+    align_batches: int = 5
     frame_stride_s: float = 0.5  # smallest time between two frames taken from one mocap clip
     betas_std: float = 1.0
 
@@ -118,16 +118,16 @@ class AlignmentConfig:
     candidate_strengths: tuple[float, ...] = (1.0, 1.0, 0.9, 0.8)
     min_gap: float = 0.05
     min_winner: float = 0.5
-    val_share: float = 0.15
-    test_share: float = 0.3
-    test_draws: int = 2  # images of each test pose, without and with the adapter
-    beta: float = 100.0
-    learning_rate: float = 3e-4
+    val_share: float = 0.1
+    test_share: float = 0.35
+    test_draws: int = 4  # images of each test pose, without and with the adapter
+    beta: float = 500.0
+    learning_rate: float = 1e-3
     lora_rank: int = 16
-    batch_size: int = 8
-    steps: int = 50
-    eval_every: int = 25
-    body_weight: float = 20.0
+    batch_size: int = 16
+    steps: int = 200
+    eval_every: int = 50
+    body_weight: float = 4.0
     half_images: bool = True
     latent_cache: bool = True
 
