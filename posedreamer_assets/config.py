@@ -125,7 +125,7 @@ class AlignmentConfig:
     learning_rate: float = 1e-3
     lora_rank: int = 16
     batch_size: int = 16
-    steps: int = 200
+    steps: int = 100
     eval_every: int = 50
     body_weight: float = 4.0
     half_images: bool = True
