@@ -135,7 +135,8 @@ def test_a_changed_pose_file_makes_its_descendants_again_and_nothing_else(made: 
     }
     same = {name for name, digest in contents(home).items() if stored[name] == digest}
     above_or_beside = {name for name in stored if name.endswith(("[mocap-0000]", "[align-mocap-0000]"))}
-    assert same == above_or_beside | {"body_model", "control_checkpoint", "dpo_checkpoint"}
+    drawn_alike = {name for name in stored if "[hard-" in name}  # made again; the same poses may be the hardest
+    assert same - drawn_alike == above_or_beside | {"body_model", "control_checkpoint", "dpo_checkpoint"}
     assert "dataset[mocap-0000]" in same
 
 
