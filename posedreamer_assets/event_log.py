@@ -14,8 +14,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
-import sqlalchemy
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import QueuePool
 
@@ -35,11 +34,12 @@ def unhurried_sqlite() -> Iterator[None]:
 
     def kept(url: str, **given: Any) -> Engine:
         if url not in engines:
-            engines[url] = sqlalchemy.create_engine(url, **{**given, "poolclass": QueuePool})
+            engines[url] = create_engine(url, **{**given, "poolclass": QueuePool})
             engines[url].dispose = _stay  # the storage disposes of it after every event
         return engines[url]
 
-    storages = {module: module.create_engine for module in map(_module, _STORAGES) if hasattr(module, "create_engine")}
+    modules = [module for module in map(_module, _STORAGES) if module is not None and hasattr(module, "create_engine")]
+    storages = {module: module.create_engine for module in modules}
     event.listen(Engine, "connect", _do_not_wait)
     try:
         for module in storages:

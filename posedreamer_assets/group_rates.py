@@ -94,8 +94,8 @@ def wilson_interval(kept: int, asked: int, confidence: float = 0.95) -> tuple[fl
 def _against_others(asked: np.ndarray, kept: np.ndarray, i: int) -> float:
     others, kept_of_others = asked.sum() - asked[i], kept.sum() - kept[i]
     table = [[kept[i], asked[i] - kept[i]], [kept_of_others, others - kept_of_others]]
-    _, p = stats.fisher_exact(table)
-    return float(p)
+    result: Any = stats.fisher_exact(table)
+    return float(result.pvalue)
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
