@@ -107,7 +107,7 @@ ORDER: tuple[Stage, ...] = (
     Stage(
         "pose_library",
         "pose",
-        "1",
+        "2",
         ("image", "poses", "cameras", "alignment.val_share", "alignment.test_share"),
         checkpoints=("body_model",),
         files=("poses",),
@@ -152,7 +152,7 @@ ORDER: tuple[Stage, ...] = (
     Stage(
         "hard_samples",
         "hard",
-        "1",
+        "2",
         ("image", "poses", "cameras", "curriculum", "alignment.val_share", "alignment.test_share"),
         checkpoints=("body_model", "difficulty_model"),
         files=("poses",),

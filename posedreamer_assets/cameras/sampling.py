@@ -12,7 +12,7 @@ from posedreamer_assets.seeds import sample_rng
 
 # World (y up, camera on +z looking along -z) to OpenCV axes.
 _LEVEL = np.diag([1.0, -1.0, -1.0])
-_FRAMING_STEPS = 6
+_FRAMING_STEPS, _MOST_FRAMING_STEPS = 6, 200  # one body in some thousands, long and pointing at the camera, needs more
 
 
 def sample_cameras(
@@ -69,10 +69,12 @@ def _frame(
     turned = points @ rotation.T
     centre = (turned.max(0) + turned.min(0)) / 2
     translation = -centre + np.array([0, 0, 2.0 * np.ptp(turned, axis=0).max()])
-    for _ in range(_FRAMING_STEPS):
+    for step in range(_MOST_FRAMING_STEPS):
         camera_points = turned + translation
         pixels = focal * camera_points[:, :2] / camera_points[:, 2:] + size / 2
         low, high = pixels.min(0), pixels.max(0)
+        if step >= _FRAMING_STEPS and (fill > 1 or ((low >= 0) & (high < size)).all()):
+            break
         share = ((high - low) / size).max()
         room = np.maximum(np.abs(size - (high - low)), 0) / 2 * 0.9
         target = size / 2 + place * room

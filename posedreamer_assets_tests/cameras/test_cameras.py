@@ -65,6 +65,17 @@ def test_bodies_stay_in_frame_unless_truncated_on_purpose() -> None:
     assert 0.15 < truncated.mean() < 0.45
 
 
+def test_long_bodies_that_point_at_the_camera_are_framed_too() -> None:
+    rng = np.random.default_rng(0)
+    axes = rng.normal(size=(500, 1, 3))
+    axes /= np.linalg.norm(axes, axis=-1, keepdims=True)
+    along = np.linspace(-0.9, 0.9, 9)[None, :, None]
+    points = (axes * along + rng.normal(0, 0.12, (500, 9, 3))).astype(np.float32)
+    cameras, _ = sample_cameras(points, [str(i) for i in range(500)], 0, CameraConfig(truncated_share=0.0), IMAGE)
+    pixels = cameras.project(points)
+    assert ((pixels >= 0) & (pixels < 128)).all()
+
+
 def test_the_stated_ranges_hold() -> None:
     points, cameras, _ = sampled(truncated_share=0.0, fill_min=0.6, fill_max=0.8)
     assert (cameras.pitch_deg >= 0).all() and (cameras.pitch_deg <= 45).all()
