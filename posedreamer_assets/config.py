@@ -10,7 +10,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -83,11 +83,16 @@ class ScenesConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The image generator. `backend`: pocket, flux or sdxl; paths are null for shipped weights."""
+    """The image generator. `backend`: pocket, flux or sdxl; paths are null for shipped weights.
+
+    `control`: which map of the body it is given: `mesh`, the mesh-to-RGB image of the pocket generator and of the paper's
+    control LoRA; `depth` or `normals`, for what was trained on those.
+    """
 
     backend: str = "pocket"
     model_path: str | None = None
     control_lora_path: str | None = None
+    control: Literal["mesh", "depth", "normals"] = "mesh"
     steps: int = 4
     guidance: float = 1.0
     batch_size: int = 16
@@ -108,6 +113,7 @@ class DetectorConfig:
 class AlignmentConfig:
     """Preference pairs and Flow-DPO (paper section 3.2).
 
+    `method`: flow_dpo, or none, which uses the generator as it is and paints no candidates.
     `candidate_strengths`: one candidate of each pose per entry, painted with the control image at that strength; the
     paper's are all 1. Images of a weaker control show what not following it looks like, which candidates of a small
     model at full strength, whose poses differ by chance alone, hardly do.
@@ -115,6 +121,7 @@ class AlignmentConfig:
     the half of each image that shows most of the body, which the generator must have been trained on, too.
     """
 
+    method: Literal["flow_dpo", "none"] = "flow_dpo"
     candidate_strengths: tuple[float, ...] = (1.0, 1.0, 0.9, 0.8)
     min_gap: float = 0.05
     min_winner: float = 0.5
@@ -194,7 +201,7 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
     """Read a profile by name or path; `overrides` maps dotted keys ("poses.batches") to values.
 
     Raises:
-        ConfigError: no such profile, bad YAML, an unknown key, or a value of the wrong type.
+        ConfigError: no such profile, bad YAML, an unknown key, a value of the wrong type, or values that exclude each other.
     """
     path = PROFILES_DIR / f"{name_or_path}.yaml"
     if not path.exists():
@@ -209,7 +216,18 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     for dotted, value in (overrides or {}).items():
         _set_dotted(tree, dotted, value)
-    return _build(Profile(), tree, str(path))
+    profile = _build(Profile(), tree, str(path))
+    _check_together(profile, str(path))
+    return profile
+
+
+def _check_together(profile: Profile, where: str) -> None:
+    """Find what cannot work before anything is painted."""
+    if profile.generator.backend == "sdxl" and profile.alignment.method == "flow_dpo":
+        raise ConfigError(
+            f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
+            "set alignment.method to none, or take another backend"
+        )
 
 
 def profile_to_dict(profile: Any) -> dict[str, Any]:
@@ -263,6 +281,11 @@ def _convert(hint: Any, value: Any, where: str, default: Any) -> Any:
     if value is None and type(None) in options:
         return None
     (kind,) = [o for o in options if o is not type(None)]
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value in choices:
+            return value
+        raise ConfigError(f"{where}: expected one of {', '.join(choices)}, found {value!r}")
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build(default if isinstance(default, kind) else kind(), value, where)
     if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
