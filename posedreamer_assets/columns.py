@@ -63,9 +63,10 @@ MEANINGS: dict[str, str] = {
     "steps": "Denoising steps.",
     "guidance": "Guidance scale, without unit.",
     "generator": "Backend of the generator and digest of its weights.",
-    "adapter": "Digest of the alignment adapter.",
+    "adapter": "Digest of the alignment adapter, or none.",
     # preference pairs
-    "status": "pair; small_gap (candidates are too alike); weak_winner (the best one does not show the pose).",
+    "status": "pair; small_gap (candidates are too alike); weak_winner (the best one does not show the pose); "
+    "no_alignment (there are no candidates).",
     "candidate_oks": "OKS of each candidate by the ranking detector, 0 to 1.",
     "candidate_seeds": "Seed of each candidate.",
     "candidate_strengths": "Strength of the control image in each candidate; 1 is that of every other image.",

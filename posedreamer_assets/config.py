@@ -138,6 +138,11 @@ class AlignmentConfig:
     half_images: bool = True
     latent_cache: bool = True
 
+    @property
+    def off(self) -> bool:
+        """Whether the generator is used as it is."""
+        return self.method == "none"
+
 
 @dataclass(frozen=True)
 class CurationConfig:

@@ -180,6 +180,8 @@ def work_units(profile: Profile, stage: Stage) -> int:
         "dataset": profile.poses.batches + profile.curriculum.hard_batches,
         "quality_report": 3 * images,
     }
+    if align.off and stage.key in ("preference_pairs", "dpo_checkpoint"):
+        return 1
     factor = 4 if stage.key.endswith("sample_scores") else 1
     return special.get(stage.key, per_batch * factor)
 

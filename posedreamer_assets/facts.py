@@ -10,7 +10,7 @@ import pyarrow as pa
 from posedreamer_assets.rows import array
 from posedreamer_assets.scoring.verdict import KEPT, REASONS
 
-PAIR_STATUSES = ("pair", "small_gap", "weak_winner")
+PAIR_STATUSES = ("pair", "small_gap", "weak_winner", "no_alignment")
 
 
 def facts(table: str, rows: pa.Table) -> dict[str, int | float]:

@@ -141,7 +141,7 @@ PREFERENCE_PAIRS = pa.schema(
     [
         *IDENTITY,
         pa.field("split", pa.string()),  # train or val; test poses are never paired
-        pa.field("status", pa.string()),  # pair, small_gap, weak_winner
+        pa.field("status", pa.string()),  # pair, small_gap, weak_winner; no_alignment where no candidates were painted
         pa.field("candidate_oks", pa.list_(pa.float32())),
         pa.field("candidate_seeds", pa.list_(pa.int64())),
         pa.field("candidate_strengths", pa.list_(pa.float32())),
@@ -165,7 +165,7 @@ RAW_GENERATIONS = pa.schema(
         pa.field("steps", pa.int32()),
         pa.field("guidance", pa.float32()),
         pa.field("generator", pa.string()),  # backend and digest of its weights
-        pa.field("adapter", pa.string()),  # digest of the DPO adapter
+        pa.field("adapter", pa.string()),  # digest of the DPO adapter, or none
     ]
 )
 SAMPLE_SCORES = pa.schema(

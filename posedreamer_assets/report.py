@@ -97,6 +97,8 @@ def main_figures(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     for name, found in figures.get("rounds", {}).items():
         lines.append((f"OKS, {name} round", _with_interval(found["oks"]), f"{found['pass_rate']:.0%} kept"))
     dpo = figures.get("dpo", {})
+    if dpo.get("method") == "none":
+        lines.append(("alignment", dpo["method"], dpo["note"]))
     if "oks_before" in dpo:
         lines.append(("OKS before DPO", _with_interval(dpo["oks_before"]), f"{dpo['test_poses']} held-out poses"))
         lines.append(("OKS after DPO", _with_interval(dpo["oks_after"]), dpo.get("judge", "")))
@@ -248,6 +250,8 @@ def _alignment(snapshot: Snapshot) -> Section | None:
     found = snapshot.checkpoint(stage) if snapshot.is_current(stage) else None
     if found is None:
         return None
+    if found.metrics.get("method") == "none":
+        return Section("Preference alignment", [Note(f"{found.metrics['note'].capitalize()}.")])
     figures = json.loads((found.path / _CHECKPOINT_ARRAYS).read_text())
     curves = {name: (curve["steps"], curve["values"]) for name, curve in figures["curves"].items()}
     return alignment_section(

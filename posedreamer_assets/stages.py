@@ -127,7 +127,14 @@ ORDER: tuple[Stage, ...] = (
         "preference_pairs",
         "align",
         "3",
-        ("alignment.candidate_strengths", "alignment.min_gap", "alignment.min_winner", "generator", "ranker"),
+        (
+            "alignment.method",
+            "alignment.candidate_strengths",
+            "alignment.min_gap",
+            "alignment.min_winner",
+            "generator",
+            "ranker",
+        ),
         ("pose_library", "base/control_maps"),
         checkpoints=("control_checkpoint",),
         files=("ranker",),
@@ -181,6 +188,17 @@ ORDER: tuple[Stage, ...] = (
     ),
 )
 STAGES: dict[str, Stage] = {stage.key: stage for stage in ORDER}
+
+# Alignment that is off depends on next to nothing, so that no change of its settings or judges paints images again.
+_UNALIGNED: dict[str, Stage] = {
+    "preference_pairs": Stage("preference_pairs", "align", "3", ("alignment.method",), ("pose_library",), seeded=False),
+    "dpo_checkpoint": Stage("dpo_checkpoint", None, "3", ("alignment.method",), seeded=False),
+}
+
+
+def as_run(profile: Profile, stage: Stage) -> Stage:
+    """The stage with what it depends on under this profile."""
+    return _UNALIGNED.get(stage.key, stage) if profile.alignment.off else stage
 
 
 def key_group(key: str) -> Group:
@@ -255,6 +273,7 @@ class Snapshot:
 
     def inputs(self, stage: Stage, key: str | None = None) -> dict[str, Any]:
         """What `input_digest` covers, by name: for looking at why a partition is out of date."""
+        stage = as_run(self.profile, stage)
         upstream: dict[str, str | None] = {}
         for name in stage.reads:
             stored = self.partitions(STAGES[name]).get(key or "")
@@ -296,7 +315,8 @@ class Snapshot:
 
     def versions_read(self, stage: Stage) -> dict[str, int]:
         """The version of each table of which the stage reads all partitions, as they are listed here."""
-        listed = {STAGES[name].table: self.partitions(STAGES[name]) for name, _ in stage.reads_all}
+        reads = as_run(self.profile, stage).reads_all
+        listed = {STAGES[name].table: self.partitions(STAGES[name]) for name, _ in reads}
         return {table: next(iter(infos.values())).version for table, infos in listed.items() if infos}
 
     def is_current(self, stage: Stage, key: str | None = None) -> bool:
@@ -304,6 +324,7 @@ class Snapshot:
         stored = self.partitions(stage).get(key) if key is not None else self.checkpoint(stage)
         if stored is None or stored.input_digest != self.input_digest(stage, key):
             return False
+        stage = as_run(self.profile, stage)
         return all(self.is_current(STAGES[name], key) for name in stage.reads) and all(
             self.is_current(STAGES[name]) for name in stage.checkpoints
         )

@@ -3,27 +3,36 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from posedreamer_assets import images as codec
+from posedreamer_assets.batches.controls import control_images
 from posedreamer_assets.batches.intervals import bootstrap_mean
 from posedreamer_assets.batches.models import detector_of, generator_of
 from posedreamer_assets.batches.scores import oks_of
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import GeneratorConfig, Profile
 from posedreamer_assets.diffusion.dpo import PairData, train_dpo
 from posedreamer_assets.diffusion.generator import Generator
 from posedreamer_assets.diffusion.pairs import all_pairs, make_pairs
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.records import PREFERENCE_PAIRS
-from posedreamer_assets.rows import images, make_table, same_rows, texts
+from posedreamer_assets.rows import make_table, same_rows, texts
 from posedreamer_assets.scoring.detectors import KeypointDetector
 from posedreamer_assets.seeds import derive_seed
 
+if TYPE_CHECKING:
+    from posedreamer_assets.storage import CheckpointInfo
+
 SHOWN_POSES = 8
+NO_CANDIDATES = "no_alignment"  # `preference_pairs.status`
+UNALIGNED = {
+    "method": "none",
+    "note": "no alignment: the generator is used as it is",
+}  # a checkpoint without an adapter
 
 
 def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) -> tuple[pa.Table, np.ndarray]:
@@ -31,10 +40,12 @@ def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) 
     same_rows(poses, maps)
     paired = np.array(texts(poses, "split")) != "test"
     poses, maps = poses.filter(paired), maps.filter(paired)
+    if profile.alignment.off:
+        return _rows_without_candidates(poses, key), np.zeros((0, 1, 1, 3), np.uint8)
     ids, captions, strengths = texts(poses, "sample_id"), texts(poses, "caption"), profile.alignment.candidate_strengths
     count = len(strengths)
     seeds = [[derive_seed(profile.seed, i, f"candidate-{k}") for k in range(count)] for i in ids]
-    candidates = generate_candidates(profile, images(maps, "control"), captions, seeds)
+    candidates = generate_candidates(profile, control_images(profile.generator, maps), captions, seeds)
     ranker = detector_of(profile.ranker, profile.image)
     oks = np.stack([oks_of(ranker, candidates[:, k], maps)[0] for k in range(count)], axis=1)
     oks = np.nan_to_num(oks, nan=0.0)  # a body without a visible keypoint ranks nothing: equal candidates, no pair
@@ -61,6 +72,20 @@ def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) 
         "caption": captions,
     }
     return make_table(columns, PREFERENCE_PAIRS), np.concatenate([best[:6], worst[:6]])
+
+
+def _rows_without_candidates(poses: pa.Table, key: str) -> pa.Table:
+    """A row for each pose, which says that nothing was painted of it."""
+    count = poses.num_rows
+    columns: dict[str, Any] = {
+        "sample_id": texts(poses, "sample_id"),
+        "partition_key": [key] * count,
+        "split": texts(poses, "split"),
+        "status": [NO_CANDIDATES] * count,
+        **{f"candidate_{name}": [[]] * count for name in ("oks", "seeds", "strengths", "images")},
+        "caption": texts(poses, "caption"),
+    }
+    return make_table(columns, PREFERENCE_PAIRS)
 
 
 def generate_candidates(
@@ -95,7 +120,7 @@ class Alignment:
         """
         cfg, seed = self.profile.alignment, derive_seed(self.profile.seed, "dpo_checkpoint", "dpo")
         generator = generator_of(self.profile.generator, self.profile.image)
-        data = pair_data(self.maps, self.pairs, cfg.min_gap, cfg.min_winner)
+        data = pair_data(self.profile.generator, self.maps, self.pairs, cfg.min_gap, cfg.min_winner)
         result = train_dpo(data, generator, cfg, seed, folder)
         effect = measure_effect(self.profile, generator, self.poses, self.maps, folder)
         self._shown = np.stack([s.images[side] for side in ("before", "after") for s in effect.shown])
@@ -106,6 +131,7 @@ class Alignment:
         shown = [_write_shown(folder / "shown", one) for one in effect.shown]
         (folder / "figures.json").write_text(json.dumps({**effect.arrays, "curves": curves, "shown": shown}))
         return {
+            "method": cfg.method,
             "poses_with_pairs": texts(self.pairs, "status").count("pair"),
             "pairs": len(data),
             "training_pairs": int((~data.validation).sum()),
@@ -127,7 +153,20 @@ def align(profile: Profile, poses: pa.Table, maps: pa.Table, pairs: pa.Table) ->
     return Alignment(profile, poses, maps, pairs)
 
 
-def pair_data(maps: pa.Table, pairs: pa.Table, min_gap: float, min_winner: float) -> PairData:
+def write_unaligned(folder: Path) -> dict[str, Any]:
+    """Fill the folder of a checkpoint that changes nothing; returns what there is to say of it."""
+    (folder / "alignment.json").write_text(json.dumps(UNALIGNED, indent=2, sort_keys=True))
+    return dict(UNALIGNED)
+
+
+def adapter_in(checkpoint: "CheckpointInfo") -> Path | None:
+    """The folder of a checkpoint's adapter; None where it changes nothing."""
+    return None if checkpoint.metrics.get("method") == UNALIGNED["method"] else checkpoint.path
+
+
+def pair_data(
+    generator: GeneratorConfig, maps: pa.Table, pairs: pa.Table, min_gap: float, min_winner: float
+) -> PairData:
     """Every pair of candidates of a pose that differ enough, as training data, in an order that mixes poses.
 
     Raises:
@@ -137,7 +176,7 @@ def pair_data(maps: pa.Table, pairs: pa.Table, min_gap: float, min_winner: float
     if used.num_rows == 0:
         raise AlignmentError(f"none of {pairs.num_rows} poses gave a pair: lower alignment.min_gap or min_winner")
     place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
-    controls = images(maps.take(pa.array([place[i] for i in texts(used, "sample_id")])), "control")
+    controls = control_images(generator, maps.take(pa.array([place[i] for i in texts(used, "sample_id")])))
     candidates = [codec.decode_all(blobs) for blobs in used.column("candidate_images").to_pylist()]
     scores = used.column("candidate_oks").to_pylist()
     found = [(row, *pair) for row, oks in enumerate(scores) for pair in all_pairs(np.array(oks), min_gap, min_winner)]
@@ -185,7 +224,8 @@ def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps
     poses, maps = poses.filter(held_out), maps.filter(held_out)
     if poses.num_rows == 0:
         raise AlignmentError("no test poses to measure alignment on: raise alignment.test_share or make more poses")
-    controls, captions, ids = images(maps, "control"), texts(poses, "caption"), texts(poses, "sample_id")
+    controls = control_images(profile.generator, maps)
+    captions, ids = texts(poses, "caption"), texts(poses, "sample_id")
     seeds = [
         [derive_seed(profile.seed, i, f"held-out-{draw}") for i in ids] for draw in range(profile.alignment.test_draws)
     ]

@@ -1,4 +1,4 @@
-"""Images of a pose batch, painted by the aligned generator."""
+"""Images of a pose batch, painted by the generator, aligned or as it is."""
 
 from typing import TYPE_CHECKING
 
@@ -6,10 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets import images as codec
+from posedreamer_assets.batches.alignment import adapter_in
+from posedreamer_assets.batches.controls import control_images
 from posedreamer_assets.batches.models import generator_of
 from posedreamer_assets.config import Profile
 from posedreamer_assets.records import RAW_GENERATIONS
-from posedreamer_assets.rows import images, make_table, same_rows, texts
+from posedreamer_assets.rows import make_table, same_rows, texts
 from posedreamer_assets.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ def generate_rows(
     generator = generator_of(profile.generator, profile.image)
     ids = texts(poses, "sample_id")
     seeds = [derive_seed(profile.seed, i, "generation") for i in ids]
-    made = generator.generate(images(maps, "control"), texts(poses, "caption"), seeds, adapter_path=adapter.path)
+    aligned = adapter_in(adapter)
+    controls = control_images(profile.generator, maps)
+    made = generator.generate(controls, texts(poses, "caption"), seeds, adapter_path=aligned)
     count = len(ids)
     columns = {
         "sample_id": ids,
@@ -36,6 +40,6 @@ def generate_rows(
         "steps": [profile.generator.steps] * count,
         "guidance": [profile.generator.guidance] * count,
         "generator": [f"{generator.name}:{generator.digest}"] * count,
-        "adapter": [adapter.digest] * count,
+        "adapter": ["none" if aligned is None else adapter.digest] * count,
     }
     return make_table(columns, RAW_GENERATIONS), made

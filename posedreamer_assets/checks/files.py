@@ -320,6 +320,8 @@ def _sentence(kind: Kind, column: str | None, args: dict[str, Any], common: dict
     words["measure"] = args.get("measure", "value")
     words["other"] = words.get("other", words.get("column", ""))
     text = kind.sentence.format(**{**words, "column": f"`{column}`"})
+    if "unless" in args:
+        text += f", unless it says {', '.join(f'`{name}: {value}`' for name, value in args['unless'].items())}"
     if "where" in common:
         text += f", where `{common['where']}`"
     if "mostly" in common:

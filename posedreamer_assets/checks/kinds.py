@@ -130,7 +130,10 @@ KINDS: dict[str, Kind] = {
     "same_length": Kind("{column} is as long as {other}", {"column!": str}, _is_list, _values("same_length")),
     "is_json": Kind("{column} is JSON", {}, pa.types.is_string, _values("is_json")),
     "json_between": Kind(
-        "{path} in {column} is within {range}", {"path!": str, **_RANGE}, pa.types.is_string, _values("json_between")
+        "{path} in {column} is within {range}",
+        {"path!": str, "unless": dict, **_RANGE},
+        pa.types.is_string,
+        _values("json_between"),
     ),
     "steady": Kind(
         "The {measure} of {column} stays as in the batches before",

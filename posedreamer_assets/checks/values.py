@@ -95,14 +95,20 @@ def is_json(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
 
 
 def json_between(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
-    """A number inside JSON, named by a path such as `oks_after.mean`."""
-    low, high = bounds(check)
+    """A number inside JSON, named by a path such as `oks_after.mean`.
 
-    def fits(text: str) -> bool:
+    JSON that holds all of `unless` at its top is not judged.
+    """
+    low, high = bounds(check)
+    unless = check.args.get("unless", {})
+
+    def fits(text: str) -> bool | None:
         try:
             value = json.loads(text)
         except ValueError:
             return False
+        if unless and isinstance(value, dict) and unless.items() <= value.items():
+            return None
         for part in check.args["path"].split("."):
             value = value.get(part) if isinstance(value, dict) else None
         # NaN fails both comparisons.

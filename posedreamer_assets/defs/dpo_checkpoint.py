@@ -12,11 +12,14 @@ from posedreamer_assets.defs.work import Work, stage_asset
     pool="gpu",
     description="One LoRA adapter, trained by Flow-DPO on the train pairs, best on the val pairs, and measured on test "
     "poses by the judging detector, which neither ranked nor trained: OKS error with and without it, same noise, "
-    "bootstrap interval over poses. The outside judge's figures stand beside it where one is configured.",
+    "bootstrap interval over poses. The outside judge's figures stand beside it where one is configured. With "
+    "`alignment.method` none it changes nothing and says so.",
 )
 def dpo_checkpoint(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.alignment import align
+    from posedreamer_assets.batches.alignment import align, write_unaligned
 
+    if work.profile.alignment.off:
+        return work.write_checkpoint(write_unaligned)
     outcome = align(
         work.profile,
         work.all_rows("pose_library"),

@@ -12,7 +12,8 @@ from posedreamer_assets.defs.work import Work, stage_asset
     pool="gpu",
     description="One row per alignment pose of the train and val splits: `alignment.candidate_strengths` images of it, ranked "
     "by OKS of the ranking detector; the best and the worst make a pair when they are far enough apart and the best is "
-    "good enough (`status` says why not). Test poses are never paired.",
+    "good enough (`status` says why not). Test poses are never paired. With "
+    "`alignment.method` none nothing is painted, and every status is `no_alignment`.",
 )
 def preference_pairs(work: Work) -> dg.MaterializeResult:
     from posedreamer_assets.batches.alignment import make_pair_rows

@@ -71,6 +71,8 @@ def _provenance(store: "LanceStore", profile: Profile, reader: StoreReader) -> d
         found = store.checkpoint(checkpoint)
         if found is None:
             return "none"
+        if found.metrics.get("method") == "none":
+            return str(found.metrics["note"])
         return f"{found.metrics.get('name', checkpoint)} ({found.digest[:12]})"
 
     return {
