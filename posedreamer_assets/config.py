@@ -115,14 +115,14 @@ class AlignmentConfig:
 
     `method`: flow_dpo, or none, which uses the generator as it is and paints no candidates.
     `candidate_strengths`: one candidate of each pose per entry, painted with the control image at that strength; the
-    paper's are all 1. Images of a weaker control show what not following it looks like, which candidates of a small
-    model at full strength, whose poses differ by chance alone, hardly do.
+    paper's are all 1. Images of a weaker control, or of none, show what not following it looks like, which candidates of
+    a small model at full strength, whose poses differ by chance alone, hardly do.
     `body_weight`: how much more a token full of body counts in the errors; 0 is the paper's mean. `half_images`: train on
     the half of each image that shows most of the body, which the generator must have been trained on, too.
     """
 
     method: Literal["flow_dpo", "none"] = "flow_dpo"
-    candidate_strengths: tuple[float, ...] = (1.0, 1.0, 0.9, 0.8)
+    candidate_strengths: tuple[float, ...] = (1.0, 1.0, 0.5, 0.0)
     min_gap: float = 0.05
     min_winner: float = 0.5
     val_share: float = 0.1
