@@ -310,7 +310,7 @@ class _Run:
             title=_TITLES[self.config.kind],
             parameters=parameters / 1e6,
             rows=len(self.rows),
-            shards=", ".join(self.names),
+            shards=len(self.names),
             held_out=len(self.held_out),
             steps=self.step,
             minutes=self.spent_s / 60,
@@ -334,7 +334,7 @@ alone; it has seen no photograph and knows no other picture style.
 | | |
 |---|---|
 | training rows | {rows} |
-| shards | {shards} |
+| shards | {shards}, from `posedreamer train-pocket --part scenes` |
 | held-out rows | {held_out} (the last of the last shard) |
 | steps | {steps} |
 | minutes of training | {minutes:.1f} |
