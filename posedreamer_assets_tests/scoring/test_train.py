@@ -41,7 +41,7 @@ def test_a_run_leaves_weights_that_load_with_card_and_log(kind: str, shards: Pat
     state = load_file(tmp_path / "model.safetensors")
     assert {v.dtype for v in state.values() if v.is_floating_point()} == {torch.float16}
     card = (tmp_path / "README.md").read_text()
-    assert "Retrain" in card and "figures-0000" in card and str(tmp_path) not in card
+    assert "Retrain" in card and "| shards | 2, from" in card and str(tmp_path) not in card
     lines = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
     assert lines[-1]["held_out_oks"] == pytest.approx(figures["oks"], abs=1e-4)
 
