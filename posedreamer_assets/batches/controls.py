@@ -11,8 +11,12 @@ from posedreamer_assets.rows import images
 
 def control_images(cfg: GeneratorConfig, maps: pa.Table) -> UInt8[np.ndarray, "n h w 3"]:
     """Control images of rows of `records.CONTROL_MAPS`, of the kind that `generator.control` names; black is background."""
+    found = images(maps, control_column(cfg))
     if cfg.control == "depth":
-        return depth_controls(images(maps, "depth"))
-    if cfg.control == "normals":
-        return normal_controls(images(maps, "normals"))
-    return images(maps, "control")
+        return depth_controls(found)
+    return normal_controls(found) if cfg.control == "normals" else found
+
+
+def control_column(cfg: GeneratorConfig) -> str:
+    """The column of `records.CONTROL_MAPS` that the control images are made from."""
+    return "control" if cfg.control == "mesh" else cfg.control

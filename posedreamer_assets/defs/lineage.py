@@ -24,9 +24,14 @@ _NAMED = 4  # columns of one asset that are named one by one
 _OKS_OF = ("keypoints_2d", "keypoints_visible", "body_pixels")  # what detections are compared with
 
 
-def column_origins(asset: str) -> Origins:
-    """Origins of an asset's columns; columns that come from no table are left out, `{}` where all do."""
+def column_origins(asset: str, control: str = "control") -> Origins:
+    """Origins of an asset's columns; columns that come from no table are left out, `{}` where all do.
+
+    `control` is the column of control maps that the generator is given.
+    """
     name, _, stage = asset.rpartition("/")
+    if asset == "preference_pairs":
+        return _pairs(control)
     if asset in _OF_ASSET:
         return _OF_ASSET[asset]
     poses = "hard_samples" if name == "hard" else "pose_library"
@@ -34,7 +39,7 @@ def column_origins(asset: str) -> Origins:
     if stage == "control_maps":
         return _copies(poses, _IDENTITY) | {column: _all(poses, _BODY + _CAMERA) for column in _FROM_GEOMETRY}
     if stage == "raw_generations":
-        return _copies(poses, (*_IDENTITY, "caption")) | {"image": ((maps, "control"), (poses, "caption"))}
+        return _copies(poses, (*_IDENTITY, "caption")) | {"image": ((maps, control), (poses, "caption"))}
     if stage == "sample_scores":
         return _copies(poses, _IDENTITY) | _scores(poses, maps, images)
     if stage == "filtered_dataset":
@@ -42,9 +47,9 @@ def column_origins(asset: str) -> Origins:
     return {}
 
 
-def column_lineage(asset: str) -> dg.TableColumnLineage | None:
+def column_lineage(asset: str, control: str = "control") -> dg.TableColumnLineage | None:
     """The origins as Dagster's metadata; None where no column has one."""
-    origins = column_origins(asset)
+    origins = column_origins(asset, control)
     if not origins:
         return None
     return dg.TableColumnLineage(
@@ -97,8 +102,8 @@ def _verdicts(poses: str, maps: str, images: str, scores: str) -> Origins:
     }
 
 
-def _pairs() -> Origins:
-    drawn = (("base/control_maps", "control"), ("pose_library", "caption"))
+def _pairs(control: str) -> Origins:
+    drawn = (("base/control_maps", control), ("pose_library", "caption"))
     ranked = (*drawn, *_all("base/control_maps", _OKS_OF))
     chosen = ("status", "candidate_oks", "winner", "loser", "winner_oks", "loser_oks", "winner_image", "loser_image")
     return {
@@ -113,7 +118,6 @@ _OF_ASSET: Mapping[str, Origins] = {
         **_copies("pose_library", (*_IDENTITY, "caption")),
         "image": _all("pose_library", (*_BODY, *_CAMERA, "appearance")),
     },
-    "preference_pairs": _pairs(),
     "dataset": {
         field.name: tuple((f"{name}/filtered_dataset", field.name) for name in ("base", "hard")) for field in DATASET
     },

@@ -43,11 +43,18 @@ def column_schema(stage: Stage) -> dg.TableSchema:
 
 
 def places(
-    stage: Stage, key: str | None, home: Home, store: "LanceStore", checkpoint: "CheckpointInfo | None" = None
+    stage: Stage,
+    key: str | None,
+    home: Home,
+    store: "LanceStore",
+    checkpoint: "CheckpointInfo | None" = None,
+    *,
+    control: str = "control",
 ) -> dict[str, Any]:
     """Where a result lies, where its columns come from, and the pages about it.
 
-    Pages are paths to copy: browsers do not follow links from a web page to files.
+    Pages are paths to copy: browsers do not follow links from a web page to files. `control` is the column of control maps
+    that the generator is given.
     """
     report = home.reports / "latest" / "report.html"
     found: dict[str, Any] = {
@@ -57,7 +64,7 @@ def places(
     if stage.table in SCHEMAS:
         found["dagster/uri"] = store.uri(stage.table)
         found["gallery"] = dg.MetadataValue.md(f"`posedreamer view {stage.table}{f' {key}' if key else ''}`")
-        lineage = column_lineage(stage.key)
+        lineage = column_lineage(stage.key, control)
         if lineage is not None:
             found["dagster/column_lineage"] = lineage
     elif checkpoint is not None:

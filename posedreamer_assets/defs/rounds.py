@@ -28,17 +28,19 @@ def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDef
         group=f"{name}_round",
         kinds={"diffusers", "lance"},
         pool="gpu",
-        description="One row per pose: the image painted over its control map by the aligned generator, with the seed "
-        "that was used.",
+        description="One row per pose: the image painted over its control map (`generator.control`) by the generator, "
+        "aligned unless `alignment.method` is none, with the seed that was used.",
     )
     def raw_generations(work: Work) -> dg.MaterializeResult:
+        from posedreamer_assets.batches.controls import control_column
         from posedreamer_assets.batches.generations import generate_rows
 
+        control = control_column(work.profile.generator)
         rows, images = generate_rows(
             work.profile,
             name,
             work.rows(poses, ["sample_id", "caption"]),
-            work.rows(f"{name}/control_maps", ["sample_id", "control"]),
+            work.rows(f"{name}/control_maps", ["sample_id", control]),
             adapter=work.checkpoint("dpo_checkpoint"),
             key=work.one_key,
         )

@@ -148,7 +148,10 @@ class Work:
         thumbnails: "np.ndarray | None",
         checkpoint: CheckpointInfo | None = None,
     ) -> dg.MaterializeResult:
-        metadata = places(self.stage, self.key, self.home, self.store, checkpoint)
+        from posedreamer_assets.batches.controls import control_column
+
+        control = control_column(self.profile.generator)
+        metadata = places(self.stage, self.key, self.home, self.store, checkpoint, control=control)
         metadata |= {name: _plain(value) for name, value in figures.items()}
         metadata["digest"] = content_digest
         metadata["seconds"] = round(time.perf_counter() - self.started, 2)
