@@ -82,7 +82,7 @@ def look_at_gpu() -> Finding:
         "GPU",
         False,
         f"torch {torch.__version__} sees none; the pocket profile needs none",
-        "for the flux profile: an NVIDIA GPU and torch built for CUDA",
+        "for the flux and sdxl profiles: an NVIDIA GPU and torch built for CUDA",
         required=False,
     )
 

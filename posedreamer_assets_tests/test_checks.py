@@ -276,6 +276,12 @@ CASES: list[tuple[str, str | None, dict[str, list[Any]], dict[str, list[Any]]]] 
     ("unique_content", "detected", {"detected": [[float(i)] * 51 for i in range(6)]}, {}),
     ("unique_content", "detected", {"detected": [[float(i)] * 51 for i in range(6)]}, {"detected": _vectors(51)}),
     ("json_between: {path: a.b, max: 2}", "metrics", {"metrics": ['{"a": {"b": 2}}'] * 6}, {"metrics": ['{"a": {}}'] * 6}),
+    (
+        "json_between: {path: a, max: 2, unless: {b: none}}",
+        "metrics",
+        {"metrics": ['{"a": 2}', '{"b": "none"}', *['{"a": 1, "b": "x"}'] * 4]},
+        {"metrics": ['{"b": "x"}'] * 6},
+    ),
     ("json_between: {path: a, max: 2}", "metrics", {"metrics": ['{"a": 2}'] * 6}, {"metrics": ['{"a": NaN}'] * 6}),
     ("same_length: {column: candidate_oks}", "candidate_seeds", {}, {"candidate_seeds": _one([1], [[1, 2]] * 6)}),
     ("covers: {to: dataset}", None, {}, {"sample_id": _one("x", IDS)}),

@@ -33,11 +33,28 @@ def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
         ("poses.batch_size", True, "found True"),
         ("name.x", 1, "is a value, not a section"),
         ("cameras", 3, "expected a mapping"),
+        ("generator.control", "edges", "generator: control: expected one of mesh, depth, normals, found 'edges'"),
+        ("generator.control", ["mesh"], "expected one of mesh, depth, normals"),
+        ("alignment.method", "dpo", "alignment: method: expected one of flow_dpo, none, found 'dpo'"),
+        ("alignment.method", None, "expected one of flow_dpo, none, found None"),
+        ("generator.backend", "sdxl", "sdxl predicts noise .* set alignment.method to none"),
     ],
 )
 def test_a_mistake_is_named_with_what_was_found(key: str, value: object, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_profile("pocket", {key: value})
+
+
+def test_sdxl_aligned_by_flow_dpo_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match="set alignment[.]method to none"):
+        load_profile("sdxl", {"alignment.method": "flow_dpo"})
+
+
+def test_the_sdxl_profile_names_public_weights_a_depth_control_and_no_alignment() -> None:
+    profile = load_profile("sdxl")
+    assert profile.generator.model_path == "stabilityai/stable-diffusion-xl-base-1.0"
+    assert profile.generator.control_lora_path == "diffusers/controlnet-depth-sdxl-1.0"
+    assert (profile.generator.control, profile.alignment.off) == ("depth", True)
 
 
 def test_an_integer_serves_where_a_float_is_expected() -> None:

@@ -18,6 +18,7 @@ from posedreamer_assets.driver import Summary, run_main_job
 from posedreamer_assets.home import Home
 from posedreamer_assets.images import decode
 from posedreamer_assets.stages import ORDER
+from posedreamer_assets.status import look
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.diffusion.production import save_tiny_sdxl
 from posedreamer_assets_tests.diffusion.test_controls import depth_by_pixel
@@ -127,3 +128,20 @@ def test_the_report_says_that_there_is_no_alignment(made: Made) -> None:
     page = Path(made.summary.report).read_text()
     assert "No alignment: the generator is used as it is." in page
     assert "before DPO" not in page and "OKS error less by" not in page
+
+
+def test_status_counts_what_was_not_aligned_as_done_and_its_checks_as_passed(made: Made) -> None:
+    found = {status.asset: status for status in look(made.home, LanceStore(str(made.home.storage)))}
+    for asset in ("preference_pairs", "dpo_checkpoint"):
+        status = found[asset]
+        assert (status.done, status.stale, status.missing, status.failed) == (1, 0, 0, 0)
+        assert status.checks_passed and not status.checks_failed
+
+
+def test_settings_of_alignment_paint_nothing_again(made: Made) -> None:
+    """Nor does a profile without alignment batches, as it is shipped."""
+    assert load_profile("sdxl").poses.align_batches == 0
+    changed = profile(made.place, **{"poses.align_batches": 0, "alignment.beta": 7.0, "alignment.test_draws": 9})
+    stages = ["preference_pairs", "dpo_checkpoint", "base/raw_generations", "hard/raw_generations"]
+    again = run_main_job(made.home, changed, only=stages)
+    assert not any(timing.made for timing in again.timings)

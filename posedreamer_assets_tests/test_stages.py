@@ -30,6 +30,10 @@ def test_settings_of_speed_and_amount_change_no_digest(tmp_path: Path, setting: 
         ("seed", 7, "pose_library"),
         ("cameras.focal_max", 3.0, "pose_library"),
         ("generator.steps", 5, "base/raw_generations"),
+        ("generator.control", "depth", "base/raw_generations"),
+        ("generator.control", "depth", "preference_pairs"),
+        ("alignment.method", "none", "preference_pairs"),
+        ("alignment.method", "none", "dpo_checkpoint"),
         ("curation.min_oks", 0.5, "base/filtered_dataset"),
         ("curriculum.pool_size", 77, "hard_samples"),
     ],
@@ -37,6 +41,20 @@ def test_settings_of_speed_and_amount_change_no_digest(tmp_path: Path, setting: 
 def test_settings_of_content_change_the_digest(tmp_path: Path, setting: str, value: object, stage: str) -> None:
     plain, other = load_profile("pocket"), load_profile("pocket", {setting: value})
     assert _digest(tmp_path, plain, stage) != _digest(tmp_path, other, stage)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("alignment.beta", 7.0), ("alignment.min_gap", 0.2), ("judge.path", "shipped:ranker"), ("generator.steps", 5)],
+)
+def test_alignment_that_is_off_depends_on_no_setting_of_alignment(tmp_path: Path, setting: str, value: object) -> None:
+    off = {"alignment.method": "none"}
+    for stage in ("preference_pairs", "dpo_checkpoint"):
+        plain, other = (load_profile("pocket", settings) for settings in (off, {**off, setting: value}))
+        assert _digest(tmp_path, plain, stage) == _digest(tmp_path, other, stage)
+    assert _digest(tmp_path, load_profile("pocket"), "dpo_checkpoint") != _digest(
+        tmp_path, load_profile("pocket", {setting: value}), "dpo_checkpoint"
+    )
 
 
 def test_every_named_setting_exists_in_the_profile(tmp_path: Path) -> None:
