@@ -85,7 +85,7 @@ def _make(store: LanceStore, rows: int) -> dict[str, float]:
     from posedreamer_assets.batches.verdicts import filter_rows
 
     profile = load_profile("pocket", {"poses.batch_size": rows})
-    adapter = cast(Any, SimpleNamespace(path=None, digest="none"))
+    adapter = cast(Any, SimpleNamespace(metrics={"method": "none"}))
     tables: dict[str, pa.Table] = {}
     steps: dict[str, Callable[[], pa.Table]] = {
         "pose_library": lambda: make_pose_table(profile, load_body(None), KEY),

@@ -46,7 +46,7 @@ def test_a_mistake_is_named_with_what_was_found(key: str, value: object, words: 
 
 
 def test_sdxl_aligned_by_flow_dpo_is_refused_before_anything_runs() -> None:
-    with pytest.raises(ConfigError, match="set alignment[.]method to none"):
+    with pytest.raises(ConfigError, match=r"set alignment\.method to none"):
         load_profile("sdxl", {"alignment.method": "flow_dpo"})
 
 

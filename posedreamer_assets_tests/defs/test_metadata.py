@@ -76,6 +76,13 @@ def test_lineage_names_columns_of_assets_that_the_asset_reads(stage: Stage) -> N
     assert set(shown.deps_by_column if shown else {}) == set(origins)
 
 
+def test_lineage_of_an_image_names_the_control_map_that_the_generator_was_given() -> None:
+    for asset, image in (("hard/raw_generations", "image"), ("preference_pairs", "candidate_images")):
+        (maps,) = (name for name, column in column_origins(asset)[image] if column == "control")
+        assert (maps, "depth") in column_origins(asset, "depth")[image]
+        assert (maps, "control") not in column_origins(asset, "depth")[image]
+
+
 @named
 def test_every_table_that_is_read_at_the_same_partition_is_the_origin_of_a_column(stage: Stage) -> None:
     assert (

@@ -35,7 +35,7 @@ TABLES = (
     "base_filtered_dataset",
     "dataset",
 )
-_NO_ADAPTER = cast(Any, SimpleNamespace(path=None, digest="none"))
+_NO_ADAPTER = cast(Any, SimpleNamespace(metrics={"method": "none"}))
 
 
 def small_profile(rows: int, seed: int = 0) -> Profile:
