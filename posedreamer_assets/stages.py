@@ -122,7 +122,7 @@ ORDER: tuple[Stage, ...] = (
         checkpoints=("body_model",),
         files=("backgrounds",),
     ),
-    Stage("control_checkpoint", None, "1", ("generator",), seeded=False, files=("generator",)),
+    Stage("control_checkpoint", None, "1", ("generator",), seeded=False, files=("generator", "generator_control")),
     Stage(
         "preference_pairs",
         "align",
@@ -359,6 +359,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "backgrounds": profile.scenes.backgrounds,
         "reference": profile.quality.reference,
         "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),
+        "generator_control": profile.generator.control_lora_path,
         "judge": local_path(profile.judge.path),
         "ranker": local_path(profile.ranker.path),
         "counter": WEIGHTS_DIR / "counter",
@@ -369,7 +370,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         return None
     found = Path(path).expanduser()
     if not found.exists():
-        if kind == "generator" and profile.generator.backend != "pocket":
+        if kind in ("generator", "generator_control") and profile.generator.backend != "pocket":
             return str(path)  # a name on a model hub
         if profile_gives(profile, kind):
             raise ConfigError(f"{kind}: {found} does not exist")

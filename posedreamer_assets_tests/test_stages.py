@@ -78,6 +78,17 @@ def test_a_folder_name_becomes_a_source_that_no_other_group_claims(tmp_path: Pat
     assert source_name(load_profile("pocket", {"poses.source": str(tmp_path / folder)})) == name
 
 
+def test_a_control_network_with_other_weights_makes_the_generator_again(tmp_path: Path) -> None:
+    weights = tmp_path / "net" / "diffusion_pytorch_model.safetensors"
+    weights.parent.mkdir()
+    profile = load_profile("sdxl", {"generator.control_lora_path": str(weights.parent)})
+    weights.write_bytes(b"one")
+    before = _digest(tmp_path, profile, "control_checkpoint", None)
+    weights.write_bytes(b"others")
+    assert _digest(tmp_path, profile, "control_checkpoint", None) != before
+    assert file_digest(load_profile("sdxl"), "generator_control") == "diffusers/controlnet-depth-sdxl-1.0"
+
+
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     profile = load_profile("pocket", {"judge.path": str(tmp_path / "none.onnx")})
     with pytest.raises(ConfigError, match=r"judge: .*none\.onnx does not exist"):

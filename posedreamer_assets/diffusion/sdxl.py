@@ -24,7 +24,8 @@ class SdxlGenerator(PipelineGenerator):
     """SDXL and a ControlNet with public weights.
 
     `model_path` names SDXL, `control_lora_path` the ControlNet. Control images are of the kind that the ControlNet was
-    trained on: `generator.control` of the profile says which. Flow-DPO does not apply to SDXL, which predicts noise; a LoRA of its UNet can be added all the same.
+    trained on: `generator.control` of the profile says which. Flow-DPO does not apply to SDXL, which predicts noise; a LoRA
+    of its UNet can be added all the same.
     """
 
     @property
