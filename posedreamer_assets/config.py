@@ -126,14 +126,14 @@ class AlignmentConfig:
     min_gap: float = 0.05
     min_winner: float = 0.5
     val_share: float = 0.1
-    test_share: float = 0.35
+    test_share: float = 0.5
     test_draws: int = 4  # images of each test pose, without and with the adapter
     beta: float = 500.0
     learning_rate: float = 1e-3
     lora_rank: int = 16
     batch_size: int = 16
-    steps: int = 100
-    eval_every: int = 50
+    steps: int = 60
+    eval_every: int = 30
     body_weight: float = 4.0
     half_images: bool = True
     latent_cache: bool = True
