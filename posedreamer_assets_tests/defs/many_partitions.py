@@ -19,6 +19,7 @@ from posedreamer_assets.defs.partitions import register
 from posedreamer_assets.driver import Runner, run_config
 from posedreamer_assets.home import Home
 from posedreamer_assets.stages import STAGES
+from posedreamer_assets.status import look
 from posedreamer_assets.storage import LanceStore
 
 KEYS = [f"procedural-{i:04d}" for i in range(3)]
@@ -65,6 +66,7 @@ def one_run(home: Home, instance: dg.DagsterInstance) -> dict[str, Any]:
         "metadata": {f"{e.asset_key.to_user_string()}[{e.partition}]": sorted(e.metadata) for e in events},
         "checked": sorted({f"{c.asset_key.to_user_string()}[{c.partition}]" for c in checks if c.partition}),
         "failed": sorted({f"{c.check_name}[{c.partition}]" for c in failed}),
+        "status": {s.asset: [s.done, s.stale, s.missing] for s in look(home, store) if s.asset in ASSETS},
         "versions": {
             f"{name}[{key}]": info.input_digest
             for name in ASSETS

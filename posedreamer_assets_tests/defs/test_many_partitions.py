@@ -46,6 +46,11 @@ def test_a_run_with_a_partition_held_back_fails_when_the_others_are_done(runs: d
     assert runs["bad"]["failed_steps"] == ["base_control_maps_checks", "rendered_scenes_checks"]
 
 
+def test_the_status_counts_what_is_held_back_as_missing(runs: dict[str, Any]) -> None:
+    assert [runs["bad"]["status"][asset] for asset in ASSETS[1:]] == [[2, 0, 1], [2, 0, 1]]
+    assert list(runs["mended"]["status"].values()) == [[3, 0, 0]] * 3
+
+
 def test_check_results_are_those_of_each_partition(runs: dict[str, Any]) -> None:
     assert runs["bad"]["failed"] == [f"caption_not_blank[{BAD}]"]
     assert runs["bad"]["checked"] == sorted([*places(*GOOD), f"pose_library[{BAD}]"])
