@@ -37,7 +37,7 @@ _SHOWN = 12
 _STRIP = ("control", "image", "detected", "mesh")  # as many as can be told from each other on a phone
 _CHECKPOINT_ARRAYS = "figures.json"  # curves and per-pose figures that a checkpoint keeps for the report
 # Figures at the top of the report; the table below them has all.
-_TILES = ("images made", "kept", "OKS, base round", "OKS error less by", "OKS, hard - base", "FID", "IS by classifier")
+_TILES = ("kept", "OKS, base round", "OKS error less by", "OKS, hard - base", "FID", "IS by classifier")
 
 
 def write_run_report(
@@ -91,7 +91,7 @@ def main_figures(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("images made", str(figures["images_made"]), ""),
     ]
     share = figures["kept"] / max(1, figures["images_made"])
-    lines.append(("kept", str(figures["kept"]), f"{share:.0%}"))
+    lines.append(("kept", str(figures["kept"]), f"{share:.0%} of {figures['images_made']}"))
     lines += [(f"rejected: {reason}", str(n), "") for reason, n in sorted(figures.get("rejected", {}).items())]
     lines += [(f"not readable: {reason}", str(n), "") for reason, n in sorted(figures.get("quarantined", {}).items())]
     for name, found in figures.get("rounds", {}).items():

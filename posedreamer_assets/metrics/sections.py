@@ -79,7 +79,7 @@ def curation_section(
     """What the filter kept and why it rejected the rest; `reasons` holds "kept" or the first failed test."""
     counts = Counter(reasons)
     order = sorted(counts, key=lambda reason: (reason != "kept", -counts[reason]))
-    rows = [[reason, counts[reason], counts[reason] / len(reasons), REASON_TEXTS.get(reason, "")] for reason in order]
+    rows = [[Cell(r, REASON_TEXTS.get(r, "")), counts[r], f"{counts[r] / len(reasons):.1%}"] for r in order]
     values = np.asarray(oks, np.float64)
     kept = np.array([reason == "kept" for reason in reasons], dtype=bool)
     histogram = plots.oks_histogram(
@@ -87,7 +87,7 @@ def curation_section(
     )
     blocks: list[Any] = [
         Plots([plots.reason_bars(counts), histogram]),
-        Table(("verdict", "images", "share", "meaning"), [[r, n, f"{s:.1%}", m] for r, n, s, m in rows]),
+        Table(("verdict", "images", "share"), rows),
     ]
     for reason in sorted(examples or {}, key=lambda name: (name != "kept", name)):
         title = "Kept" if reason == "kept" else f"Rejected: {reason}"
