@@ -117,6 +117,8 @@ class AlignmentConfig:
     `candidate_strengths`: one candidate of each pose per entry, painted with the control image at that strength; the
     paper's are all 1. Images of a weaker control, or of none, show what not following it looks like, which candidates of
     a small model at full strength, whose poses differ by chance alone, hardly do.
+    `max_epochs`: training ends after so many passes over the training pairs, or after `steps`: few pairs shown often are
+    learnt by heart, and images get worse while the loss on validation pairs still falls.
     `body_weight`: how much more a token full of body counts in the errors; 0 is the paper's mean. `half_images`: train on
     the half of each image that shows most of the body, which the generator must have been trained on, too.
     """
@@ -133,6 +135,7 @@ class AlignmentConfig:
     lora_rank: int = 16
     batch_size: int = 16
     steps: int = 60
+    max_epochs: float = 1.0
     eval_every: int = 30
     body_weight: float = 4.0
     half_images: bool = True

@@ -202,6 +202,8 @@ class DpoTrainer:
             self.lora = add_adapter(generator.transformer, cfg.lora_rank, TARGETS)
         self.parameters = [p for p in generator.transformer.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=cfg.learning_rate, weight_decay=0.01)
+        self.batch_size = min(cfg.batch_size, len(self.train))
+        self.steps = min(cfg.steps, math.ceil(cfg.max_epochs * len(self.train) / self.batch_size))
         self._validation_reference: list[PairErrors] = []
         self._batches = self._endless_batches()
 
@@ -210,7 +212,7 @@ class DpoTrainer:
         indices = next(self._batches)
         noise, sigma = self._draw(len(indices), self.noise)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.cfg.learning_rate * rate_factor(number, self.cfg.steps)
+            group["lr"] = self.cfg.learning_rate * rate_factor(number, self.steps)
         parts = [self._part(indices[chunk], noise[chunk], sigma[chunk]) for chunk in self._chunks(indices)]
         references = self._reference_errors(parts)
 
@@ -288,7 +290,7 @@ class DpoTrainer:
             yield from (mates[start : start + size] for start in range(0, len(mates), size))
 
     def _endless_batches(self) -> Iterator[np.ndarray]:
-        size = min(self.cfg.batch_size, len(self.train))
+        size = self.batch_size
         while True:
             order = self.rng.permutation(self.train)
             for start in range(0, len(order) - size + 1, size):
@@ -323,15 +325,16 @@ def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path) -> DpoResul
     steps: list[dict[str, float]] = []
     validations = [trainer.validate(0)]
     best = adapter_state(network)
-    for number in range(1, cfg.steps + 1):
+    for number in range(1, trainer.steps + 1):
         steps.append(trainer.step(number))
         if not np.isfinite(steps[-1]["loss"]):
             raise AlignmentError(f"Flow-DPO diverged at step {number}: lower alignment.learning_rate or alignment.beta")
-        if number % cfg.eval_every == 0 or number == cfg.steps:
+        if number % cfg.eval_every == 0 or number == trainer.steps:
             validations.append(trainer.validate(number))
             if validations[-1]["loss"] < min(v["loss"] for v in validations[:-1]):
                 best = adapter_state(network)
         advance(1, f"loss {steps[-1]['loss']:.3f}")
+    advance(cfg.steps - trainer.steps)
     chosen = min(validations, key=lambda v: v["loss"])
     _write(best, trainer, out_dir, steps, validations, int(chosen["step"]))
     return DpoResult(out_dir / WEIGHTS_NAME, int(chosen["step"]), chosen["loss"], steps, validations)

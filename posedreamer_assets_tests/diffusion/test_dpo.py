@@ -27,7 +27,7 @@ from posedreamer_assets.diffusion.pocket import PocketGenerator
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets_tests.diffusion.conftest import draw_discs
 
-CONFIG = AlignmentConfig(batch_size=4, steps=6, eval_every=3, lora_rank=2, learning_rate=5e-3)
+CONFIG = AlignmentConfig(batch_size=4, steps=6, max_epochs=100.0, eval_every=3, lora_rank=2, learning_rate=5e-3)
 
 
 def make_pairs_data(n: int = 8) -> PairData:
@@ -145,6 +145,17 @@ def test_training_learns_the_preference_and_keeps_the_best_step(
     assert np.mean([step["margin"] for step in result.steps[6:]]) > 0.0
     stored = json.loads((tmp_path / "trajectory.json").read_text())
     assert stored["steps"] == result.steps and stored["best_step"] == result.best_step
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "steps"), [(0.1, 1), (1.0, 2), (3.0, 5), (9.0, 6)]
+)  # 6 training pairs, 4 a step
+def test_few_pairs_are_not_shown_too_often(
+    max_epochs: float, steps: int, tiny_generator: PocketGenerator, tmp_path: Path
+) -> None:
+    result = train_dpo(make_pairs_data(), tiny_generator, replace(CONFIG, max_epochs=max_epochs), 0, tmp_path)
+    assert [step["step"] for step in result.steps] == list(range(1, steps + 1))
+    assert result.validations[-1]["step"] == steps
 
 
 def test_the_written_adapter_is_the_one_that_was_validated(tiny_generator: PocketGenerator, tmp_path: Path) -> None:
