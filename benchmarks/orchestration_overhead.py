@@ -62,6 +62,7 @@ WARM_UP = {  # every stage has something to do, so that all that is loaded once 
     "generator.steps": 2,
     "alignment.candidate_strengths": [1.0, 1.0],
     "alignment.val_share": 0.4,
+    "alignment.test_share": 0.35,
     "alignment.min_gap": 0.0,
     "alignment.min_winner": 0.0,
     "alignment.steps": 1,

@@ -236,6 +236,11 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
             "set alignment.method to none, or take another backend"
         )
+    held_out = profile.alignment.val_share + profile.alignment.test_share
+    if held_out >= 1:
+        raise ConfigError(
+            f"{where}: alignment.val_share and alignment.test_share are {held_out:g} together and leave no poses to train on"
+        )
 
 
 def profile_to_dict(profile: Any) -> dict[str, Any]:

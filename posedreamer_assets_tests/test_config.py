@@ -38,6 +38,7 @@ def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
         ("alignment.method", "dpo", "alignment: method: expected one of flow_dpo, none, found 'dpo'"),
         ("alignment.method", None, "expected one of flow_dpo, none, found None"),
         ("generator.backend", "sdxl", "sdxl predicts noise .* set alignment.method to none"),
+        ("alignment.val_share", 0.5, "are 1 together and leave no poses to train on"),
     ],
 )
 def test_a_mistake_is_named_with_what_was_found(key: str, value: object, words: str) -> None:

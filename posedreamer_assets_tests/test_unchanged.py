@@ -39,6 +39,7 @@ SMALL = {
     "alignment.min_gap": 0.0,
     "alignment.min_winner": 0.0,
     "alignment.val_share": 0.5,
+    "alignment.test_share": 0.35,
     "alignment.test_draws": 1,
     "alignment.steps": 1,
     "alignment.eval_every": 1,
