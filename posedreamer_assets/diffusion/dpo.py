@@ -334,7 +334,7 @@ def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path) -> DpoResul
             if validations[-1]["loss"] < min(v["loss"] for v in validations[:-1]):
                 best = adapter_state(network)
         advance(1, f"loss {steps[-1]['loss']:.3f}")
-    advance(cfg.steps - trainer.steps)
+    advance(cfg.steps - trainer.steps)  # progress counts on all steps
     chosen = min(validations, key=lambda v: v["loss"])
     _write(best, trainer, out_dir, steps, validations, int(chosen["step"]))
     return DpoResult(out_dir / WEIGHTS_NAME, int(chosen["step"]), chosen["loss"], steps, validations)
