@@ -18,10 +18,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from posedreamer_assets.body.model import load_body
-from posedreamer_assets.check_runs import check_partition
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.records import sample_id
+from posedreamer_assets.runtime.checking import check_partition
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import sample_id
 
 KEY = "procedural-0000"
 
@@ -77,12 +77,12 @@ def _make(store: LanceStore, rows: int) -> dict[str, float]:
     from types import SimpleNamespace
     from typing import Any, cast
 
-    from posedreamer_assets.batches.control_maps import render_control_rows
-    from posedreamer_assets.batches.generations import generate_rows
-    from posedreamer_assets.batches.poses import make_pose_table
-    from posedreamer_assets.batches.scenes import render_scene_rows
-    from posedreamer_assets.batches.scores import score_rows
-    from posedreamer_assets.batches.verdicts import filter_rows
+    from posedreamer_assets.pipeline.control_maps import render_control_rows
+    from posedreamer_assets.pipeline.filtered_dataset import filter_rows
+    from posedreamer_assets.pipeline.pose_library import make_pose_table
+    from posedreamer_assets.pipeline.raw_generations import generate_rows
+    from posedreamer_assets.pipeline.rendered_scenes import render_scene_rows
+    from posedreamer_assets.pipeline.sample_scores import score_rows
 
     profile = load_profile("pocket", {"poses.batch_size": rows})
     adapter = cast(Any, SimpleNamespace(metrics={"method": "none"}))

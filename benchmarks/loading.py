@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 import torch
 
 from posedreamer_assets.export.torch import SampleDataset, SampleStream, image_tensor
-from posedreamer_assets.images import encode_jpeg
-from posedreamer_assets.records import DATASET
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.tables.images import encode_jpeg
 
 BATCH = 64
 LABELS = ("betas", "body_pose", "keypoints_2d")

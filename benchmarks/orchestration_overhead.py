@@ -35,24 +35,24 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from posedreamer_assets.batches.alignment import align, make_pair_rows
-from posedreamer_assets.batches.control_maps import render_control_rows
-from posedreamer_assets.batches.generations import generate_rows
-from posedreamer_assets.batches.hard import fit_from_rows, make_hard_table
-from posedreamer_assets.batches.poses import make_pose_table
-from posedreamer_assets.batches.quality import measure as measure_quality
-from posedreamer_assets.batches.scenes import render_scene_rows
-from posedreamer_assets.batches.scores import score_rows
-from posedreamer_assets.batches.verdicts import filter_rows
 from posedreamer_assets.body.model import load_body
-from posedreamer_assets.check_runs import check_asset, check_partition
 from posedreamer_assets.config import Profile, load_profile
+from posedreamer_assets.defs.local.runner import Runner, open_store, run_main_job
 from posedreamer_assets.diffusion.generator import load_generator
-from posedreamer_assets.driver import Runner, open_store, run_main_job
-from posedreamer_assets.home import Home
-from posedreamer_assets.records import DATASET
-from posedreamer_assets.stages import ORDER, STAGES, planned_keys
+from posedreamer_assets.pipeline.control_maps import render_control_rows
+from posedreamer_assets.pipeline.dpo_checkpoint import align, make_pair_rows
+from posedreamer_assets.pipeline.filtered_dataset import filter_rows
+from posedreamer_assets.pipeline.graph import ORDER, STAGES, planned_keys
+from posedreamer_assets.pipeline.hard_samples import fit_from_rows, make_hard_table
+from posedreamer_assets.pipeline.pose_library import make_pose_table
+from posedreamer_assets.pipeline.quality_report import measure as measure_quality
+from posedreamer_assets.pipeline.raw_generations import generate_rows
+from posedreamer_assets.pipeline.rendered_scenes import render_scene_rows
+from posedreamer_assets.pipeline.sample_scores import score_rows
+from posedreamer_assets.runtime.checking import check_asset, check_partition
+from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import CheckpointInfo, LanceStore
+from posedreamer_assets.tables.fields import DATASET
 
 PARTITIONED = ("pose_library", "base/control_maps", "rendered_scenes")
 WARM_UP = {  # every stage has something to do, so that all that is loaded once is loaded
@@ -272,7 +272,7 @@ def one_whole_round(profile: Profile, folder: Path, *, graph_first: bool) -> dic
     loop, home, timings = Loop(profile, folder / "plain"), Home(folder / "home"), dict[str, float]()
 
     def graph_run() -> None:
-        with mock.patch("posedreamer_assets.report.write_run_report", return_value={}):
+        with mock.patch("posedreamer_assets.report.run_report.write_run_report", return_value={}):
             timings.update({t.stage: t.seconds for t in run_main_job(home, profile).timings})
 
     parts: dict[str, Callable[[], None]] = {"loop": loop.run, "graph": graph_run}

@@ -13,8 +13,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.records import RENDERED_SCENES, sample_id
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import RENDERED_SCENES, sample_id
 
 
 def batch(key: str, rows: int, seed: int) -> pa.Table:

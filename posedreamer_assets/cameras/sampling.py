@@ -14,6 +14,9 @@ from posedreamer_assets.seeds import sample_rng
 _LEVEL = np.diag([1.0, -1.0, -1.0])
 _FRAMING_STEPS, _MOST_FRAMING_STEPS = 6, 200  # one body in some thousands, long and pointing at the camera, needs more
 
+# Every so many vertices are enough to frame a body.
+FRAMING_STRIDE = 20
+
 
 def sample_cameras(
     points: Float[np.ndarray, "n k 3"],
@@ -84,3 +87,19 @@ def _frame(
         nearest = turned[:, 2].min() + translation[2]
         translation[2] += max(depth * (share / fill - 1), 0.3 - nearest)
     return translation
+
+
+def resize_camera(camera: Cameras, image: ImageConfig) -> Cameras:
+    """The camera of a photograph scaled to the profile's image size; the photograph is centred and fits wholly."""
+    scale = min(image.width / camera.width, image.height / camera.height)
+    margin = (np.array([image.width, image.height]) - scale * np.array([camera.width, camera.height])) / 2
+    return Cameras(
+        camera.rotation,
+        camera.translation,
+        (camera.focal_px * scale).astype(np.float32),
+        (camera.principal_px * scale + margin).astype(np.float32),
+        image.width,
+        image.height,
+        camera.pitch_deg,
+        camera.roll_deg,
+    )

@@ -13,8 +13,8 @@ import yaml
 from posedreamer_assets.checks.kinds import KINDS, Kind, is_plain
 from posedreamer_assets.checks.model import DataCheck, TableChecks
 from posedreamer_assets.errors import CheckError
-from posedreamer_assets.records import BOOKKEEPING, CHECKPOINTS, SCHEMAS
-from posedreamer_assets.stages import ORDER
+from posedreamer_assets.pipeline.graph import ORDER
+from posedreamer_assets.tables.fields import BOOKKEEPING, CHECKPOINTS, SCHEMAS
 
 SEVERITIES = ("error", "warn")
 MEASURES = ("value", "brightness", "spread", "shares")

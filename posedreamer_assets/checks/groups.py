@@ -6,7 +6,7 @@ import numpy as np
 
 from posedreamer_assets.checks.model import Around, DataCheck, Measured
 from posedreamer_assets.checks.rows import Rows
-from posedreamer_assets.group_rates import group_rates
+from posedreamer_assets.metrics.group_rates import group_rates
 
 _LEVEL, _BATCHES = 0.01, 8
 

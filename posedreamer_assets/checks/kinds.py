@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
 from posedreamer_assets.checks.rows import Rows
-from posedreamer_assets.records import BODY_COLUMNS, CAMERA
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA
 
 Compute = Callable[[Rows, DataCheck, Around], Verdicts | Measured]
 

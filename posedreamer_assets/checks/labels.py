@@ -15,8 +15,8 @@ from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.checks.model import Around, DataCheck, Verdicts
 from posedreamer_assets.checks.rows import Rows
-from posedreamer_assets.records import BODY_COLUMNS, CAMERA
-from posedreamer_assets.rows import bodies, cameras
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA
+from posedreamer_assets.tables.rows import bodies, cameras
 
 CAMERA_COLUMNS = tuple(field.name for field in CAMERA)
 _JOINTS = 55

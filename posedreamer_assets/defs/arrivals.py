@@ -18,8 +18,8 @@ from posedreamer_assets.defs.deployment import deployment
 from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.home import Home
-from posedreamer_assets.pose_files import (
+from posedreamer_assets.pipeline.graph import STAGES, Snapshot, in_group, key_group
+from posedreamer_assets.pipeline.pose_batches import (
     FileStamp,
     Folder,
     PoseBatchFiles,
@@ -29,7 +29,7 @@ from posedreamer_assets.pose_files import (
     present_files,
     recorded_batches,
 )
-from posedreamer_assets.stages import STAGES, Snapshot, in_group, key_group
+from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 
 MOST_FILES = 4096  # cut in one tick, so that a tick that has to digest them ends in time

@@ -15,7 +15,7 @@ sensor and the schedule.
 import dagster as dg
 
 from posedreamer_assets.defs.deployment import deployment
-from posedreamer_assets.stages import ORDER, STAGES, Stage
+from posedreamer_assets.pipeline.graph import ORDER, STAGES, Stage
 
 Condition = dg.AutomationCondition
 _IMPORTED = ("body_model", "control_checkpoint")

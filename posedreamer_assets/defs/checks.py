@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from posedreamer_assets.checks import CheckOutcome, checks_folder, load_table_checks
+from posedreamer_assets.defs.assets import contact_sheet_markdown, partitions_of
 from posedreamer_assets.defs.held_back import goes_on, why_held_back
 from posedreamer_assets.defs.partitions import BY_GROUP
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.defs.retries import retrying
-from posedreamer_assets.defs.work import contact_sheet_markdown, partitions_of
 from posedreamer_assets.errors import CheckError
-from posedreamer_assets.stages import ORDER, Snapshot, Stage
+from posedreamer_assets.pipeline.graph import ORDER, Snapshot, Stage
 
 if TYPE_CHECKING:
-    from posedreamer_assets.check_runs import Checked
+    from posedreamer_assets.runtime.checking import Checked
 
 
 def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
@@ -30,7 +30,7 @@ def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
     def run(
         context: dg.AssetCheckExecutionContext, profile: ProfileResource, store: LanceStoreResource
     ) -> Iterator[dg.AssetCheckResult]:
-        from posedreamer_assets.check_runs import check_asset
+        from posedreamer_assets.runtime.checking import check_asset
 
         results: dict[str | None, list[dg.AssetCheckResult]] = {}
         keys = partitions_of(context)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 @stage_asset(
@@ -13,7 +13,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "partition for each pose batch), and a dataset card with counts.",
 )
 def dataset(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.collection import collect, some_images
+    from posedreamer_assets.pipeline.dataset import collect, some_images
 
     return work.write_checkpoint(
         collect(

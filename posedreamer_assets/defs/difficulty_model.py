@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 @stage_asset(
@@ -13,7 +13,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "reached, with R2 and rank correlation on held-out folds.",
 )
 def difficulty_model(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.hard import fit_from_rows
+    from posedreamer_assets.pipeline.hard_samples import fit_from_rows
 
     model = fit_from_rows(work.profile, work.all_rows("pose_library"), work.all_rows("base/sample_scores"))
     return work.write_checkpoint(model.write)

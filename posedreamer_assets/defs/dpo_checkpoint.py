@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 @stage_asset(
@@ -16,7 +16,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "`alignment.method` none it changes nothing and says so.",
 )
 def dpo_checkpoint(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.alignment import align, write_unaligned
+    from posedreamer_assets.pipeline.dpo_checkpoint import align, write_unaligned
 
     if work.profile.alignment.off:
         return work.write_checkpoint(write_unaligned)

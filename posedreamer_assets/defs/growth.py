@@ -10,8 +10,8 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.defs.deployment import deployment
 from posedreamer_assets.defs.partitions import POSE_BATCHES, register
 from posedreamer_assets.defs.resources import ProfileResource
-from posedreamer_assets.records import partition_key
-from posedreamer_assets.stages import planned_keys
+from posedreamer_assets.pipeline.graph import planned_keys
+from posedreamer_assets.tables.fields import partition_key
 
 _SOURCE = "procedural"
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 @stage_asset(
@@ -13,9 +13,9 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "`curriculum.pool_size` poses, no two closer than `curriculum.min_distance`. Columns as in `pose_library`.",
 )
 def hard_samples(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.hard import make_hard_table
     from posedreamer_assets.body.model import load_body
-    from posedreamer_assets.thumbnails import stick_figures
+    from posedreamer_assets.pipeline.hard_samples import make_hard_table
+    from posedreamer_assets.pipeline.thumbnails import stick_figures
 
     body = load_body(work.profile.body.model_path)
     model = work.checkpoint("difficulty_model").path

@@ -8,10 +8,10 @@ above it itself (a test says so), and finds the mark of bad rows there.
 
 import dagster as dg
 
-from posedreamer_assets.check_runs import refuse_bad_rows
 from posedreamer_assets.errors import CheckError
-from posedreamer_assets.home import Home
-from posedreamer_assets.stages import ORDER, Snapshot, Stage
+from posedreamer_assets.pipeline.graph import ORDER, Snapshot, Stage
+from posedreamer_assets.runtime.checking import refuse_bad_rows
+from posedreamer_assets.runtime.home import Home
 
 HELD_BACK = "held_back"  # metadata of a partition that a step has left as it was
 

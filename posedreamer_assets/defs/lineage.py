@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from posedreamer_assets.records import BODY_COLUMNS, CAMERA, DATASET, IDENTITY, PROVENANCE
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, DATASET, IDENTITY, PROVENANCE
 
 Origins = dict[str, tuple[tuple[str, str], ...]]  # by column: (asset, column) each
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 import dagster as dg
 
 from posedreamer_assets.defs.resources import LanceStoreResource
-from posedreamer_assets.records import SCHEMAS
 from posedreamer_assets.storage import LanceStore, Plan
+from posedreamer_assets.tables.fields import SCHEMAS
 
 MANY_FILES = 20  # to merge, in one table; below that upkeep gains little
 

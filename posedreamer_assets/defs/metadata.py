@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from posedreamer_assets.columns import meaning, type_name
-from posedreamer_assets.data_docs import page_of
+from posedreamer_assets.checks.pages import page_of
 from posedreamer_assets.defs.lineage import column_lineage, origin_text
-from posedreamer_assets.home import Home
-from posedreamer_assets.records import BOOKKEEPING, SCHEMAS
-from posedreamer_assets.stages import Stage
+from posedreamer_assets.pipeline.graph import Stage
+from posedreamer_assets.runtime.home import Home
+from posedreamer_assets.tables.columns import meaning, type_name
+from posedreamer_assets.tables.fields import BOOKKEEPING, SCHEMAS
 
 if TYPE_CHECKING:
     from posedreamer_assets.storage import CheckpointInfo, LanceStore

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from posedreamer_assets.stages import Group, in_group
+from posedreamer_assets.pipeline.graph import Group, in_group
 
 POSE_BATCHES = dg.DynamicPartitionsDefinition(name="pose_batches")
 BASE_BATCHES = dg.DynamicPartitionsDefinition(name="base_batches")

@@ -5,11 +5,11 @@ from pathlib import Path
 import dagster as dg
 
 from posedreamer_assets.defs.resources import ProfileResource
-from posedreamer_assets.pocket import PocketPlan
+from posedreamer_assets.pocket.recipe import PocketPlan
 
 
 class PocketConfig(dg.Config):
-    """How much to train, see `posedreamer_assets.pocket.PocketPlan`; an empty folder means `<home>/pocket`."""
+    """How much to train, see `posedreamer_assets.pocket.recipe.PocketPlan`; an empty folder means `<home>/pocket`."""
 
     folder: str = ""
     scenes: int = 12_288
@@ -29,7 +29,7 @@ _GROUP = "pocket_models"
     code_version="1",
 )
 def pocket_scenes(config: PocketConfig, profile: ProfileResource) -> dg.MaterializeResult:
-    from posedreamer_assets.pocket import render_scenes
+    from posedreamer_assets.pocket.recipe import render_scenes
 
     return dg.MaterializeResult(metadata=render_scenes(profile.get(), _plan(config, profile)))
 
@@ -43,7 +43,7 @@ def pocket_scenes(config: PocketConfig, profile: ProfileResource) -> dg.Material
     code_version="1",
 )
 def pocket_generator(config: PocketConfig, profile: ProfileResource) -> dg.MaterializeResult:
-    from posedreamer_assets.pocket import train_generator
+    from posedreamer_assets.pocket.recipe import train_generator
 
     figures = train_generator(_plan(config, profile))
     return dg.MaterializeResult(metadata={name: dg.MetadataValue.json(value) for name, value in figures.items()})
@@ -58,7 +58,7 @@ def pocket_generator(config: PocketConfig, profile: ProfileResource) -> dg.Mater
     code_version="1",
 )
 def pocket_detectors(config: PocketConfig, profile: ProfileResource) -> dg.MaterializeResult:
-    from posedreamer_assets.pocket import train_detectors
+    from posedreamer_assets.pocket.recipe import train_detectors
 
     figures = train_detectors(_plan(config, profile))
     return dg.MaterializeResult(metadata={name: dg.MetadataValue.json(value) for name, value in figures.items()})

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 @stage_asset(
@@ -14,9 +14,9 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "files that cannot be read are quarantined with a reason and counted.",
 )
 def pose_library(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.poses import make_pose_table, quarantine_table, quarantined
     from posedreamer_assets.body.model import load_body
-    from posedreamer_assets.thumbnails import stick_figures
+    from posedreamer_assets.pipeline.pose_library import make_pose_table, quarantine_table, quarantined
+    from posedreamer_assets.pipeline.thumbnails import stick_figures
 
     body = load_body(work.profile.body.model_path)
     rows = make_pose_table(work.profile, body, work.one_key, work.pose_files)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 @stage_asset(
@@ -16,7 +16,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "`alignment.method` none nothing is painted, and every status is `no_alignment`.",
 )
 def preference_pairs(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.alignment import make_pair_rows
+    from posedreamer_assets.pipeline.dpo_checkpoint import make_pair_rows
 
     rows, images = make_pair_rows(work.profile, work.rows("pose_library"), work.rows("base/control_maps"), work.one_key)
     return work.write_rows(rows, images)

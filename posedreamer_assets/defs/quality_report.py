@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 @stage_asset(
@@ -13,7 +13,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "named after its network, precision and recall, with intervals; and the outside judge's OKS where one is given.",
 )
 def quality_report(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.quality import measure
+    from posedreamer_assets.pipeline.quality_report import measure
 
     return work.write_checkpoint(
         measure(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 @stage_asset(
@@ -14,7 +14,7 @@ from posedreamer_assets.defs.work import Work, stage_asset
     "`quality.reference` names a folder of real images.",
 )
 def rendered_scenes(work: Work) -> dg.MaterializeResult:
-    from posedreamer_assets.batches.scenes import render_scene_rows
+    from posedreamer_assets.pipeline.rendered_scenes import render_scene_rows
 
     poses = work.rows("pose_library")
     rows, images = render_scene_rows(work.profile, poses, work.one_key)

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.home import Home
+from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import dagster as dg
 
-from posedreamer_assets.defs.work import Work, stage_asset
+from posedreamer_assets.defs.assets import Work, stage_asset
 
 
 def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDefinition]:
@@ -18,7 +18,7 @@ def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDef
         "and projected joints with visibility from the depth buffer.",
     )
     def control_maps(work: Work) -> dg.MaterializeResult:
-        from posedreamer_assets.batches.control_maps import render_control_rows
+        from posedreamer_assets.pipeline.control_maps import render_control_rows
 
         rows, controls = render_control_rows(work.profile, work.rows(poses), work.one_key)
         return work.write_rows(rows, controls)
@@ -32,8 +32,8 @@ def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDef
         "aligned unless `alignment.method` is none, with the seed that was used.",
     )
     def raw_generations(work: Work) -> dg.MaterializeResult:
-        from posedreamer_assets.batches.controls import control_column
-        from posedreamer_assets.batches.generations import generate_rows
+        from posedreamer_assets.pipeline.controls import control_column
+        from posedreamer_assets.pipeline.raw_generations import generate_rows
 
         control = control_column(work.profile.generator)
         rows, images = generate_rows(
@@ -55,8 +55,8 @@ def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDef
         "people counted, head pose error, garment colour error.",
     )
     def sample_scores(work: Work) -> dg.MaterializeResult:
-        from posedreamer_assets.batches.scores import score_rows
-        from posedreamer_assets.thumbnails import detections
+        from posedreamer_assets.pipeline.sample_scores import score_rows
+        from posedreamer_assets.pipeline.thumbnails import detections
 
         generations = work.rows(f"{name}/raw_generations")
         rows = score_rows(work.profile, work.rows(poses), work.rows(f"{name}/control_maps"), generations, work.one_key)
@@ -69,7 +69,7 @@ def round_assets(name: Literal["base", "hard"], poses: str) -> list[dg.AssetsDef
         description="One row per image with its verdict: kept, or rejected with the reasons. Rejected rows stay.",
     )
     def filtered_dataset(work: Work) -> dg.MaterializeResult:
-        from posedreamer_assets.batches.verdicts import filter_rows, kept_first
+        from posedreamer_assets.pipeline.filtered_dataset import filter_rows, kept_first
 
         rows = filter_rows(
             work.profile,

@@ -19,8 +19,8 @@ from posedreamer_assets.diffusion.backend import (
     weights_digest,
 )
 from posedreamer_assets.diffusion.networks import encode_mode, image_ids, pack_latents
-from posedreamer_assets.diffusion.shards import to_signed
 from posedreamer_assets.errors import BackendError
+from posedreamer_assets.pocket.generator_shards import to_signed
 
 CONTROL_ADAPTER = "control"
 MAX_CAPTION_TOKENS = 128

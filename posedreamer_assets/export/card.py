@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from posedreamer_assets.export.parquet import SCHEMA as PARQUET_SCHEMA
 from posedreamer_assets.export.shards import File, Format, Result
-from posedreamer_assets.rows import array, texts
+from posedreamer_assets.tables.rows import array, texts
 
 _TITLE = "PoseDreamer dataset"
 _ABOUT = "Images of people with the SMPL-X bodies that they were generated from, cameras and keypoints"

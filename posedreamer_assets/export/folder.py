@@ -11,7 +11,7 @@ import numpy as np
 
 from posedreamer_assets.export.samples import Samples
 from posedreamer_assets.export.shards import Format, Shard
-from posedreamer_assets.records import BODY_COLUMNS, CAMERA, DATASET
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, DATASET
 
 _WORLD = frozenset(BODY_COLUMNS)
 _CAMERA = frozenset(field.name for field in CAMERA)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from posedreamer_assets.export.samples import Samples
 from posedreamer_assets.export.shards import Format, Shard
-from posedreamer_assets.records import DATASET
+from posedreamer_assets.tables.fields import DATASET
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _VECTOR = pa.list_(pa.float32(), 3)

@@ -21,7 +21,7 @@ from posedreamer_assets.body.model import BodyModel, chain_transforms
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posedreamer_assets.errors import ExportError
-from posedreamer_assets.rows import array, bodies, points, texts
+from posedreamer_assets.tables.rows import array, bodies, points, texts
 
 # A label may differ this much from the body it is exported with: rounding, not another body.
 _SAME_BODY_M = 2e-3

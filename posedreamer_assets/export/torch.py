@@ -31,8 +31,8 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.source import TABLE
-from posedreamer_assets.records import BODY_COLUMNS
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import BODY_COLUMNS
 
 COLUMNS = (
     *("sample_id", "image", *BODY_COLUMNS, "cam_rotation", "cam_translation", "focal_px", "principal_px"),

@@ -25,7 +25,7 @@ def folder_of(kind: str, path: str) -> Path:
     if not (folder / "model.safetensors").is_file():
         raise DetectorError(
             f"no {kind} weights at {folder} (model.safetensors); train them with "
-            f"`python -m posedreamer_assets.scoring.train {kind} --shards ... --out {folder}`"
+            f"`python -m posedreamer_assets.pocket.train_detectors {kind} --shards ... --out {folder}`"
         )
     return folder
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from posedreamer_assets.digests import row_digests
 from posedreamer_assets.errors import StorageError
-from posedreamer_assets.records import BOOKKEEPING, PARTITION_KEY_PATTERN, SCHEMAS
+from posedreamer_assets.tables.fields import BOOKKEEPING, PARTITION_KEY_PATTERN, SCHEMAS
 
 BATCH_ROWS = 256  # rows that are held at a time while a table is digested and written
 BOOKKEEPING_NAMES = tuple(f.name for f in BOOKKEEPING)

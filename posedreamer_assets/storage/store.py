@@ -24,13 +24,13 @@ from lance.fragment import write_fragments
 
 from posedreamer_assets.digests import content_digest
 from posedreamer_assets.errors import StorageError
-from posedreamer_assets.records import PARTITION_KEY_PATTERN, SCHEMAS
 from posedreamer_assets.storage import damage, upkeep
 from posedreamer_assets.storage.arriving import Stamper, check_key, table_schema
 from posedreamer_assets.storage.checkpoints import CheckpointFolders
 from posedreamer_assets.storage.commits import drop_fragments, replace_rows
 from posedreamer_assets.storage.listing import COLUMNS, Listing
 from posedreamer_assets.storage.superseded import Removed, remove_superseded
+from posedreamer_assets.tables.fields import PARTITION_KEY_PATTERN, SCHEMAS
 
 _LISTING = Listing()
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")

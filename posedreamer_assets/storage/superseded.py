@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.records import SCHEMAS
 from posedreamer_assets.storage.checkpoints import StoredFolder
 from posedreamer_assets.storage.upkeep import Plan
+from posedreamer_assets.tables.fields import SCHEMAS
 
 if TYPE_CHECKING:
     from posedreamer_assets.storage.store import LanceStore

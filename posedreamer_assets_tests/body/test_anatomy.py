@@ -16,8 +16,8 @@ from posedreamer_assets.body.anatomy import (
 from posedreamer_assets.body.joints import OUTPUT_JOINT_NAMES
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.body.procedural import FAMILIES, family_names, procedural_poses, sample_pose
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.poses.procedural import FAMILIES, family_names, procedural_poses, sample_pose
 
 
 def posed(**angles: float) -> BodyParams:

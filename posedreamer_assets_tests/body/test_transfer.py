@@ -11,9 +11,9 @@ from scipy import sparse
 
 from posedreamer_assets.body.model import FREE_BODY_PATH, BodyModel, load_body
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.body.procedural import procedural_poses
 from posedreamer_assets.body.transfer import SmplConverter, load_transfer
 from posedreamer_assets.errors import BodyModelError
+from posedreamer_assets.poses.procedural import procedural_poses
 from posedreamer_assets_tests.body.smpl_files import write_smpl, write_transfer
 
 # torch compiles helpers of its own the first time that a derivative is taken.

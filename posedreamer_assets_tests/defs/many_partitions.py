@@ -12,14 +12,14 @@ from unittest import mock
 import dagster as dg
 import pyarrow as pa
 
-from posedreamer_assets.batches import poses
+from posedreamer_assets.cli.status import look
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.definitions import defs
+from posedreamer_assets.defs.local.runner import Runner, run_config
 from posedreamer_assets.defs.partitions import register
-from posedreamer_assets.driver import Runner, run_config
-from posedreamer_assets.home import Home
-from posedreamer_assets.stages import STAGES
-from posedreamer_assets.status import look
+from posedreamer_assets.pipeline import pose_library as poses
+from posedreamer_assets.pipeline.graph import STAGES
+from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 
 KEYS = [f"procedural-{i:04d}" for i in range(3)]

@@ -14,8 +14,8 @@ from posedreamer_assets.defs.arrivals import Cursor, pose_files
 from posedreamer_assets.defs.deployment import deployment
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.home import Home
-from posedreamer_assets.pose_files import recorded_batches
+from posedreamer_assets.pipeline.pose_batches import recorded_batches
+from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from posedreamer_assets.definitions import defs
 from posedreamer_assets.defs.partitions import register
-from posedreamer_assets.stages import ORDER, STAGES, in_group
+from posedreamer_assets.pipeline.graph import ORDER, STAGES, in_group
 
 # Dagster's own tester calls what Dagster calls beta.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")

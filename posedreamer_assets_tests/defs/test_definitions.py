@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 
 from posedreamer_assets.definitions import defs
+from posedreamer_assets.defs.local.runner import run_config
 from posedreamer_assets.defs.partitions import BY_GROUP
-from posedreamer_assets.driver import run_config
-from posedreamer_assets.home import Home
-from posedreamer_assets.stages import ORDER, STAGES, in_group
+from posedreamer_assets.pipeline.graph import ORDER, STAGES, in_group
+from posedreamer_assets.runtime.home import Home
 
 GRAPH = defs.resolve_asset_graph()
 DOMAIN = ("body", "cameras", "render", "diffusion", "scoring", "curriculum", "metrics", "export")
@@ -100,7 +100,7 @@ def test_loading_the_definitions_imports_nothing_heavy() -> None:
 
 def test_the_command_line_answers_without_dagster_or_torch() -> None:
     heavy = {"torch", "dagster", "lance", "numpy"}
-    assert not heavy & _modules_after("import posedreamer_assets.cli")
+    assert not heavy & _modules_after("import posedreamer_assets.cli.commands")
 
 
 @pytest.mark.parametrize("package", DOMAIN)

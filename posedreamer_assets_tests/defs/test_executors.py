@@ -16,8 +16,8 @@ from posedreamer_assets.definitions import defs
 from posedreamer_assets.defs.deployment import EXECUTORS, Deployment, deployment
 from posedreamer_assets.defs.executors import executor, step_tags
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.home import Home
-from posedreamer_assets.stages import ORDER
+from posedreamer_assets.pipeline.graph import ORDER
+from posedreamer_assets.runtime.home import Home
 
 # Libraries of clusters warn of their own futures while they are imported.
 pytestmark = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from posedreamer_assets.stages import ORDER, STAGES, Stage
+from posedreamer_assets.pipeline.graph import ORDER, STAGES, Stage
 from posedreamer_assets_tests.defs.many_partitions import ASSETS, BAD, KEYS
 
 GOOD = [key for key in KEYS if key != BAD]

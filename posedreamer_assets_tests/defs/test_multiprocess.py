@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 
 from posedreamer_assets.config import load_profile
+from posedreamer_assets.defs.local.runner import run_main_job
 from posedreamer_assets.defs.partitions import register
-from posedreamer_assets.driver import run_main_job
-from posedreamer_assets.home import Home
+from posedreamer_assets.runtime.home import Home
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,8 @@ from posedreamer_assets.defs.growth import growth, keys_of_tick, next_keys
 from posedreamer_assets.defs.notifications import tell
 from posedreamer_assets.defs.resources import ProfileResource
 from posedreamer_assets.errors import ConfigError, PoseFileError, StorageError
-from posedreamer_assets.home import Home
-from posedreamer_assets.stages import ORDER, STAGES
+from posedreamer_assets.pipeline.graph import ORDER, STAGES
+from posedreamer_assets.runtime.home import Home
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from posedreamer_assets.batches.controls import control_images
 from posedreamer_assets.config import GeneratorConfig
 from posedreamer_assets.diffusion.controls import BACKDROP_MM, depth_controls, normal_controls
-from posedreamer_assets.images import encode_png
-from posedreamer_assets.records import CONTROL_MAPS
-from posedreamer_assets.rows import make_table
+from posedreamer_assets.pipeline.controls import control_images
+from posedreamer_assets.tables.fields import CONTROL_MAPS
+from posedreamer_assets.tables.images import encode_png
+from posedreamer_assets.tables.rows import make_table
 
 
 def draw_depth(seed: int, side: int = 24) -> np.ndarray:

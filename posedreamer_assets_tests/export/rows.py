@@ -10,15 +10,15 @@ import pyarrow as pa
 
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.body.procedural import procedural_poses
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import sample_cameras
 from posedreamer_assets.config import CameraConfig, ImageConfig
 from posedreamer_assets.digests import row_digests
-from posedreamer_assets.images import encode_jpeg, encode_png
-from posedreamer_assets.records import DATASET
+from posedreamer_assets.poses.procedural import procedural_poses
 from posedreamer_assets.render.control import ControlMaps, render_control_maps
-from posedreamer_assets.rows import make_table
+from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.tables.images import encode_jpeg, encode_png
+from posedreamer_assets.tables.rows import make_table
 
 WIDTH, HEIGHT = 224, 256
 SPLITS = ("train", "train", "test", "train", "val", "train", "train", "test")

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from posedreamer_assets.cli import cli
+from posedreamer_assets.cli.commands import cli
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.export.run import Request, export_dataset
 from posedreamer_assets.export.shards import Options, damaged_files
 from posedreamer_assets.export.source import StoreReader
-from posedreamer_assets.home import Home
+from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.export.readers import StockBody, read_folder
 from posedreamer_assets_tests.export.rows import IDS, World

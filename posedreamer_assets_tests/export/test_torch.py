@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.torch import SampleDataset, SampleOrder, SampleStream, _one_ahead, epoch_order
-from posedreamer_assets.images import decode, encode_png
-from posedreamer_assets.records import DATASET
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.tables.images import decode, encode_png
 
 KEYS = ("procedural-0000", "procedural-0001", "hard-0000")
 ROWS = 25

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.body.joints import COCO17_MIRROR, JOINT_MIRROR
-from posedreamer_assets.images import decode, encode_jpeg, encode_png
+from posedreamer_assets.tables.images import decode, encode_jpeg, encode_png
 
 ROW = 5  # the row that is hit; OTHER is the one it is mixed up with
 OTHER = 11

@@ -11,19 +11,19 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from posedreamer_assets.batches.alignment import make_pair_rows
-from posedreamer_assets.batches.control_maps import render_control_rows
-from posedreamer_assets.batches.generations import generate_rows
-from posedreamer_assets.batches.poses import make_pose_table
-from posedreamer_assets.batches.scenes import render_scene_rows
-from posedreamer_assets.batches.scores import score_rows
-from posedreamer_assets.batches.verdicts import filter_rows
 from posedreamer_assets.body.model import load_body
-from posedreamer_assets.check_runs import Surroundings
 from posedreamer_assets.checks import CheckOutcome, run_checks
 from posedreamer_assets.config import Profile, load_profile
-from posedreamer_assets.records import DATASET
+from posedreamer_assets.pipeline.control_maps import render_control_rows
+from posedreamer_assets.pipeline.dpo_checkpoint import make_pair_rows
+from posedreamer_assets.pipeline.filtered_dataset import filter_rows
+from posedreamer_assets.pipeline.pose_library import make_pose_table
+from posedreamer_assets.pipeline.raw_generations import generate_rows
+from posedreamer_assets.pipeline.rendered_scenes import render_scene_rows
+from posedreamer_assets.pipeline.sample_scores import score_rows
+from posedreamer_assets.runtime.checking import Surroundings
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import DATASET
 
 KEY, EARLIER, ALIGN = "procedural-0001", "procedural-0000", "align-procedural-0000"
 TABLES = (

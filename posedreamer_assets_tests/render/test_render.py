@@ -6,11 +6,11 @@ import pytest
 from posedreamer_assets.body.joints import COCO17, JOINT_INDEX, OUTPUT_JOINT_NAMES
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.body.procedural import procedural_poses
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import sample_cameras
 from posedreamer_assets.config import CameraConfig, ImageConfig, ScenesConfig
 from posedreamer_assets.errors import CaptionError
+from posedreamer_assets.poses.procedural import procedural_poses
 from posedreamer_assets.render.appearance import (
     appearance_from_json,
     appearance_to_json,

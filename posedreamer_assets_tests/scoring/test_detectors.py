@@ -9,11 +9,11 @@ from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEst
 
 from posedreamer_assets.config import DetectorConfig
 from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.pocket.train_detectors import make_network, save_detector
 from posedreamer_assets.scoring.detectors import TorchDetector, load_detector
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.networks import make_vitpose
 from posedreamer_assets.scoring.people import CentreCounter, load_counter
-from posedreamer_assets.scoring.train import make_network, save_detector
 
 KINDS = ("vitpose", "heatmap")
 

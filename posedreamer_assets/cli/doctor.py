@@ -1,0 +1,169 @@
+"""`posedreamer doctor`: what is there, what is missing, and how to get it."""
+
+import ctypes.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import PoseDreamerError
+from posedreamer_assets.runtime.home import Home
+
+NEEDED_DISK_GB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's answer. `required`: whether the main job fails without it."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    required: bool = True
+
+    @property
+    def mark(self) -> str:
+        """ok, missing, or none for something that can be done without."""
+        return "ok" if self.ok else ("missing" if self.required else "none")
+
+
+def examine(home: Home, profile: Profile) -> list[Finding]:
+    """Look at everything that the main job needs."""
+    looks: list[tuple[str, Callable[[], Finding]]] = [
+        ("OpenGL", look_at_gl),
+        ("GPU", look_at_gpu),
+        ("body model", lambda: look_at_body(profile)),
+        ("poses", lambda: look_at_poses(profile)),
+        ("generator weights", lambda: look_at_generator(profile)),
+        ("ranking detector", lambda: look_at_detector(profile, "ranker")),
+        ("judging detector", lambda: look_at_detector(profile, "judge")),
+        ("outside judge", lambda: look_at_outside_judge(profile)),
+        ("storage", lambda: look_at_storage(home)),
+        ("disk", lambda: look_at_disk(home)),
+    ]
+    return [_guarded(name, look) for name, look in looks]
+
+
+def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except (PoseDreamerError, ImportError, OSError) as error:
+        return Finding(name, False, str(error).splitlines()[0], "see the message")
+
+
+def look_at_gl() -> Finding:
+    """Draw one frame off-screen."""
+    os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+    remedy = "sudo apt-get install -y libegl1 libgl1-mesa-dri"
+    if ctypes.util.find_library("EGL") is None and os.environ["PYOPENGL_PLATFORM"] == "egl":
+        return Finding("OpenGL", False, "no EGL library", remedy)
+    from posedreamer_assets.render.gl import renderer
+
+    try:
+        renderer()
+    except PoseDreamerError as error:
+        return Finding("OpenGL", False, str(error).splitlines()[0], remedy)
+    from OpenGL.GL import GL_RENDERER, glGetString
+
+    name = glGetString(GL_RENDERER)
+    return Finding("OpenGL", True, name.decode() if isinstance(name, bytes) else "off-screen rendering works")
+
+
+def look_at_gpu() -> Finding:
+    """Whether torch sees one; the pocket profile needs none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("GPU", True, torch.cuda.get_device_name(0), required=False)
+    return Finding(
+        "GPU",
+        False,
+        f"torch {torch.__version__} sees none; the pocket profile needs none",
+        "for the flux and sdxl profiles: an NVIDIA GPU and torch built for CUDA",
+        required=False,
+    )
+
+
+def look_at_body(profile: Profile) -> Finding:
+    """Load the body model."""
+    from posedreamer_assets.body.model import load_body
+
+    remedy = "set body.model_path to an SMPLX_NEUTRAL.npz (https://smpl-x.is.tue.mpg.de), or to null for the free body"
+    try:
+        body = load_body(profile.body.model_path)
+    except PoseDreamerError as error:
+        return Finding("body model", False, str(error).splitlines()[0], remedy)
+    return Finding("body model", True, f"{body.name}, {len(body.v_template)} vertices")
+
+
+def look_at_poses(profile: Profile) -> Finding:
+    """Whether the pose source exists."""
+    if profile.poses.source == "procedural":
+        return Finding("poses", True, "procedural families")
+    from posedreamer_assets.pipeline.pose_batches import Folder
+
+    files = Folder(profile.poses.source).pose_paths()
+    detail = f"{len(files)} files in {profile.poses.source}"
+    return Finding("poses", bool(files), detail, "put BVH, AMASS-style npz or fit npz files there, or give --poses DIR")
+
+
+def look_at_generator(profile: Profile) -> Finding:
+    """Load the generator."""
+    from posedreamer_assets.diffusion.generator import load_generator
+
+    remedy = "posedreamer train-pocket makes the pocket weights; generator.model_path names others"
+    try:
+        generator = load_generator(profile.generator, profile.image)
+    except PoseDreamerError as error:
+        return Finding("generator weights", False, str(error).splitlines()[0], remedy)
+    return Finding("generator weights", True, f"{generator.name} {generator.digest[:12]}")
+
+
+def look_at_detector(profile: Profile, which: str) -> Finding:
+    """Load a detector: `ranker` or `judge`."""
+    from posedreamer_assets.scoring.detectors import load_detector
+
+    name = {"ranker": "ranking detector", "judge": "judging detector"}[which]
+    remedy = f"posedreamer train-pocket makes the pocket detectors; {which}.path names another (kind: onnx)"
+    try:
+        detector = load_detector(getattr(profile, which), profile.image)
+    except PoseDreamerError as error:
+        return Finding(name, False, str(error).splitlines()[0], remedy)
+    return Finding(name, True, f"{detector.name} {detector.digest[:12]}")
+
+
+def look_at_outside_judge(profile: Profile) -> Finding:
+    """Load the outside judge where one is configured."""
+    remedy = (
+        "--set outside_judge.kind=onnx --set outside_judge.path=movenet.onnx adds a judge that was trained elsewhere"
+    )
+    if profile.outside_judge is None:
+        return Finding("outside judge", False, "none configured", remedy, required=False)
+    from posedreamer_assets.scoring.detectors import load_detector
+
+    try:
+        detector = load_detector(profile.outside_judge, profile.image)
+    except PoseDreamerError as error:
+        return Finding("outside judge", False, str(error).splitlines()[0], remedy)
+    return Finding("outside judge", True, detector.name)
+
+
+def look_at_storage(home: Home) -> Finding:
+    """Write and remove a file in the home."""
+    try:
+        home.path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=home.path):
+            return Finding("storage", True, f"{home.path} is writable")
+    except OSError as error:
+        return Finding("storage", False, f"{home.path}: {error.strerror}", "give --home DIR, or set POSEDREAMER_HOME")
+
+
+def look_at_disk(home: Home) -> Finding:
+    """Free space where the home lies."""
+    place = next(p for p in (home.path, *home.path.parents) if p.exists())
+    free_gb = shutil.disk_usage(place).free / 1e9
+    detail = f"{free_gb:.1f} GB free, {NEEDED_DISK_GB:.0f} GB wanted"
+    return Finding("disk", free_gb >= NEEDED_DISK_GB, detail, "free some space, or give --home on another disk")

@@ -1,0 +1,22 @@
+"""The control images that a profile's generator is given."""
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import UInt8
+
+from posedreamer_assets.config import GeneratorConfig
+from posedreamer_assets.diffusion.controls import depth_controls, normal_controls
+from posedreamer_assets.tables.rows import images
+
+
+def control_images(cfg: GeneratorConfig, maps: pa.Table) -> UInt8[np.ndarray, "n h w 3"]:
+    """Control images of rows of `records.CONTROL_MAPS`, of the kind that `generator.control` names; black is background."""
+    found = images(maps, control_column(cfg))
+    if cfg.control == "depth":
+        return depth_controls(found)
+    return normal_controls(found) if cfg.control == "normals" else found
+
+
+def control_column(cfg: GeneratorConfig) -> str:
+    """The column of `records.CONTROL_MAPS` that the control images are made from."""
+    return "control" if cfg.control == "mesh" else cfg.control

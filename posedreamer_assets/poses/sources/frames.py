@@ -1,0 +1,174 @@
+"""What every pose source yields, and the checks and subsampling that they share."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from posedreamer_assets.body.joints import LANDMARK_VERTICES
+from posedreamer_assets.body.model import BodyModel, chain_transforms
+from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.body.rotations import axis_angle_to_matrix
+from posedreamer_assets.cameras.pinhole import Cameras
+from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.seeds import derive_seed
+
+BODY_JOINTS = 22  # of the 55: without jaw, eyes and hands
+SAME_POSE_M = 0.03  # two frames are one pose when no body joint differs by more, pelvis on pelvis
+
+# Largest believable values: axis-angle components in radians (a wrapped rotation may exceed pi), metres, betas.
+_LIMITS = {"transl": 1000.0, "betas": 10.0, "expression": 20.0}
+_ANGLE_LIMIT = 4 * np.pi
+_FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
+
+
+@dataclass(frozen=True)
+class PoseFrames:
+    """Poses of one file.
+
+    Attributes:
+        params: world frame, y up, ground near y = 0; the root orientation is the source's own.
+        fps: frames per second of the source; 0 for fits, which have no order in time.
+        names: where each frame comes from, "<file>#<frame>".
+        family: the clip's name.
+        licence: terms of the source file.
+        kind: what the file is, as its reader states: bvh, amass or fits.
+        cameras: the source's cameras, or None where it has none.
+        captions: one text for each frame, or None.
+        rejected: frames left out, each with its reason; near-identical and skipped frames are not errors.
+        notes: what was assumed or dropped while reading.
+    """
+
+    params: BodyParams
+    fps: float
+    names: list[str]
+    family: str
+    licence: str
+    kind: str
+    cameras: Cameras | None = None
+    captions: list[str] | None = None
+    rejected: tuple[PoseFileError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+
+class PoseSource(Protocol):
+    """Anything that poses can be read from."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def licence(self) -> str: ...
+
+    def frames(self, *, stride_s: float, seed: int) -> tuple[list[PoseFrames], list[PoseFileError]]: ...
+
+
+def reject_bad_frames(
+    path: Path, params: BodyParams, indices: Int[np.ndarray, "n"]
+) -> tuple[Bool[np.ndarray, "n"], list[PoseFileError]]:
+    """Which frames hold finite and believable numbers, and an error for each one that does not.
+
+    Args:
+        path: the file, for the errors.
+        params: parameters as read.
+        indices: number of each frame in the file, for the errors.
+
+    Raises:
+        PoseFileError: no frame is good; the reason is that of the first one.
+    """
+    good = np.ones(len(params), bool)
+    errors: list[PoseFileError] = []
+    for field in fields(params):
+        values = getattr(params, field.name).reshape(len(params), -1)
+        limit = _LIMITS.get(field.name, _ANGLE_LIMIT)
+        finite = np.isfinite(values).all(axis=1)
+        believable = ~(np.abs(np.where(np.isfinite(values), values, 0.0)) > limit).any(axis=1)
+        for i in np.flatnonzero(good & ~(finite & believable)):
+            if not finite[i]:
+                errors.append(PoseFileError(path, "nan", f"frame {indices[i]}: {field.name} is not finite"))
+            else:
+                worst = float(np.abs(values[i]).max())
+                detail = f"frame {indices[i]}: |{field.name}| reaches {worst:.4g}, at most {limit:.4g} is believable"
+                errors.append(PoseFileError(path, "absurd_value", detail))
+        good &= finite & believable
+    if not good.any():
+        if errors:
+            raise PoseFileError(path, errors[0].reason, f"no good frame; {errors[0].detail}")
+        raise PoseFileError(path, "empty", "holds no frames")
+    return good, sorted(errors, key=lambda error: error.detail)
+
+
+def stride_indices(path: Path, count: int, fps: float, stride_s: float, seed: int, first: int = 0) -> np.ndarray:
+    """Frames `stride_s` seconds apart, from a phase that depends on the seed and the file's name alone.
+
+    Returns:
+        (n,) increasing frame numbers in [first, count); at least one where count > first.
+    """
+    step = max(1, round(stride_s * fps))
+    phase = derive_seed(seed, path.name, "stride") % min(step, max(count - first, 1))
+    return np.arange(first + phase, count, step)
+
+
+def distinct_poses(positions: Float[np.ndarray, "n j 3"]) -> Int[np.ndarray, "m"]:
+    """Greedy choice of frames that differ from all chosen before by SAME_POSE_M or more in some joint.
+
+    Args:
+        positions: joints in metres, pelvis first; where the body stands does not count, where it faces does.
+    """
+    centred = positions[:, :BODY_JOINTS] - positions[:, :1]
+    kept: list[int] = []
+    for i, frame in enumerate(centred):
+        if not kept or np.linalg.norm(centred[kept] - frame, axis=-1).max(axis=1).min() >= SAME_POSE_M:
+            kept.append(i)
+    return np.array(kept, int)
+
+
+def rest_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55 3"]:
+    """Joints of each shaped body in the T-pose at the model's origin, metres."""
+    directions = np.concatenate([body.shapedirs, body.exprdirs], axis=2)
+    joint_directions = np.einsum("jv,vck->jck", body.J_regressor, directions, optimize=True)
+    coefficients = np.concatenate([params.betas, params.expression], axis=1)
+    rest = body.J_regressor @ body.v_template + np.einsum("jck,nk->njc", joint_directions, coefficients)
+    return rest.astype(np.float32)
+
+
+def posed_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55 3"]:
+    """World positions of the 55 joints without skinning any vertex, metres."""
+    rotations = axis_angle_to_matrix(params.full_pose())
+    position = chain_transforms(rotations, rest_joints(body, params))[1]
+    return (position + params.transl[:, None]).astype(np.float32)
+
+
+def sole_heights(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 6"]:
+    """World height in metres of toes and heels, which move rigidly with the joint that dominates them."""
+    from_joint, offset = _sole_points(body)
+    rotations = axis_angle_to_matrix(params.full_pose())
+    world_rotation, position = chain_transforms(rotations, rest_joints(body, params))
+    points = position[:, from_joint] + np.einsum("nkab,kb->nka", world_rotation[:, from_joint], offset)
+    return (points[..., 1] + params.transl[:, 1:2]).astype(np.float32)
+
+
+def _sole_points(body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
+    vertices = [LANDMARK_VERTICES[name] for name in _FEET]
+    joints = body.dominant_joint[vertices]
+    rest = body.J_regressor @ body.v_template
+    return joints, (body.v_template[vertices] - rest[joints]).astype(np.float32)
+
+
+def put_on_ground(body: BodyModel, params: BodyParams, level_m: float) -> BodyParams:
+    """Lower all bodies by `level_m` and lift those whose soles would still be below y = 0."""
+    transl = params.transl.copy()
+    transl[:, 1] -= level_m
+    lowered = params.replace(transl=transl)
+    transl[:, 1] += np.maximum(0.0, -sole_heights(body, lowered).min(axis=1))
+    return lowered.replace(transl=transl)
+
+
+def ground_level(body: BodyModel, params: BodyParams) -> float:
+    """Height in metres of the floor: the lowest sole of each frame, a low percentile over the clip (0 once on it)."""
+    return float(np.percentile(sole_heights(body, params).min(axis=1), 5, method="lower"))

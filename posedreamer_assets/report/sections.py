@@ -1,0 +1,174 @@
+"""The report's usual sections, each from plain arrays and figures."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from posedreamer_assets.metrics.quality import CLASSIFIER_SCORE
+from posedreamer_assets.report import plots
+from posedreamer_assets.report.html import Cell, Note, PanelRow, Panels, Plots, Section, Table
+
+REASON_TEXTS = {
+    "kept": "passes every test",
+    "low_oks": "the detected pose is too far from the label's",
+    "no_person": "no person was found",
+    "crowded": "more people than allowed",
+    "head_pose": "the head looks another way than the label's",
+}
+
+
+def samples_section(rows: Sequence[PanelRow], *, title: str = "Samples", intro: str = "") -> Section:
+    """Strips of control map, generated image and keypoint overlay."""
+    words = intro or "The body is chosen first; its rendering steers the generator; what a detector sees is compared."
+    return Section(title, [Panels(rows, caption="Blue: the person's left. Orange: their right.")], words)
+
+
+def alignment_section(
+    before: Float[np.ndarray, " n"],
+    after: Float[np.ndarray, " n"],
+    losses: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    pairs: Mapping[str, int] | None = None,
+    same_seed: Sequence[PanelRow] = (),
+    judge: str = "",
+) -> Section:
+    """OKS of held-out poses before and after preference alignment, from the same seeds.
+
+    Args:
+        before, after: OKS of the same poses and seeds.
+        losses: (steps, values) by curve name.
+        pairs: number of poses per pair status.
+        same_seed: strips that show one pose before and after.
+        judge: which detector measured OKS.
+    """
+    shown = [plots.oks_histogram({"before DPO": before, "after DPO": after})]
+    if losses:
+        shown.append(plots.loss_curves(losses, reference=float(np.log(2))))
+    if pairs:
+        shown.append(plots.counts_bars("Preference pairs", pairs, caption="Poses by what their candidates gave."))
+    error_before, error_after = 1 - float(np.mean(before)), 1 - float(np.mean(after))
+    better = float(np.mean(np.asarray(after) > np.asarray(before)))
+    rows = [
+        ["mean OKS", f"{np.mean(before):.3f}", f"{np.mean(after):.3f}"],
+        ["OKS error (1 − mean)", f"{error_before:.3f}", f"{error_after:.3f}"],
+        ["median OKS", f"{np.median(before):.3f}", f"{np.median(after):.3f}"],
+        ["share above 0.8", f"{_share_above(before):.1%}", f"{_share_above(after):.1%}"],
+    ]
+    change = f"{better:.0%} of {len(before)} held-out poses improved."
+    if error_before > 0:
+        relative = f"{(error_after - error_before) / error_before:+.1%}".replace("-", "−")
+        change = f"OKS error changed by {relative}. {change}"
+    table = Table(("held-out poses", "before DPO", "after DPO"), rows, caption=change)
+    blocks: list[Any] = [table, Plots(shown)]
+    if same_seed:
+        blocks.append(Panels(same_seed, "Same pose, same seed", "Before and after alignment."))
+    judged = f" Measured by {judge}, which took no part in ranking the pairs." if judge else ""
+    return Section("Preference alignment", blocks, f"Flow-DPO on pairs ranked by how well they show the pose.{judged}")
+
+
+def curation_section(
+    reasons: Sequence[str],
+    oks: Float[np.ndarray, " n"],
+    *,
+    min_oks: float,
+    examples: Mapping[str, Sequence[PanelRow]] | None = None,
+) -> Section:
+    """What the filter kept and why it rejected the rest; `reasons` holds "kept" or the first failed test."""
+    counts = Counter(reasons)
+    order = sorted(counts, key=lambda reason: (reason != "kept", -counts[reason]))
+    rows = [[Cell(r, REASON_TEXTS.get(r, "")), counts[r], f"{counts[r] / len(reasons):.1%}"] for r in order]
+    values = np.asarray(oks, np.float64)
+    kept = np.array([reason == "kept" for reason in reasons], dtype=bool)
+    histogram = plots.oks_histogram(
+        {"kept": values[kept], "rejected": values[~kept]}, threshold=min_oks, colours=(plots.GOOD, plots.SECOND)
+    )
+    blocks: list[Any] = [
+        Plots([plots.reason_bars(counts), histogram]),
+        Table(("verdict", "images", "share"), rows),
+    ]
+    for reason in sorted(examples or {}, key=lambda name: (name != "kept", name)):
+        title = "Kept" if reason == "kept" else f"Rejected: {reason}"
+        blocks.append(Panels((examples or {})[reason], title, REASON_TEXTS.get(reason, "")))
+    return Section("Curation", blocks, "Rejected images stay in the table with their reason.")
+
+
+def difficulty_section(
+    predicted: Float[np.ndarray, " n"],
+    measured: Float[np.ndarray, " n"],
+    figures: Mapping[str, str],
+    *,
+    rounds: Mapping[str, Float[np.ndarray, " _k"]] | None = None,
+    hardest: Sequence[PanelRow] = (),
+) -> Section:
+    """How well OKS is predicted from the label alone, and what the hard round picked.
+
+    `predicted` are out-of-fold predictions; `rounds` gives measured OKS by round.
+    """
+    shown = [plots.difficulty_scatter(predicted, measured, figures=figures)]
+    if rounds:
+        shown.append(plots.oks_histogram(rounds))
+    blocks: list[Any] = [Plots(shown)]
+    if hardest:
+        blocks.append(Panels(hardest, "Hardest poses", "Lowest predicted OKS first."))
+    intro = "A gradient-boosted model predicts OKS from body and camera; the hard round draws what it expects to fail."
+    return Section("Hard samples", blocks, intro)
+
+
+def quality_section(
+    results: Mapping[str, Mapping[str, Any]], plane: Mapping[str, Float[np.ndarray, "_n 2"]] | None = None
+) -> Section:
+    """Quality figures, one column per image set; each value is a result of `quality_report`, as `plane` is."""
+    first = next(iter(results.values()))
+    figures = (
+        ("FID, 2048 features ↓", "fid_2048"),
+        ("FID, 64 features ↓", "fid_64"),
+        ("KID ↓", "kid"),
+        ("precision ↑", "precision"),
+        ("recall ↑", "recall"),
+        (f"{CLASSIFIER_SCORE} ↑", CLASSIFIER_SCORE),
+    )
+    rows: list[list[Any]] = [
+        ["generated / reference images", *(f"{r['generated']:,} / {r['reference']:,}" for r in results.values())]
+    ]
+    rows += [[label, *(interval_cell(r[key]) for r in results.values())] for label, key in figures]
+    rows.append(["KID over blocks, mean ± std", *(_blocks_cell(r) for r in results.values())])
+    rows.append(["FID 2048 between reference halves", *(r["fid_2048_halves"] for r in results.values())])
+    rows.append(["FID 64 between reference halves", *(r["fid_64_halves"] for r in results.values())])
+    reference = f"{CLASSIFIER_SCORE}_reference"
+    rows.append([f"{CLASSIFIER_SCORE} of the reference", *(interval_cell(r[reference]) for r in results.values())])
+    caption = "In brackets: 95 % interval, value ± 1.96 bootstrap standard errors over images."
+    blocks: list[Any] = [Table(("figure", *results), rows, caption=caption)]
+    if plane:
+        blocks.append(Plots([plots.feature_map(plane)]))
+    blocks += [Note(text) for text in first["notes"]]
+    return Section("Image quality", blocks, "How close the images are to the reference as a set.")
+
+
+def coverage_section(groups: Sequence[plots.Plot]) -> Section:
+    """What poses, bodies, cameras and looks there are, and which of them the filter kept."""
+    intro = "What was asked for, and what of it was kept: a filter that drops one kind of image more than others shows here."
+    return Section("Coverage", [Plots(groups)], intro)
+
+
+def interval_cell(estimate: Mapping[str, Any]) -> Cell:
+    """`12.3` with `[11.8, 12.9]` below, from an `Estimate` as plain values."""
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if low is None or high is None:
+        return Cell(_short(value))
+    return Cell(_short(value), f"[{_short(low)}, {_short(high)}]")
+
+
+def _share_above(oks: np.ndarray, level: float = 0.8) -> float:
+    return float(np.mean(np.asarray(oks) > level))
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _blocks_cell(result: Mapping[str, Any]) -> Cell:
+    spread = f"{result['kid_block_mean']:.4f} ± {result['kid_block_std']:.4f}"
+    return Cell(spread, f"{result['kid_blocks']} blocks of {result['kid_block_size']}")

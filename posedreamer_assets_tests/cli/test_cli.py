@@ -1,0 +1,76 @@
+"""The command line: help, errors in one line, and commands that need no models."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from posedreamer_assets.cli.commands import cli
+from posedreamer_assets.runtime.home import Home
+
+
+def _run(*arguments: str):
+    return CliRunner().invoke(cli, list(arguments))
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("doctor",), ("view",), ("train-pocket",), ("checks",), ("status",)])
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    result = _run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage: " in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--set", "poses.bathces=3"), "unknown key 'bathces'"),
+        (("run", "--set", "seed"), "expected KEY=VALUE"),
+        (("run", "--set", "seed=x"), "expected"),
+        (("run", "--profile", "nope"), "no profile 'nope'"),
+        (("view", "nothing"), "no table 'nothing'"),
+        (("view", "pose_library"), "no partitions"),
+        (("checks", "run", "pose_library"), "holds nothing yet"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    result = _run(*arguments, "--home", str(tmp_path))
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert result.stderr.startswith("posedreamer: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_status_of_an_empty_home_lists_every_table(tmp_path: Path) -> None:
+    result = _run("status", "--home", str(tmp_path))
+    assert result.exit_code == 0
+    assert "quality_report" in result.output
+    assert "up to date" not in result.output
+
+
+def test_status_can_prepare_a_home_for_dagster(tmp_path: Path) -> None:
+    _run("status", "--home", str(tmp_path), "--prepare")
+    assert (tmp_path / "dagster" / "dagster.yaml").is_file()
+
+
+def test_prepare_keeps_an_edited_dagster_yaml(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("# mine\n")
+    home.prepare()
+    assert (tmp_path / "dagster" / "dagster.yaml").read_text() == "# mine\n"
+
+
+def test_check_files_are_well_formed() -> None:
+    result = _run("checks", "validate")
+    assert result.exit_code == 0, result.output
+    assert "well-formed" in result.output
+
+
+def test_doctor_names_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
+    missing = str(tmp_path / "SMPLX_NEUTRAL.npz")
+    result = _run("doctor", "--home", str(tmp_path), "--set", f"body.model_path={json.dumps(missing)}")
+    line = next(text for text in result.output.splitlines() if "body model" in text)
+    assert line.startswith("missing")
+    assert "smpl-x.is.tue.mpg.de" in result.output
+    assert result.exit_code == 1

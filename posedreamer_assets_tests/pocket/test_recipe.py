@@ -1,0 +1,50 @@
+"""The pocket models, from renders to weights that take the shipped ones' places."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from posedreamer_assets.cli.commands import cli
+from posedreamer_assets.config import load_profile
+from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.pipeline.models import detector_of, generator_of
+from posedreamer_assets.pocket.recipe import ship
+
+pytestmark = pytest.mark.slow
+
+SMALL = "--scenes 96 --generator-minutes 0.05 --detector-minutes 0.02 --threads 1".split()
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
+def test_one_command_trains_models_that_take_the_shipped_ones_places(tmp_path: Path) -> None:
+    trained, shipped = tmp_path / "trained", tmp_path / "shipped"
+    done = CliRunner().invoke(
+        cli, ["train-pocket", "--home", str(tmp_path / "home"), "--out", str(trained), *SMALL], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+
+    sizes = ship(trained, shipped)
+
+    assert set(sizes) == {"generator", "judge", "ranker", "counter"}
+    for name in sizes:
+        card = (shipped / name / "README.md").read_text()
+        assert "Retrain" in card and str(tmp_path) not in card
+    ours = {
+        "generator.model_path": str(shipped / "generator"),
+        "ranker.path": str(shipped / "ranker"),
+        "judge.path": str(shipped / "judge"),
+    }
+    profile = load_profile("pocket", ours)
+    controls = np.zeros((2, 128, 128, 3), np.uint8)
+    controls[:, 32:96, 48:80] = 200
+    painted = generator_of(profile.generator, profile.image).generate(controls, ["a person", "a person"], [1, 2])
+    assert painted.shape == controls.shape
+    for detector in (profile.ranker, profile.judge):
+        assert detector_of(detector, profile.image).detect(painted).shape == (2, 17, 3)
+
+
+def test_a_model_that_was_not_trained_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="generator is missing"):
+        ship(tmp_path, tmp_path / "shipped")

@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from posedreamer_assets.config import DetectorConfig
+from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.pocket.shards import read_folder, read_shard
+from posedreamer_assets.pocket.train_detectors import (
+    TrainConfig,
+    _Run,
+    centre_loss,
+    keypoint_loss,
+    learning_rate_factor,
+    train,
+)
+from posedreamer_assets.scoring.detectors import load_detector
+from posedreamer_assets.scoring.people import load_counter
+from posedreamer_assets_tests.scoring.figures import stick_figures, write_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("shards"), rows=24, size=64)
+
+
+def config(kind: str, shards: Path, out: Path, steps: int, **changes) -> TrainConfig:
+    settings = {"minutes": 60.0, "batch_size": 4, "dtype": "float32", "max_steps": steps, **changes}
+    return TrainConfig(kind, str(shards), str(out), **settings)
+
+
+@pytest.mark.parametrize("kind", ["vitpose", "heatmap"])
+def test_a_run_leaves_weights_that_load_with_card_and_log(kind: str, shards: Path, tmp_path: Path) -> None:
+    figures = train(config(kind, shards, tmp_path, 2))
+    assert 0 <= figures["oks"] <= 1
+    images = read_shard(sorted(shards.glob("*.npz"))[0]).images[:3]
+    assert load_detector(DetectorConfig(kind, str(tmp_path))).detect(images).shape == (3, 17, 3)
+    state = load_file(tmp_path / "model.safetensors")
+    assert {v.dtype for v in state.values() if v.is_floating_point()} == {torch.float16}
+    card = (tmp_path / "README.md").read_text()
+    assert "Retrain" in card and "| shards | 2, from" in card and str(tmp_path) not in card
+    lines = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
+    assert lines[-1]["held_out_oks"] == pytest.approx(figures["oks"], abs=1e-4)
+
+
+def test_the_counter_trains_and_loads(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posedreamer_assets.pocket.train_detectors.COUNT_TRIALS", 12)
+    figures = train(config("counter", shards, tmp_path, 2))
+    assert 0 <= figures["accuracy"] <= 1
+    counts, _ = load_counter(path=str(tmp_path)).count(stick_figures(3, 9, 64)["images"])
+    assert counts.shape == (3,)
+
+
+@pytest.mark.parametrize("kind", ["vitpose", "heatmap"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(kind: str, shards: Path, tmp_path: Path) -> None:
+    # The learning rate follows the clock; a budget of days makes it depend on the step alone.
+    long = {"minutes": 1e9}
+    train(config(kind, shards, tmp_path / "whole", 4, **long))
+    train(config(kind, shards, tmp_path / "parts", 2, **long))
+    train(config(kind, shards, tmp_path / "parts", 4, **long), resume=True)
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    for key, value in whole.items():
+        torch.testing.assert_close(value.float(), parts[key].float(), atol=2e-3, rtol=0, msg=key)
+
+
+def test_resuming_another_kind_is_refused(shards: Path, tmp_path: Path) -> None:
+    train(config("heatmap", shards, tmp_path, 1))
+    with pytest.raises(DetectorError, match="of kind 'heatmap'"):
+        train(config("vitpose", shards, tmp_path, 2), resume=True)
+
+
+def test_the_loss_falls_on_one_batch(shards: Path, tmp_path: Path) -> None:
+    rows, held_out, names = read_folder(shards)
+    torch.manual_seed(0)
+    run = _Run(config("heatmap", shards, tmp_path, 9), rows.take(slice(0, 4)), held_out, names)
+    losses = [run.one_step(0.0) for _ in range(24)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+
+
+def test_keypoint_loss_is_least_at_the_target_and_ignores_weightless_points() -> None:
+    target = torch.softmax(torch.randn(2, 17, 64, generator=torch.Generator().manual_seed(0)), -1).reshape(2, 17, 8, 8)
+    weights = torch.ones(2, 17)
+    entropy = float(-(target * target.log()).sum((2, 3)).mean())
+    assert float(keypoint_loss(target.log() + 3, target, weights)) == pytest.approx(entropy, abs=1e-5)
+    assert float(keypoint_loss(torch.zeros_like(target), target, weights)) > entropy
+    weights[:, 5] = 0
+    changed = target.log().clone()
+    changed[:, 5] = torch.randn(2, 8, 8)
+    before = keypoint_loss(target.log(), target, weights)
+    assert float(keypoint_loss(changed, target, weights)) == pytest.approx(float(before))
+
+
+def test_centre_loss_is_least_for_confident_right_answers() -> None:
+    target = torch.zeros(1, 1, 8, 8)
+    target[0, 0, 3, 3] = 1.0
+    right = (target * 2 - 1) * 8
+    assert float(centre_loss(right, target)) < 1e-3 < float(centre_loss(torch.zeros_like(target), target))
+    assert float(centre_loss(-right, target)) > 5
+
+
+def test_the_learning_rate_warms_up_and_ends_low() -> None:
+    assert learning_rate_factor(0.0, 0) == pytest.approx(0.01)
+    assert learning_rate_factor(0.0, 500) == pytest.approx(1.0)
+    assert learning_rate_factor(1.0, 500) == pytest.approx(0.01)
+
+
+def test_damaged_shards_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match="no training shards"):
+        read_folder(tmp_path)
+    (tmp_path / "bad.npz").write_bytes(b"PK no zip")
+    with pytest.raises(DetectorError, match=r"bad\.npz: not a training shard"):
+        read_folder(tmp_path)
+    data = stick_figures(4, 0)
+    np.savez(tmp_path / "bad.npz", **{**data, "keypoints": data["keypoints"][:2]})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DetectorError, match="do not belong together"):
+        read_folder(tmp_path)
+
+
+def test_held_out_rows_are_the_last_and_crowds_are_left_out(tmp_path: Path) -> None:
+    data = stick_figures(16, 0)
+    np.savez(tmp_path / "a.npz", **data, people=np.r_[np.ones(12, int), np.full(4, 2)])  # pyright: ignore[reportArgumentType]
+    rows, held_out, names = read_folder(tmp_path)
+    assert (len(rows), len(held_out), names) == (9, 3, ["a"])
+    np.testing.assert_array_equal(held_out.images, data["images"][9:12])
+
+
+def test_points_behind_the_camera_are_out_of_frame(tmp_path: Path) -> None:
+    data = stick_figures(4, 0)
+    data["keypoints"][0, 3] = np.nan
+    np.savez(tmp_path / "a.npz", **data)  # pyright: ignore[reportArgumentType]
+    rows = read_shard(tmp_path / "a.npz")
+    assert np.isfinite(rows.keypoints).all()
+    assert not rows.in_frame[0, 3]
