@@ -157,12 +157,19 @@ class CurationConfig:
 
 
 @dataclass(frozen=True)
-class CurriculumConfig:
-    """Difficulty model and the hard round."""
+class RoundConfig:
+    """A round of hard poses: so many batches of so many poses."""
 
+    batches: int = 1
+    size: int = 96
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """Difficulty models and the rounds of hard poses, `hard`, `hard2`, ...; each learns from all rounds before it."""
+
+    rounds: tuple[RoundConfig, ...] = (RoundConfig(),)
     pool_size: int = 3072
-    hard_batches: int = 1
-    hard_batch_size: int = 96
     min_distance: float = 0.15  # smallest pose distance between two hard samples, in the difficulty model's features
     boost_rounds: int = 200
     learning_rate: float = 0.05

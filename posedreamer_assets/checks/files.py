@@ -13,16 +13,17 @@ import yaml
 from posedreamer_assets.checks.kinds import KINDS, Kind, is_plain
 from posedreamer_assets.checks.model import DataCheck, TableChecks
 from posedreamer_assets.errors import CheckError
-from posedreamer_assets.pipeline.graph import ORDER
-from posedreamer_assets.tables.fields import BOOKKEEPING, CHECKPOINTS, SCHEMAS
+from posedreamer_assets.pipeline import graph
+from posedreamer_assets.tables.fields import BOOKKEEPING, SCHEMAS
 
 SEVERITIES = ("error", "warn")
 MEASURES = ("value", "brightness", "spread", "shares")
 _PACKAGE = Path(__file__).parents[1]
 _COMMON = {"severity": str, "where": str, "mostly": float, "name": str, "description": str}
 _NAME = re.compile(r"[A-Za-z0-9_]+")
-CHECKPOINT_ASSETS = tuple(s.table for s in ORDER if s.group is None and s.table not in SCHEMAS)
-"""Unpartitioned assets: their rows are those of table `checkpoints` that bear their name."""
+_STAGES = {stage.name: stage.table or stage.name for stage in graph(2)}
+CHECKPOINT_ASSETS = tuple(dict.fromkeys(stage.name for stage in graph(2) if not stage.partitioned))
+"""Stages without partitions: their rows are those of table `checkpoints` that bear their name."""
 
 
 def checks_folder() -> Path:
@@ -33,8 +34,13 @@ def checks_folder() -> Path:
 
 def schema_of(table: str) -> pa.Schema | None:
     """Columns of a table or checkpoint asset, bookkeeping included; None for an unknown one."""
-    schema = CHECKPOINTS if table in CHECKPOINT_ASSETS else SCHEMAS.get(table)
-    return None if schema is None else pa.schema([*schema, *BOOKKEEPING])
+    schema = SCHEMAS["checkpoints"] if table in CHECKPOINT_ASSETS else SCHEMAS.get(table)
+    return None if schema is None else pa.schema([*schema, *(column.field for column in BOOKKEEPING)])
+
+
+def has_checks(name: str) -> bool:
+    """Whether there is a file of checks for a table or checkpoint asset."""
+    return (checks_folder() / f"{name}.yml").is_file()
 
 
 def load_checks(folder: Path | None = None) -> dict[str, TableChecks]:
@@ -50,13 +56,14 @@ def load_table_checks(asset: str, folder: Path | None = None) -> TableChecks:
     """The checks of one table.
 
     Args:
-        asset: a table's name, or an asset key such as `base/control_maps`.
+        asset: a table's name, or an asset key such as `base/control_maps` or `hard/difficulty_model`.
         folder: where to look instead of `checks_folder()`.
 
     Raises:
         CheckError: unknown table, no file, or a file that cannot be understood; names file, line and what was expected.
     """
-    table = asset.replace("/", "_")
+    name = asset.rpartition("/")[2]
+    table = _STAGES.get(name, name)
     if schema_of(table) is None:
         raise CheckError(f"no table {table!r}; known: {', '.join((*SCHEMAS, *CHECKPOINT_ASSETS))}")
     path = (folder or checks_folder()) / f"{table}.yml"
@@ -205,8 +212,9 @@ class _FileReader:
                 self._check_expression(values[name], nodes[name])
         if values.get("columns") == []:
             raise self._error(nodes["columns"], "expected at least one column")
-        for column in [*values.get("columns", []), *([values["column"]] if "column" in values else [])]:
-            self._require_column(column, nodes.get("columns") or nodes["column"])
+        named = [values[name] for name in ("column", "pick") if name in values]
+        for column in [*values.get("columns", []), *named]:
+            self._require_column(column, nodes.get("columns") or nodes.get("column") or nodes["pick"])
         if "sized" in values and not {"width", "height"} <= set(self._schema.names):
             raise self._error(nodes["sized"], f"table {self._table!r} has no columns width and height")
         if "regex" in values:
@@ -224,8 +232,9 @@ class _FileReader:
         for table in values.get("to", ()):
             if table not in SCHEMAS:
                 raise self._error(nodes["to"], f"unknown table {table!r}; expected one of {', '.join(SCHEMAS)}")
+            schema = schema_of(table)
             for column in (*named, *both, *kind.needs_of_to):
-                if column not in SCHEMAS[table].names:
+                if schema is None or column not in schema.names:
                     raise self._error(nodes["to"], f"table {table!r} has no column {column!r}")
 
     def _check_expression(self, text: str, node: yaml.Node) -> None:

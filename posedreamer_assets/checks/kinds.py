@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
 from posedreamer_assets.checks.rows import Rows
-from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA
+from posedreamer_assets.scoring.verdict import COLUMNS as JUDGED
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, names_of
 
 Compute = Callable[[Rows, DataCheck, Around], Verdicts | Measured]
 
@@ -37,6 +38,11 @@ def _is_matrix(kind: pa.DataType) -> bool:
 
 def _is_blob(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_picture(kind: pa.DataType) -> bool:
+    """A file, or a list of files of which `pick` says which one."""
+    return _is_blob(kind.value_type) if _is_list(kind) else _is_blob(kind)
 
 
 def _is_content(kind: pa.DataType) -> bool:
@@ -83,7 +89,7 @@ _values, _pictures, _labels, _lineage, _trends, _groups = (
     partial(_late, module) for module in ("values", "pictures", "labels", "lineage", "trends", "groups")
 )
 _RANGE = {"min": float, "max": float}
-_CAMERA = tuple(f.name for f in CAMERA)
+_CAMERA = names_of(CAMERA)
 _BODY = tuple(BODY_COLUMNS)
 _LABEL = ("keypoints_2d", "keypoints_visible", "body_pixels")
 
@@ -100,7 +106,7 @@ KINDS: dict[str, Kind] = {
     # Of columns
     "not_null": Kind("{column} is never null", {}, _anything),
     "unique": Kind("No two rows have the same {column}"),
-    "unique_content": Kind("No two rows hold the same {column}", {}, _is_content, _values("unique_content")),
+    "unique_content": Kind("No two rows hold the same {column}", {"pick": str}, _is_content, _values("unique_content")),
     "constant": Kind("{column} is the same in the whole partition", {}, is_plain, _values("constant")),
     "accepted_values": Kind("{column} is one of {values}", {"values!": list}),
     "between": Kind("{column} is within {range}", _RANGE, _is_number),
@@ -128,6 +134,15 @@ KINDS: dict[str, Kind] = {
     ),
     "is_rotation": Kind("{column} is a rotation matrix", {"tolerance": float}, _is_matrix, _values("is_rotation")),
     "same_length": Kind("{column} is as long as {other}", {"column!": str}, _is_list, _values("same_length")),
+    "round_of_key": Kind(
+        "{column} is the round that the partition's key names", {}, pa.types.is_string, _values("round_of_key")
+    ),
+    "known_reason": Kind(
+        "{column} is `kept` or a reason of the filter", {}, pa.types.is_string, _values("known_reason")
+    ),
+    "predicted_in_hard_rounds": Kind(
+        "{column} is there exactly in rounds of hard poses", {}, _is_number, _values("predicted_in_hard_rounds")
+    ),
     "is_json": Kind("{column} is JSON", {}, pa.types.is_string, _values("is_json")),
     "json_between": Kind(
         "{path} in {column} is within {range}",
@@ -152,24 +167,27 @@ KINDS: dict[str, Kind] = {
     # Of images
     "image_decodes": Kind(
         "Every image in {column} can be decoded and has its declared size",
-        {"sized": bool, "modes": list},
-        _is_blob,
+        {"sized": bool, "modes": list, "pick": str},
+        _is_picture,
         _pictures("image_decodes"),
     ),
     "same_size_in": Kind(
         "Every image in {column} is as large as {to} declares",
-        {"to!": list},
-        _is_blob,
+        {"to!": list, "pick": str},
+        _is_picture,
         _pictures("same_size_in"),
         needs_of_to=("width", "height"),
     ),
     "shows_something": Kind(
-        "Grey levels of {column} deviate by at least {min}", {"min!": float}, _is_blob, _pictures("shows_something")
+        "Grey levels of {column} deviate by at least {min}",
+        {"min!": float, "pick": str},
+        _is_picture,
+        _pictures("shows_something"),
     ),
     "outline_in_image": Kind(
         "{column} has its own sample's outline of {to}",
-        {"to!": list, "better": float},
-        _is_blob,
+        {"to!": list, "better": float, "pick": str},
+        _is_picture,
         _pictures("outline_in_image"),
         needs_of_to=("silhouette",),
     ),
@@ -281,7 +299,7 @@ KINDS: dict[str, Kind] = {
         None,
         _lineage("verdict_follows_scores"),
         needs=("keep", "reason", "reasons"),
-        needs_of_to=("oks", "people", "head_error_deg"),
+        needs_of_to=JUDGED,
     ),
     "ranking_followed": Kind(
         "Winner and loser are the best and the worst candidate",

@@ -15,10 +15,9 @@ from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.checks.model import Around, DataCheck, Verdicts
 from posedreamer_assets.checks.rows import Rows
-from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA
-from posedreamer_assets.tables.rows import bodies, cameras
+from posedreamer_assets.tables.fields import BODY_COLUMNS
+from posedreamer_assets.tables.rows import CAMERA_COLUMNS, bodies, cameras
 
-CAMERA_COLUMNS = tuple(field.name for field in CAMERA)
 _JOINTS = 55
 _INNER_JOINTS = 22  # pelvis to wrists: these lie well inside the body
 _OF_FACE = COCO17_FROM_SMPLX >= _JOINTS  # COCO's keypoints that are vertices of the face; the others are joints

@@ -9,7 +9,7 @@ import pyarrow as pa
 from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
 from posedreamer_assets.checks.rows import Rows, numbers
 from posedreamer_assets.scoring.oks import object_keypoint_similarity
-from posedreamer_assets.scoring.verdict import judge_samples
+from posedreamer_assets.scoring.verdict import COLUMNS, judge_samples
 from posedreamer_assets.seeds import derive_seed
 
 _EXAMPLES = 20
@@ -118,14 +118,10 @@ def verdict_follows_scores(rows: Rows, check: DataCheck, around: Around) -> Verd
     profile = around.profile()
     if profile is None or not len(rows):
         return [None] * len(rows)
-    scores = _upstream(rows, check, around, ["oks", "people", "head_error_deg"])
+    scores = _upstream(rows, check, around, COLUMNS)
     known = scores.present("sample_id") & scores.present("people")
-    wanted = judge_samples(
-        scores.numbers("oks").astype(np.float32),
-        np.nan_to_num(scores.numbers("people")).astype(np.int64),
-        scores.numbers("head_error_deg").astype(np.float32),
-        profile.curation,
-    )
+    # The filter compared single precision with its thresholds.
+    wanted = judge_samples({name: scores.numbers(name).astype(np.float32) for name in COLUMNS}, profile.curation)
     found = zip(rows.values("keep"), rows.values("reason"), rows.values("reasons"), strict=True)
     same = [
         (keep, reason, tuple(reasons or ())) == dataclasses.astuple(verdict)

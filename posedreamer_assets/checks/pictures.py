@@ -19,14 +19,14 @@ _MAPS = ("control", "depth", "parts", "silhouette")
 def image_decodes(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Every pixel can be read, the mode is one of `modes`, and the size is the declared or the commonest one."""
     assert check.column is not None, "held by the kind's scope"
-    found, modes = rows.pictures(check.column), check.args.get("modes")
+    found, modes = rows.pictures(check.column, check.args.get("pick")), check.args.get("modes")
     sizes = _declared_sizes(rows, check, found)
 
     def fits(picture: Picture | None, size: tuple[int, int] | None) -> bool:
         return picture is not None and picture.size == size and (not modes or picture.mode in modes)
 
-    present = rows.present(check.column)
-    return [fits(p, size) if ok else None for p, size, ok in zip(found, sizes, present, strict=True)]
+    files = rows.files(check.column, check.args.get("pick"))
+    return [None if f is None else fits(p, size) for p, size, f in zip(found, sizes, files, strict=True)]
 
 
 def _declared_sizes(rows: Rows, check: DataCheck, found: list[Picture | None]) -> list[tuple[int, int] | None]:
@@ -43,14 +43,15 @@ def same_size_in(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     (table,) = check.args["to"]
     other = rows.matched(around.rows(table, ["sample_id", "width", "height"]))
     sizes = zip(other.values("width"), other.values("height"), strict=True)
-    pictures = rows.pictures(check.column)
+    pictures = rows.pictures(check.column, check.args.get("pick"))
     return [None if p is None or s[0] is None else p.size == s for p, s in zip(pictures, sizes, strict=True)]
 
 
 def shows_something(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """The standard deviation of an image's grey levels, 0 to 255, is at least `min`."""
     assert check.column is not None, "held by the kind's scope"
-    return [None if p is None else bool(p.pixels.std() >= check.args["min"]) for p in rows.pictures(check.column)]
+    pictures = rows.pictures(check.column, check.args.get("pick"))
+    return [None if p is None else bool(p.pixels.std() >= check.args["min"]) for p in pictures]
 
 
 def maps_agree(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -127,15 +128,16 @@ def outline_in_image(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     samples seldom show how an image was turned. A generator that does not keep to the control map fails as well.
     """
     assert check.column is not None, "held by the kind's scope"
-    (table,) = check.args["to"]
+    (table,), pick = check.args["to"], check.args.get("pick")
     shares = rows.once(
-        ("outline", check.column, table), lambda: _better_outlines(rows, check.column or "", table, around)
+        ("outline", check.column, pick or "", table),
+        lambda: _better_outlines(rows, rows.pictures(check.column or "", pick), table, around),
     )
     limit = check.args.get("better", 0.05)
     return [None if share is None else bool(share <= limit) for share in shares]
 
 
-def _better_outlines(rows: Rows, column: str, table: str, around: Around) -> list[float | None]:
+def _better_outlines(rows: Rows, pictures: list[Picture | None], table: str, around: Around) -> list[float | None]:
     """For each image the share of other samples' outlines that fit it better than its own; None without a judgement.
 
     It is 1 where its own outline fits much better when it is turned.
@@ -155,7 +157,7 @@ def _better_outlines(rows: Rows, column: str, table: str, around: Around) -> lis
     lengths = np.array([len(outlines[i]) for i in others])
     starts = np.cumsum(lengths) - lengths
     shares: list[float | None] = []
-    for index, picture in enumerate(rows.pictures(column)):
+    for index, picture in enumerate(pictures):
         if picture is None or not usable[index] or picture.size != common:
             shares.append(None)
             continue

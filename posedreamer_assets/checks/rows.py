@@ -30,7 +30,7 @@ class Rows:
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
-        self._pictures: dict[str, list[Picture | None]] = {}
+        self._pictures: dict[tuple[str, str | None], list[Picture | None]] = {}
         self._found: dict[tuple[str, ...], Any] = {}
 
     def __len__(self) -> int:
@@ -57,11 +57,19 @@ class Rows:
         found = numbers(self.table.column(column))
         return found if width is None else found.reshape(len(found), found.shape[1] // width, width)
 
-    def pictures(self, column: str) -> list[Picture | None]:
-        """The decoded images of a column; None for nulls and for files whose pixels cannot all be read."""
-        if column not in self._pictures:
-            self._pictures[column] = [None if blob is None else decode(blob) for blob in self.values(column)]
-        return self._pictures[column]
+    def files(self, column: str, pick: str | None = None) -> list[bytes | None]:
+        """Files of a column; of a list of files, the one whose number stands in the column `pick`."""
+        if pick is None:
+            return self.values(column)
+        chosen = zip(self.values(column), self.values(pick), strict=True)
+        return [of[i] if of is not None and i is not None and 0 <= i < len(of) else None for of, i in chosen]
+
+    def pictures(self, column: str, pick: str | None = None) -> list[Picture | None]:
+        """The decoded images of `files`; None for nulls and for files whose pixels cannot all be read."""
+        if (column, pick) not in self._pictures:
+            blobs = self.files(column, pick)
+            self._pictures[column, pick] = [None if blob is None else decode(blob) for blob in blobs]
+        return self._pictures[column, pick]
 
     def once(self, name: tuple[str, ...], make: Callable[[], T]) -> T:
         """What `make` returns, asked for once however many checks use it."""

@@ -60,7 +60,9 @@ def _columns_needed(loaded: TableChecks) -> set[str]:
     needed: set[str] = set()
     for check in loaded.checks:
         needed |= {check.column} if check.column else set()
-        needed |= set(check.args.get("columns", ())) | ({check.args["column"]} if "column" in check.args else set())
+        needed |= set(check.args.get("columns", ())) | {
+            check.args[name] for name in ("column", "pick") if name in check.args
+        }
         needed |= set(KINDS[check.kind].needs) | ({"width", "height"} if check.args.get("sized") else set())
         for text in filter(None, (check.where, check.args.get("expression"))):
             needed |= {n.id for n in ast.walk(ast.parse(text, mode="eval")) if isinstance(n, ast.Name)}

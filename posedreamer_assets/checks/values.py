@@ -11,6 +11,8 @@ import numpy as np
 from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
 from posedreamer_assets.checks.rows import Rows
 from posedreamer_assets.digests import folder_digest
+from posedreamer_assets.scoring.verdict import KEPT, REASONS
+from posedreamer_assets.tables.keys import ALIGN, BASE, group_of
 
 
 def own_values(rows: Rows, check: DataCheck) -> list[Any]:
@@ -119,7 +121,8 @@ def json_between(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
 
 def unique_content(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """No other row holds the same bytes or numbers."""
-    found = [_hashable(v) for v in own_values(rows, check)]
+    pick = check.args.get("pick")
+    found = [_hashable(v) for v in (rows.files(check.column or "", pick) if pick else own_values(rows, check))]
     count = Counter(v for v in found if v is not None)
     return [None if v is None else count[v] == 1 for v in found]
 
@@ -152,4 +155,25 @@ def checkpoint_intact(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     return [
         folder is not None and bool(digest) and folder_digest(folder).startswith(digest)
         for folder, digest in zip(found, digests, strict=True)
+    ]
+
+
+def round_of_key(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """The column names the group of the row's partition."""
+    keys = rows.values("partition_key")
+    return [name == group_of(key) for name, key in zip(own_values(rows, check), keys, strict=True)]
+
+
+def known_reason(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """`kept`, or a reason of `scoring/verdict.py`."""
+    known = {KEPT, *REASONS}
+    return [None if reason is None else reason in known for reason in own_values(rows, check)]
+
+
+def predicted_in_hard_rounds(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """A number where the partition belongs to a round of hard poses, none elsewhere."""
+    keys = rows.values("partition_key")
+    return [
+        (value is not None) == (group_of(key) not in (BASE, ALIGN))
+        for value, key in zip(own_values(rows, check), keys, strict=True)
     ]

@@ -5,7 +5,7 @@ Three conditions, chosen by what a stage is:
 * FLOW, every partitioned stage: a partition is made when it is missing, and again when rows that it reads at the same
   partition have changed. A new checkpoint does not start it: that would make every image again; a backfill does so
   when it is wanted. A failed partition is not tried again until something that it reads changes.
-* UNION, the dataset: made again when verdicts have changed, once no further ones are being made.
+* UNION, the release of the dataset: made again when verdicts have changed, once no further ones are being made.
 * ON_CRON, checkpoints and reports: only at `POSEDREAMER_REFRESH_CRON`. What has not changed is skipped.
 
 The two models that are only imported, body and generator, are made when they are missing. Poses are asked for by the
@@ -14,24 +14,22 @@ sensor and the schedule.
 
 import dagster as dg
 
-from posedreamer_assets.defs.deployment import deployment
-from posedreamer_assets.pipeline.graph import ORDER, STAGES, Stage
+from posedreamer_assets.defs.deployment import Deployment
+from posedreamer_assets.pipeline import Graph, Stage
 
 Condition = dg.AutomationCondition
-_IMPORTED = ("body_model", "control_checkpoint")
-_MODELS = dg.AssetSelection.assets(*(stage.key.split("/") for stage in ORDER if stage.group is None))
 _idle = ~Condition.in_progress() & ~Condition.any_deps_in_progress()
 
-FLOW = (
-    (
-        (Condition.missing() & ~Condition.execution_failed())
-        | Condition.any_deps_updated().ignore(_MODELS).since_last_handled()
-    )
-    & ~Condition.any_deps_missing()
-    & _idle
-).with_label("flow")
 UNION = (Condition.any_deps_updated().since_last_handled() & _idle).with_label("union")
 IMPORT = (Condition.missing() & ~Condition.execution_failed() & ~Condition.in_progress()).with_label("import")
+
+
+def flow_of(graph: Graph) -> dg.AutomationCondition:
+    """FLOW in a graph, whose checkpoints it ignores."""
+    models = dg.AssetSelection.assets(*(stage.key.split("/") for stage in graph if not stage.partitioned))
+    wanted = Condition.missing() & ~Condition.execution_failed()
+    changed = Condition.any_deps_updated().ignore(models).since_last_handled()
+    return ((wanted | changed) & ~Condition.any_deps_missing() & _idle).with_label("flow")
 
 
 def on_cron(cron: str) -> dg.AutomationCondition:
@@ -39,23 +37,19 @@ def on_cron(cron: str) -> dg.AutomationCondition:
     return (Condition.cron_tick_passed(cron).since_last_handled() & _idle).with_label(f"on_cron({cron})")
 
 
-def condition_of(stage: Stage) -> dg.AutomationCondition | None:
+def condition_of(graph: Graph, stage: Stage, deployment: Deployment) -> dg.AutomationCondition | None:
     """The condition of a stage's asset; None for one that is made on request alone."""
-    if stage is STAGES["pose_library"]:
-        return None
-    if stage.group is not None:
-        return FLOW
-    if stage is STAGES["dataset"]:
-        return UNION
-    if stage.key in _IMPORTED:
-        return IMPORT
-    return on_cron(deployment().refresh_cron) if deployment().refresh_cron else None
+    if stage.starts == "cron":
+        return on_cron(deployment.refresh_cron) if deployment.refresh_cron else None
+    return {"flow": flow_of(graph), "union": UNION, "import": IMPORT, "request": None}[stage.starts]
 
 
-flow = dg.AutomationConditionSensorDefinition(
-    "flow",
-    target=dg.AssetSelection.all(),
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING if deployment().automation else dg.DefaultSensorStatus.STOPPED,
-    description="Makes what is missing or has changed, see `posedreamer_assets/defs/automation.py`.",
-)
+def flow_sensor(deployment: Deployment) -> dg.AutomationConditionSensorDefinition:
+    """What evaluates the conditions."""
+    return dg.AutomationConditionSensorDefinition(
+        "flow",
+        target=dg.AssetSelection.all(),
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING if deployment.automation else dg.DefaultSensorStatus.STOPPED,
+        description="Makes what is missing or has changed, see `posedreamer_assets/defs/automation.py`.",
+    )

@@ -1,60 +1,92 @@
-"""Asset checks from `dbt_like_checks/`: one per test, for each partition. Those of severity `error` are blocking."""
+"""Asset checks from `dbt_like_checks/`: one per test, for each partition. Those of severity `error` are blocking.
+
+In a run of one partition a failed check of severity error ends the run. Among many it must not end the others, so the
+check's step passes, every later step leaves that partition as it was, because it finds in the store that it is bad, and
+the last checks of the run fail, when the others are done.
+"""
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from posedreamer_assets.checks import CheckOutcome, checks_folder, load_table_checks
-from posedreamer_assets.defs.assets import contact_sheet_markdown, partitions_of
-from posedreamer_assets.defs.held_back import goes_on, why_held_back
-from posedreamer_assets.defs.partitions import BY_GROUP
+from posedreamer_assets.checks.files import has_checks, load_table_checks
+from posedreamer_assets.checks.model import CheckOutcome
+from posedreamer_assets.defs.assets import partitions_of
+from posedreamer_assets.defs.metadata import contact_sheet_markdown, page_link
+from posedreamer_assets.defs.partitions import partition_set
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.defs.retries import retrying
 from posedreamer_assets.errors import CheckError
-from posedreamer_assets.pipeline.graph import ORDER, Snapshot, Stage
+from posedreamer_assets.pipeline import Graph, Stage
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.make import refuse_bad_rows
 
 if TYPE_CHECKING:
     from posedreamer_assets.runtime.checking import Checked
 
 
-def table_checks(stage: Stage) -> dg.AssetChecksDefinition:
+def graph_checks(graph: Graph) -> list[dg.AssetChecksDefinition]:
+    """The checks of every asset that has some."""
+    return [stage_checks(graph, stage) for stage in graph if has_checks(stage.table or stage.name)]
+
+
+def stage_checks(graph: Graph, stage: Stage) -> dg.AssetChecksDefinition:
     """All checks of one asset, run together after it on the partition that was made."""
     asset = dg.AssetKey(stage.key.split("/"))
     specs = _specs(stage)
     blocking = {spec.name for spec in specs if spec.blocking}
 
-    @dg.multi_asset_check(name=f"{stage.table}_checks", specs=specs)
+    @dg.multi_asset_check(name=f"{stage.checkpoint_name}_checks", specs=specs)
     def run(
         context: dg.AssetCheckExecutionContext, profile: ProfileResource, store: LanceStoreResource
     ) -> Iterator[dg.AssetCheckResult]:
         from posedreamer_assets.runtime.checking import check_asset
+        from posedreamer_assets.runtime.site import show_checked
 
         results: dict[str | None, list[dg.AssetCheckResult]] = {}
         keys = partitions_of(context)
         bad, held = set[str | None](), list[CheckError]()
         for key in keys:
             with retrying(context.retry_number):
-                snapshot = Snapshot(profile.get(), store.get())
-                refused = why_held_back(profile.place(), snapshot, stage, key) if len(keys) > 1 else None
+                refused = _held_back(profile, store, stage, key) if len(keys) > 1 else None
                 if refused is not None:
                     held.append(refused)
                     continue  # what is stored is not this run's
-                checked = check_asset(profile.place(), store.get(), stage.table, key, profile.get())
-            results[key] = [check_result(asset, outcome, checked) for outcome in checked.outcomes]
+                checked = check_asset(store.get(), stage, key, profile.get())
+                show_checked(profile.place(), store.get(), stage, key, checked)
+            link = page_link(profile.place(), f"checks/{stage.stored_as}/{key or 'all'}.html")
+            results[key] = [check_result(asset, outcome, checked, link) for outcome in checked.outcomes]
             if checked.bad:
                 bad.add(key)
-                context.instance.report_runless_asset_event(_mark(asset, key, checked))
+                context.instance.report_runless_asset_event(_mark(asset, key, checked, link))
             if key is not None and len(keys) > 1:
                 _record(context, blocking, key, results[key])
-        ends = len(keys) == 1 or bad == results.keys() or not goes_on(context.run, stage)
+        ends = len(keys) == 1 or bad == results.keys() or not _goes_on(context.run, graph, stage)
         yield from _worst(results, None if ends else bad)
         if ends and held:
             raise held[0]
 
     return run
+
+
+def _held_back(
+    profile: ProfileResource, store: LanceStoreResource, stage: Stage, key: str | None
+) -> CheckError | None:
+    """The error with which the stage refuses to be made at this partition; None where it may be made."""
+    try:
+        refuse_bad_rows(Snapshot(profile.get(), store.get()), stage, key)
+    except CheckError as error:
+        return error
+    return None
+
+
+def _goes_on(run: dg.DagsterRun, graph: Graph, stage: Stage) -> bool:
+    """Whether the run makes something from this stage's partitions afterwards."""
+    chosen = run.asset_selection
+    after = [other for other in graph if (stage, True) in graph.upstream(other)]
+    return any(chosen is None or dg.AssetKey(other.key.split("/")) in chosen for other in after)
 
 
 def _specs(stage: Stage) -> list[dg.AssetCheckSpec]:
@@ -67,9 +99,9 @@ def _specs(stage: Stage) -> list[dg.AssetCheckSpec]:
                 asset=dg.AssetKey(stage.key.split("/")),
                 description=check.description,
                 blocking=check.blocking,
-                partitions_def=BY_GROUP[stage.group] if stage.group else None,
+                partitions_def=partition_set(stage.groups) if stage.partitioned else None,
             )
-            for check in load_table_checks(stage.table).checks
+            for check in load_table_checks(stage.table or stage.name).checks
         ]
 
 
@@ -125,9 +157,11 @@ def _worst(
         )
 
 
-def check_result(asset: dg.AssetKey, outcome: CheckOutcome, checked: "Checked") -> dg.AssetCheckResult:
+def check_result(
+    asset: dg.AssetKey, outcome: CheckOutcome, checked: "Checked", link: dg.MetadataValue
+) -> dg.AssetCheckResult:
     """An outcome as Dagster shows it: counts, failing samples with their pictures, and where the whole page is."""
-    metadata: dict[str, Any] = {"rows": outcome.checked, "failed": outcome.failed, **_links(checked.page)}
+    metadata: dict[str, Any] = {"rows": outcome.checked, "failed": outcome.failed, "docs": link}
     if not outcome.passed and outcome.failing_ids:
         metadata["failing"] = list(outcome.failing_ids)
         pictures = checked.pictures_of(outcome)
@@ -143,16 +177,7 @@ def check_result(asset: dg.AssetKey, outcome: CheckOutcome, checked: "Checked") 
     )
 
 
-def _mark(asset: dg.AssetKey, key: str | None, checked: "Checked") -> dg.AssetObservation:
+def _mark(asset: dg.AssetKey, key: str | None, checked: "Checked", link: dg.MetadataValue) -> dg.AssetObservation:
     """An entry beside the materialisation, which alone does not say that its rows must not be used."""
     text = f"BAD ROWS: {', '.join(checked.bad)} failed; assets downstream refuse this partition"
-    return dg.AssetObservation(
-        asset_key=asset, partition=key, description=text, metadata={"bad": text, **_links(checked.page)}
-    )
-
-
-def _links(page: Path) -> dict[str, dg.MetadataValue]:
-    return {"docs": dg.MetadataValue.path(page), "docs_url": dg.MetadataValue.url(page.as_uri())}
-
-
-all_checks = [table_checks(stage) for stage in ORDER if (checks_folder() / f"{stage.table}.yml").is_file()]
+    return dg.AssetObservation(asset_key=asset, partition=key, description=text, metadata={"bad": text, "docs": link})

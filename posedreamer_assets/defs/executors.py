@@ -9,19 +9,18 @@ from typing import Any
 
 import dagster as dg
 
-from posedreamer_assets.defs.deployment import deployment
+from posedreamer_assets.defs.deployment import Deployment
 from posedreamer_assets.errors import ConfigError
 
 GPU_POOL = "gpu"
 
 
-def executor(name: str | None = None) -> dg.ExecutorDefinition:
-    """The executor of that name, by default the deployment's.
+def executor(name: str) -> dg.ExecutorDefinition:
+    """The executor of that name.
 
     Raises:
         ConfigError: its extra is not installed.
     """
-    name = name or deployment().executor
     try:
         return _EXECUTORS[name]()
     except ImportError as error:
@@ -69,9 +68,9 @@ _EXECUTORS = {
 _EXTRAS = {"ray": "ray", "k8s": "k8s", "ecs": "aws"}
 
 
-def step_tags(pool: str | None) -> dict[str, Any]:
+def step_tags(pool: str | None, deployment: Deployment) -> dict[str, Any]:
     """Tags with which Ray, Kubernetes and ECS give a step of the GPU pool its GPUs; each reads its own alone."""
-    gpus, resource = deployment().gpus, deployment().ray_resource
+    gpus, resource = deployment.gpus, deployment.ray_resource
     if pool != GPU_POOL or gpus == 0:
         return {}
     return {

@@ -5,8 +5,7 @@ from datetime import timedelta
 import dagster as dg
 
 from posedreamer_assets.defs.resources import LanceStoreResource
-from posedreamer_assets.storage import LanceStore, Plan
-from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.runtime.upkeep import remove_superseded, written
 
 MANY_FILES = 20  # to merge, in one table; below that upkeep gains little
 
@@ -30,15 +29,17 @@ class UpkeepConfig(dg.Config):
     "running assets."
 )
 def maintain(context: dg.OpExecutionContext, config: UpkeepConfig, store: LanceStoreResource) -> None:
+    from posedreamer_assets.storage import Plan
+
     opened = store.get()
     plan = Plan(keep=timedelta(days=config.keep_days), checkpoints=config.keep_checkpoints)
-    done = [opened.maintain(table, plan) for table in config.tables or _written(opened)]
+    done = [opened.maintain(table, plan) for table in config.tables or written(opened)]
     for upkeep in done:
         context.log.info(
             f"{upkeep.table}: {upkeep.files_before} files -> {upkeep.files_after}, {upkeep.versions_removed} versions and "
             f"{upkeep.bytes_freed / 1e6:.1f} MB removed, {upkeep.postponed} merges left for the next time"
         )
-    removed = opened.remove_superseded(plan)
+    removed = remove_superseded(opened, plan)
     context.log.info(f"superseded checkpoints removed: {', '.join(removed.folders) or 'none'}")
     context.add_output_metadata(
         {
@@ -61,11 +62,7 @@ def storage_maintenance() -> None:
 def storage_upkeep(context: dg.ScheduleEvaluationContext, store: LanceStoreResource) -> dg.RunRequest | dg.SkipReason:
     """Every ten minutes, where a table has many files to merge."""
     opened = store.get()
-    due = [table for table in _written(opened) if sum(map(len, opened.groups_to_merge(table))) >= MANY_FILES]
+    due = [table for table in written(opened) if sum(map(len, opened.groups_to_merge(table))) >= MANY_FILES]
     if not due:
         return dg.SkipReason(f"no table has {MANY_FILES} files to merge")
     return dg.RunRequest(run_config={"ops": {"maintain": {"config": {"tables": due}}}})
-
-
-def _written(store: LanceStore) -> list[str]:
-    return [table for table in SCHEMAS if store.version(table) is not None]

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from posedreamer_assets.defs.deployment import deployment
+from posedreamer_assets.defs.deployment import Deployment
 from posedreamer_assets.errors import ConfigError
 
 TIMEOUT_S = 10
@@ -38,30 +38,35 @@ def _function(hook: str) -> Callable[[dict[str, Any]], object]:
     return found
 
 
-@dg.run_failure_sensor(
-    name="run_failures",
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING if deployment().failure_hook else dg.DefaultSensorStatus.STOPPED,
-    description="Sends each failed run to POSEDREAMER_FAILURE_HOOK.",
-)
-def run_failures(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+def failure_sensor(deployment: Deployment) -> dg.SensorDefinition:
     """One message for each failed run."""
-    hook = deployment().failure_hook
-    if not hook:
-        return dg.SkipReason("POSEDREAMER_FAILURE_HOOK is not set")
-    run = context.dagster_run
-    assets = sorted(key.to_user_string() for key in run.asset_selection or ())
-    error = (context.failure_event.message or "").strip()
-    partition = run.tags.get("dagster/partition")
-    place = ", ".join(assets) or run.job_name
-    tell(
-        hook,
-        {
-            "text": f"posedreamer: run {run.run_id[:8]} failed: {place}{f' [{partition}]' if partition else ''}: {error}",
-            "run_id": run.run_id,
-            "assets": assets,
-            "partition": partition,
-            "error": error,
-        },
+    told = dg.DefaultSensorStatus.RUNNING if deployment.failure_hook else dg.DefaultSensorStatus.STOPPED
+
+    @dg.run_failure_sensor(
+        name="run_failures",
+        minimum_interval_seconds=30,
+        default_status=told,
+        description="Sends each failed run to POSEDREAMER_FAILURE_HOOK.",
     )
-    return None
+    def run_failures(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+        hook = deployment.failure_hook
+        if not hook:
+            return dg.SkipReason("POSEDREAMER_FAILURE_HOOK is not set")
+        run = context.dagster_run
+        assets = sorted(key.to_user_string() for key in run.asset_selection or ())
+        error = (context.failure_event.message or "").strip()
+        partition = run.tags.get("dagster/partition")
+        place = ", ".join(assets) or run.job_name
+        tell(
+            hook,
+            {
+                "text": f"posedreamer: run {run.run_id[:8]} failed: {place}{f' [{partition}]' if partition else ''}: {error}",
+                "run_id": run.run_id,
+                "assets": assets,
+                "partition": partition,
+                "error": error,
+            },
+        )
+        return None
+
+    return run_failures

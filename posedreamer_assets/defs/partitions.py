@@ -1,33 +1,46 @@
 """Partition sets. Keys are `<source>-<number>`, a few hundred to a few thousand poses each.
 
 A pose batch is either a base batch, which images are made for, or an alignment batch, which preference pairs are made
-from. Poses and control maps exist for both, so there is one set of all and one of each.
+from. Poses and control maps exist for both, so there is one set of all and one of each, and one for each further round.
 """
 
 from collections.abc import Iterable
 
 import dagster as dg
 
-from posedreamer_assets.pipeline.graph import Group, in_group
-
-POSE_BATCHES = dg.DynamicPartitionsDefinition(name="pose_batches")
-BASE_BATCHES = dg.DynamicPartitionsDefinition(name="base_batches")
-ALIGN_BATCHES = dg.DynamicPartitionsDefinition(name="align_batches")
-HARD_BATCHES = dg.DynamicPartitionsDefinition(name="hard_batches")
-
-BY_GROUP: dict[Group, dg.DynamicPartitionsDefinition] = {
-    "pose": POSE_BATCHES,
-    "base": BASE_BATCHES,
-    "align": ALIGN_BATCHES,
-    "hard": HARD_BATCHES,
-}
+from posedreamer_assets.pipeline import Graph
+from posedreamer_assets.pipeline.stage import POSES
+from posedreamer_assets.tables.keys import of_groups
 
 
-def register(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
-    """Add keys to every set that they belong to."""
+def set_name(groups: tuple[str, ...]) -> str:
+    """The name of the partition set of these groups."""
+    return "pose_batches" if set(groups) == set(POSES) else f"{'_'.join(groups)}_batches"
+
+
+def partition_set(groups: tuple[str, ...]) -> dg.DynamicPartitionsDefinition:
+    """The partitions of these groups."""
+    return dg.DynamicPartitionsDefinition(name=set_name(groups))
+
+
+def all_groups(graph: Graph) -> list[tuple[str, ...]]:
+    """The groups of every partition set of a graph, each once."""
+    return list(dict.fromkeys(stage.groups for stage in graph if stage.groups))
+
+
+def new_keys(instance: dg.DagsterInstance, graph: Graph, keys: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
+    """By the groups of a set, those of the keys that belong to it and that Dagster does not know."""
     keys = list(keys)
-    for group, definition in BY_GROUP.items():
-        known = set(instance.get_dynamic_partitions(str(definition.name)))
-        new = [key for key in keys if in_group(key, group) and key not in known]
+    found: dict[tuple[str, ...], list[str]] = {}
+    for groups in all_groups(graph):
+        known = set(instance.get_dynamic_partitions(set_name(groups)))
+        new = [key for key in of_groups(keys, groups) if key not in known]
         if new:
-            instance.add_dynamic_partitions(str(definition.name), new)
+            found[groups] = new
+    return found
+
+
+def register(instance: dg.DagsterInstance, graph: Graph, keys: Iterable[str]) -> None:
+    """Add keys to every set that they belong to."""
+    for groups, new in new_keys(instance, graph, keys).items():
+        instance.add_dynamic_partitions(set_name(groups), new)

@@ -1,10 +1,14 @@
 """What assets work with: the home's profile and its Lance store."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.runtime.home import Home
-from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.runtime.home import Home, refuse_former_layout
+
+if TYPE_CHECKING:
+    from posedreamer_assets.storage import LanceStore
 
 
 class ProfileResource(dg.ConfigurableResource):
@@ -32,9 +36,13 @@ class LanceStoreResource(dg.ConfigurableResource):
     storage_options: dict[str, str] = {}  # noqa: RUF012, a pydantic field
     cache: str = ""
 
-    def get(self) -> LanceStore:
+    def get(self) -> "LanceStore":
         """A plain store object."""
+        from posedreamer_assets.storage import LanceStore
+
         home = Home.find()
-        return LanceStore(
+        store = LanceStore(
             self.root or home.storage_root, dict(self.storage_options) or None, cache=self.cache or home.cache
         )
+        refuse_former_layout(store)
+        return store

@@ -11,7 +11,7 @@ Both run in evaluation mode, so an image's features do not depend on its neighbo
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,12 @@ class FeatureSet:
     def take(self, indices: Int[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> "FeatureSet":
         """The features of some of the images, by index or by mask."""
         return FeatureSet(self.pool_2048[indices], self.pool_64[indices], self.probs[indices])
+
+    @classmethod
+    def concat(cls, parts: Sequence["FeatureSet"]) -> "FeatureSet":
+        """Features of several sets of images, one after the other."""
+        names = ("pool_2048", "pool_64", "probs")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 class FeatureExtractor:

@@ -10,7 +10,7 @@ from posedreamer_assets.tables.rows import images
 
 
 def control_images(cfg: GeneratorConfig, maps: pa.Table) -> UInt8[np.ndarray, "n h w 3"]:
-    """Control images of rows of `records.CONTROL_MAPS`, of the kind that `generator.control` names; black is background."""
+    """Control images of rows of `control_maps`, of the kind that `generator.control` names; black is background."""
     found = images(maps, control_column(cfg))
     if cfg.control == "depth":
         return depth_controls(found)
@@ -18,5 +18,5 @@ def control_images(cfg: GeneratorConfig, maps: pa.Table) -> UInt8[np.ndarray, "n
 
 
 def control_column(cfg: GeneratorConfig) -> str:
-    """The column of `records.CONTROL_MAPS` that the control images are made from."""
+    """The column of `control_maps` that the control images are made from."""
     return "control" if cfg.control == "mesh" else cfg.control

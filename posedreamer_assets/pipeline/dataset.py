@@ -1,23 +1,23 @@
-"""The dataset: kept rows of both rounds, their counts and a card."""
+"""What people train on: the kept rows of a round, and their release as a whole with a card."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.digests import digest
-from posedreamer_assets.progress import track
-from posedreamer_assets.tables.fields import DATASET
-from posedreamer_assets.tables.images import decode_all
+from posedreamer_assets.pipeline.stage import Inputs, Made, Reads, Stage, copied
+from posedreamer_assets.scoring.verdict import filter_in_words
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.rows import images
 
-if TYPE_CHECKING:
-    from posedreamer_assets.storage import LanceStore
-
+TABLE = "dataset"
+_SHOWN = 12
+_COUNTED = ("round", "split", "licence", "source")
 _CARD = """\
 # Dataset card
 
@@ -28,79 +28,101 @@ Made by PoseDreamer Assets with the profile `{profile}`, seed {seed}.
 |---|---|
 | Body model | {body} |
 | Generator | {generator} |
-| Rounds | {rounds} |
-| Splits | {splits} |
-| Licences of the poses | {licences} |
-| Filter | OKS at least {min_oks}, at most {max_people} people, head within {max_head} degrees |
+| Rounds | {round} |
+| Splits | {split} |
+| Sources of the poses | {source} |
+| Licences of the poses | {licence} |
+| Filter | {filter} |
 
 Frames: world is metres, y up; camera is OpenCV's (x right, y down, z forward), x_cam = R x_world + t; pixel (0, 0)
 is the corner of the image. Labels belong to the body model above and do not transfer to another one.
 """
 
 
-def collect(
-    profile: Profile, store: "LanceStore", base: Sequence[str], hard: Sequence[str]
-) -> Callable[[Path], dict[str, Any]]:
-    """Write table `dataset`, one partition for each filtered one that has changed; the result writes the card and returns
-    its counts.
-    """
-    sources = dict.fromkeys(base, "base_filtered_dataset") | dict.fromkeys(hard, "hard_filtered_dataset")
-    verdicts = {table: store.partitions(table) for table in set(sources.values())}
-    stored = store.partitions("dataset")
-    contents: dict[str, str] = {}
-    for key, table in track(sources.items()):
-        input_digest = digest({"stage": "dataset", "rows": verdicts[table][key].content_digest})
-        info = stored.get(key)
-        if info is None or info.input_digest != input_digest:
-            rows = store.read(table, keys=[key]).filter(pc.field("keep")).select(DATASET.names)
-            info = store.replace_partition("dataset", key, rows, input_digest=input_digest)
-        contents[key] = info.content_digest
-    for key in set(stored) - set(sources):
-        store.delete_partition("dataset", key)
-    kept = store.read("dataset", columns=["round", "split", "licence"], missing_ok=True)
-    rounds, splits, licences = (Counter(kept.column(name).to_pylist()) for name in ("round", "split", "licence"))
-    counts = {"kept": sum(rounds.values()), "rounds": dict(rounds), "splits": dict(splits), "licences": dict(licences)}
-
-    def write(folder: Path) -> dict[str, Any]:
-        (folder / "card.md").write_text(_card(profile, store, counts))
-        (folder / "contents.json").write_text(json.dumps({**counts, "partitions": contents}, indent=2, sort_keys=True))
-        return counts
-
-    return write
+def make(inputs: Inputs) -> Made:
+    """The rows that the filter keeps."""
+    rows = inputs.rows("filtered_dataset").filter(pc.field("keep")).select(SCHEMAS[TABLE].names)
+    some = rows.column("sample_id").slice(0, _SHOWN).to_pylist()
+    pictures = images(inputs.take("raw_generations", some, ("image",)), "image") if some else None
+    return Made(rows.cast(SCHEMAS[TABLE]), pictures=pictures)
 
 
-def some_images(store: "LanceStore", most: int = 12) -> np.ndarray:
-    """Images of the dataset, spread evenly over it: (n, h, w, 3); n is 0 where it is empty."""
-    ids = store.read("dataset", columns=["sample_id"], missing_ok=True).column("sample_id").to_pylist()
-    chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(most, len(ids))).astype(int)]
-    if not chosen:
-        return np.zeros((0, 1, 1, 3), np.uint8)
-    quoted = ", ".join(f"'{name}'" for name in chosen)
-    return decode_all(
-        store.read("dataset", columns=["image"], filter=f"sample_id IN ({quoted})").column("image").to_pylist()
-    )
+def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
+    """How many there are."""
+    return {"kept": rows.num_rows}
 
 
-def _card(profile: Profile, store: "LanceStore", counts: dict[str, Any]) -> str:
-    def named(checkpoint: str) -> str:
-        found = store.checkpoint(checkpoint)
-        return str(found.metrics.get("name")) if found else "unknown"
+STAGE = Stage(
+    TABLE,
+    "One row per kept image of the round: label, camera, split and licence; the image itself is in `raw_generations`.",
+    make,
+    "2",
+    table=TABLE,
+    reads=(
+        Reads("filtered_dataset", SCHEMAS["filtered_dataset"].names),
+        Reads("raw_generations", ("image",)),
+    ),
+    seeded=False,
+    origins=lambda profile: copied("filtered_dataset", *SCHEMAS[TABLE].names),
+    figures=figures,
+    kinds=frozenset(("lance",)),
+)
 
-    def listed(values: dict[str, int]) -> str:
-        return ", ".join(f"{name} {count}" for name, count in sorted(values.items())) or "none"
 
-    return _CARD.format(
-        kept=counts["kept"],
-        width=profile.image.width,
-        height=profile.image.height,
-        profile=profile.name,
-        seed=profile.seed,
-        body=named("body_model"),
-        generator=named("control_checkpoint"),
-        rounds=listed(counts["rounds"]),
-        splits=listed(counts["splits"]),
-        licences=listed(counts["licences"]),
-        min_oks=profile.curation.min_oks,
-        max_people=profile.curation.max_people,
-        max_head=profile.curation.max_head_error_deg,
+# The release
+
+
+def make_release(inputs: Inputs) -> Made:
+    """Counts and card of everything that is kept; the runtime tags the tables as they are."""
+    kept = inputs.rows(TABLE, _COUNTED)
+    counts = {name: dict(Counter(kept.column(name).to_pylist())) for name in _COUNTED}
+    facts = {
+        "kept": kept.num_rows,
+        "rounds": counts["round"],
+        "splits": counts["split"],
+        "licences": counts["licence"],
+        "sources": counts["source"],
+        "filter": filter_in_words(inputs.profile.curation),
+        "body": str(inputs.checkpoint("body_model").metrics.get("name")),
+        "generator": str(inputs.checkpoint("control_checkpoint").metrics.get("name")),
+    }
+    contents = {**facts, "partitions": inputs.contents(TABLE)}
+    (inputs.place / "card.md").write_text(_card(inputs.profile, facts, counts))
+    (inputs.place / "contents.json").write_text(json.dumps(contents, indent=2, sort_keys=True))
+    return Made(figures=facts, pictures=_some_images(inputs))
+
+
+def _card(profile: Profile, facts: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]]) -> str:
+    listed = {
+        name: ", ".join(f"{value} {count}" for value, count in sorted(found.items())) or "none"
+        for name, found in counts.items()
+    }
+    size = {"width": profile.image.width, "height": profile.image.height}
+    return _CARD.format(**{**facts, **listed, **size, "profile": profile.name, "seed": profile.seed})
+
+
+def _some_images(inputs: Inputs) -> np.ndarray | None:
+    """Images of the dataset, spread evenly over it."""
+    ids = inputs.rows(TABLE, ("sample_id",)).column("sample_id").to_pylist()
+    chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(_SHOWN, len(ids))).astype(int)]
+    return images(inputs.take("raw_generations", chosen, ("image",)), "image") if chosen else None
+
+
+def release(groups: tuple[str, ...]) -> Stage:
+    """The union of all rounds' kept rows."""
+    return Stage(
+        "dataset_release",
+        "One release of table `dataset`: its rows of all rounds, with a card and counts; tagged, with the images behind it, "
+        "so that it stays as it is.",
+        make_release,
+        "1",
+        settings=("curation", "image"),
+        reads=(Reads(TABLE, _COUNTED, groups), Reads("raw_generations", ("image",), groups)),
+        checkpoints=("body_model", "control_checkpoint"),
+        seeded=False,
+        releases=(TABLE, "raw_generations", "checkpoints"),
+        prunes=TABLE,
+        ui_group="dataset",
+        kinds=frozenset(("lance",)),
+        starts="union",
     )

@@ -1,7 +1,7 @@
-"""Preference pairs and the DPO adapter, from rows."""
+"""The adapter that makes the generator keep to the pose."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,174 +10,85 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from posedreamer_assets.config import GeneratorConfig, Profile
-from posedreamer_assets.diffusion.dpo import PairData, train_dpo
-from posedreamer_assets.diffusion.generator import Generator
-from posedreamer_assets.diffusion.pairs import all_pairs, make_pairs
 from posedreamer_assets.errors import AlignmentError
-from posedreamer_assets.metrics.intervals import bootstrap_mean
-from posedreamer_assets.pipeline.controls import control_images
-from posedreamer_assets.pipeline.models import detector_of, generator_of
-from posedreamer_assets.pipeline.sample_scores import oks_of
-from posedreamer_assets.scoring.detectors import KeypointDetector
+from posedreamer_assets.pipeline.controls import control_column, control_images
+from posedreamer_assets.pipeline.sample_scores import OKS_OF, oks_of
+from posedreamer_assets.pipeline.stage import Checkpoint, Inputs, Made, Reads, Stage
 from posedreamer_assets.seeds import derive_seed
-from posedreamer_assets.tables import images as codec
-from posedreamer_assets.tables.fields import PREFERENCE_PAIRS
-from posedreamer_assets.tables.rows import make_table, same_rows, texts
+from posedreamer_assets.tables.keys import ALIGN
+from posedreamer_assets.tables.rows import same_rows, texts
 
 if TYPE_CHECKING:
-    from posedreamer_assets.storage import CheckpointInfo
+    from posedreamer_assets.diffusion.dpo import PairData
+    from posedreamer_assets.scoring.detectors import KeypointDetector
 
 SHOWN_POSES = 8
-NO_CANDIDATES = "no_alignment"  # `preference_pairs.status`
-UNALIGNED = {
-    "method": "none",
-    "note": "no alignment: the generator is used as it is",
-}  # a checkpoint without an adapter
+UNALIGNED = {"method": "none", "note": "no alignment: the generator is used as it is"}
+"""Figures of a checkpoint without an adapter."""
 
 
-def make_pair_rows(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) -> tuple[pa.Table, np.ndarray]:
-    """Rows of `records.PREFERENCE_PAIRS` for the train and val poses, and winners beside losers for looking at."""
-    same_rows(poses, maps)
-    paired = np.array(texts(poses, "split")) != "test"
-    poses, maps = poses.filter(paired), maps.filter(paired)
+def make(inputs: Inputs) -> Made:
+    """Train the adapter and measure it on test poses; the folder holds it, its trajectory and `figures.json`.
+
+    Raises:
+        AlignmentError: too few pairs, no test poses, or training that diverged.
+    """
+    from posedreamer_assets.diffusion.dpo import train_dpo
+
+    profile, folder = inputs.profile, inputs.place
     if profile.alignment.off:
-        return _rows_without_candidates(poses, key), np.zeros((0, 1, 1, 3), np.uint8)
-    ids, captions, strengths = texts(poses, "sample_id"), texts(poses, "caption"), profile.alignment.candidate_strengths
-    count = len(strengths)
-    seeds = [[derive_seed(profile.seed, i, f"candidate-{k}") for k in range(count)] for i in ids]
-    candidates = generate_candidates(profile, control_images(profile.generator, maps), captions, seeds)
-    ranker = detector_of(profile.ranker, profile.image)
-    oks = np.stack([oks_of(ranker, candidates[:, k], maps)[0] for k in range(count)], axis=1)
-    oks = np.nan_to_num(oks, nan=0.0)  # a body without a visible keypoint ranks nothing: equal candidates, no pair
-    decisions = make_pairs(oks, profile.alignment.min_gap, profile.alignment.min_winner)
-    winner = np.array([d.winner for d in decisions])
-    loser = np.array([d.loser for d in decisions])
-    rows = np.arange(len(ids))
-    best, worst = candidates[rows, winner], candidates[rows, loser]
-    columns: dict[str, Any] = {
-        "sample_id": ids,
-        "partition_key": [key] * len(ids),
-        "split": texts(poses, "split"),
-        "status": [d.status for d in decisions],
-        "candidate_oks": oks.tolist(),
-        "candidate_seeds": seeds,
-        "candidate_strengths": [list(strengths)] * len(ids),
-        "winner": winner,
-        "loser": loser,
-        "winner_oks": oks[rows, winner],
-        "loser_oks": oks[rows, loser],
-        "candidate_images": [[codec.encode_png(image) for image in of_pose] for of_pose in candidates],
-        "winner_image": [codec.encode_png(image) for image in best],
-        "loser_image": [codec.encode_png(image) for image in worst],
-        "caption": captions,
+        (folder / "alignment.json").write_text(json.dumps(UNALIGNED, indent=2, sort_keys=True))
+        return Made(figures=dict(UNALIGNED))
+    cfg, seed = profile.alignment, derive_seed(profile.seed, "dpo_checkpoint", "dpo")
+    maps, pairs = inputs.rows("control_maps"), inputs.rows("preference_pairs")
+    data = pair_data(profile.generator, maps, pairs, cfg.min_gap, cfg.min_winner)
+    result = train_dpo(data, inputs.models.generator, cfg, seed, folder)
+    effect = measure_effect(inputs, maps, folder)
+    curves = {
+        "training loss": _curve(result.steps, "loss"),
+        "validation loss": _curve(result.validations, "loss"),
     }
-    return make_table(columns, PREFERENCE_PAIRS), np.concatenate([best[:6], worst[:6]])
-
-
-def _rows_without_candidates(poses: pa.Table, key: str) -> pa.Table:
-    """A row for each pose, which says that nothing was painted of it."""
-    count = poses.num_rows
-    columns: dict[str, Any] = {
-        "sample_id": texts(poses, "sample_id"),
-        "partition_key": [key] * count,
-        "split": texts(poses, "split"),
-        "status": [NO_CANDIDATES] * count,
-        **{f"candidate_{name}": [[]] * count for name in ("oks", "seeds", "strengths", "images")},
-        "caption": texts(poses, "caption"),
+    shown = [_write_shown(folder / "shown", one) for one in effect.shown]
+    (folder / "figures.json").write_text(json.dumps({**effect.arrays, "curves": curves, "shown": shown}))
+    figures = {
+        "method": cfg.method,
+        "poses_with_pairs": texts(pairs, "status").count("pair"),
+        "pairs": len(data),
+        "training_pairs": int((~data.validation).sum()),
+        "best_step": result.best_step,
+        "best_validation_loss": round(result.best_validation_loss, 5),
+        "first_validation": result.validations[0],
+        "best_validation": min(result.validations, key=lambda v: v["loss"]),
+        **effect.figures,
     }
-    return make_table(columns, PREFERENCE_PAIRS)
-
-
-def generate_candidates(
-    profile: Profile, controls: np.ndarray, captions: list[str], seeds: list[list[int]]
-) -> np.ndarray:
-    """An image of each pose at each of the strengths: (n, k, h, w, 3)."""
-    generator = generator_of(profile.generator, profile.image)
-    return np.stack(
-        [
-            generator.generate(controls, captions, [row[k] for row in seeds], control_strength=strength)
-            for k, strength in enumerate(profile.alignment.candidate_strengths)
-        ],
-        axis=1,
+    return Made(
+        figures=figures, pictures=np.stack([s.images[side] for side in ("before", "after") for s in effect.shown])
     )
 
 
-@dataclass
-class Alignment:
-    """Trains the adapter and measures it on test poses, when `write` is called with the checkpoint's folder."""
-
-    profile: Profile
-    poses: pa.Table
-    maps: pa.Table
-    pairs: pa.Table
-    _shown: np.ndarray | None = None
-
-    def write(self, folder: Path) -> dict[str, Any]:
-        """Fill the folder with adapter, trajectory and `figures.json`; returns the figures of the summary.
-
-        Raises:
-            AlignmentError: too few pairs, no test poses, or training that diverged.
-        """
-        cfg, seed = self.profile.alignment, derive_seed(self.profile.seed, "dpo_checkpoint", "dpo")
-        generator = generator_of(self.profile.generator, self.profile.image)
-        data = pair_data(self.profile.generator, self.maps, self.pairs, cfg.min_gap, cfg.min_winner)
-        result = train_dpo(data, generator, cfg, seed, folder)
-        effect = measure_effect(self.profile, generator, self.poses, self.maps, folder)
-        self._shown = np.stack([s.images[side] for side in ("before", "after") for s in effect.shown])
-        curves = {
-            "training loss": _curve(result.steps, "loss"),
-            "validation loss": _curve(result.validations, "loss"),
-        }
-        shown = [_write_shown(folder / "shown", one) for one in effect.shown]
-        (folder / "figures.json").write_text(json.dumps({**effect.arrays, "curves": curves, "shown": shown}))
-        return {
-            "method": cfg.method,
-            "poses_with_pairs": texts(self.pairs, "status").count("pair"),
-            "pairs": len(data),
-            "training_pairs": int((~data.validation).sum()),
-            "best_step": result.best_step,
-            "best_validation_loss": round(result.best_validation_loss, 5),
-            "first_validation": result.validations[0],
-            "best_validation": min(result.validations, key=lambda v: v["loss"]),
-            **effect.figures,
-        }
-
-    def before_and_after(self) -> np.ndarray:
-        """Some test poses without the adapter, and below them with it."""
-        assert self._shown is not None, "write comes first"
-        return self._shown
-
-
-def align(profile: Profile, poses: pa.Table, maps: pa.Table, pairs: pa.Table) -> Alignment:
-    """The alignment of a profile from the rows of its alignment batches."""
-    return Alignment(profile, poses, maps, pairs)
-
-
-def write_unaligned(folder: Path) -> dict[str, Any]:
-    """Fill the folder of a checkpoint that changes nothing; returns what there is to say of it."""
-    (folder / "alignment.json").write_text(json.dumps(UNALIGNED, indent=2, sort_keys=True))
-    return dict(UNALIGNED)
-
-
-def adapter_in(checkpoint: "CheckpointInfo") -> Path | None:
+def adapter_in(checkpoint: Checkpoint) -> Path | None:
     """The folder of a checkpoint's adapter; None where it changes nothing."""
     return None if checkpoint.metrics.get("method") == UNALIGNED["method"] else checkpoint.path
 
 
 def pair_data(
     generator: GeneratorConfig, maps: pa.Table, pairs: pa.Table, min_gap: float, min_winner: float
-) -> PairData:
+) -> "PairData":
     """Every pair of candidates of a pose that differ enough, as training data, in an order that mixes poses.
 
     Raises:
         AlignmentError: there are none.
     """
+    from posedreamer_assets.diffusion.dpo import PairData
+    from posedreamer_assets.diffusion.pairs import all_pairs
+    from posedreamer_assets.tables.images import decode_all
+
     used = pairs.filter(pc.field("status") == "pair")
     if used.num_rows == 0:
         raise AlignmentError(f"none of {pairs.num_rows} poses gave a pair: lower alignment.min_gap or min_winner")
     place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
     controls = control_images(generator, maps.take(pa.array([place[i] for i in texts(used, "sample_id")])))
-    candidates = [codec.decode_all(blobs) for blobs in used.column("candidate_images").to_pylist()]
+    candidates = [decode_all(blobs) for blobs in used.column("candidate_images").to_pylist()]
     scores = used.column("candidate_oks").to_pylist()
     found = [(row, *pair) for row, oks in enumerate(scores) for pair in all_pairs(np.array(oks), min_gap, min_winner)]
     # Validation looks at the first pairs, which should not be those of a few poses.
@@ -211,7 +122,7 @@ class BeforeAndAfter:
     oks_after: float
 
 
-def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps: pa.Table, adapter: Path) -> Effect:
+def measure_effect(inputs: Inputs, maps: pa.Table, adapter: Path) -> Effect:
     """OKS error of the test poses without and with the adapter, from the same noise, by the judge.
 
     Every pose is painted `alignment.test_draws` times each way; its OKS is the mean over them.
@@ -219,6 +130,7 @@ def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps
     Raises:
         AlignmentError: no test poses.
     """
+    profile, models, poses = inputs.profile, inputs.models, inputs.rows("pose_library")
     same_rows(poses, maps)
     held_out = np.array(texts(poses, "split")) == "test"
     poses, maps = poses.filter(held_out), maps.filter(held_out)
@@ -229,9 +141,9 @@ def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps
     seeds = [
         [derive_seed(profile.seed, i, f"held-out-{draw}") for i in ids] for draw in range(profile.alignment.test_draws)
     ]
-    before = [generator.generate(controls, captions, drawn) for drawn in seeds]
-    after = [generator.generate(controls, captions, drawn, adapter_path=adapter) for drawn in seeds]
-    judge = detector_of(profile.judge, profile.image)
+    before = [models.generator.generate(controls, captions, drawn) for drawn in seeds]
+    after = [models.generator.generate(controls, captions, drawn, adapter_path=adapter) for drawn in seeds]
+    judge, outside = models.judge, models.outside_judge
     oks_before, oks_after = _mean_oks(judge, before, maps), _mean_oks(judge, after, maps)
     figures = {
         "test_poses": poses.num_rows,
@@ -239,8 +151,7 @@ def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps
         "judge": judge.name,
         **compare_oks(oks_before, oks_after, profile.seed),
     }
-    if profile.outside_judge is not None:
-        outside = detector_of(profile.outside_judge, profile.image)
+    if outside is not None:
         seen = compare_oks(_mean_oks(outside, before, maps), _mean_oks(outside, after, maps), profile.seed)
         figures["outside_judge"] = {"name": outside.name, **seen}
     arrays = {"oks_before": oks_before.tolist(), "oks_after": oks_after.tolist(), "judge": judge.name}
@@ -256,12 +167,14 @@ def measure_effect(profile: Profile, generator: Generator, poses: pa.Table, maps
     return Effect(figures, arrays, shown)
 
 
-def _mean_oks(detector: KeypointDetector, draws: list[np.ndarray], maps: pa.Table) -> np.ndarray:
+def _mean_oks(detector: "KeypointDetector", draws: list[np.ndarray], maps: pa.Table) -> np.ndarray:
     return np.mean([oks_of(detector, pictures, maps)[0] for pictures in draws], axis=0)
 
 
 def compare_oks(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
     """Means with intervals, and by how much the OKS error 1 - OKS falls: a paired bootstrap over poses."""
+    from posedreamer_assets.metrics.intervals import bootstrap_mean
+
     seen = np.isfinite(before) & np.isfinite(after)
     before, after = before[seen], after[seen]
     reduction = bootstrap_mean(after - before, seed)
@@ -276,13 +189,56 @@ def compare_oks(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, A
 
 def _write_shown(folder: Path, one: BeforeAndAfter) -> dict[str, Any]:
     """Keep the pictures as PNG files for the report; returns what it needs to find them."""
+    from posedreamer_assets.tables.images import encode_png
+
     folder.mkdir(exist_ok=True)
     stem = one.name.replace("/", "-")
     for side, picture in one.images.items():
-        (folder / f"{stem}-{side}.png").write_bytes(codec.encode_png(picture))
+        (folder / f"{stem}-{side}.png").write_bytes(encode_png(picture))
     files = {side: f"shown/{stem}-{side}.png" for side in one.images}
     return {"name": one.name, "files": files, "oks_before": one.oks_before, "oks_after": one.oks_after}
 
 
 def _curve(entries: list[dict[str, float]], name: str) -> dict[str, list[float]]:
     return {"steps": [e["step"] for e in entries], "values": [e[name] for e in entries]}
+
+
+def units(profile: Profile) -> int:
+    """Steps of training, and images without and with the adapter."""
+    cfg, poses = profile.alignment, profile.poses
+    held_out = round(cfg.test_share * poses.batch_size * poses.align_batches)
+    return 1 if cfg.off else cfg.steps + 4 * cfg.test_draws * held_out
+
+
+def under(stage: Stage, profile: Profile) -> Stage:
+    """The map that the generator is given; nothing at all without alignment."""
+    if profile.alignment.off:
+        return replace(stage, settings=("alignment.method",), reads=(), checkpoints=(), files=(), seeded=False)
+    columns = tuple(dict.fromkeys((control_column(profile.generator), *OKS_OF)))
+    others = tuple(reads for reads in stage.reads if reads.table != "control_maps")
+    return replace(stage, reads=(*others, Reads("control_maps", columns, (ALIGN,))))
+
+
+STAGE = Stage(
+    "dpo_checkpoint",
+    "One LoRA adapter, trained by Flow-DPO on the train pairs, best on the val pairs, and measured on test poses by the "
+    "judging detector, which neither ranked nor trained: OKS error with and without it, same noise, bootstrap interval "
+    "over poses. The outside judge's figures stand beside it where one is configured. With `alignment.method` none it "
+    "changes nothing and says so.",
+    make,
+    "4",
+    settings=("alignment", "generator", "judge", "outside_judge"),
+    files=("judge", "outside_judge"),
+    reads=(
+        Reads("pose_library", ("split", "caption"), (ALIGN,)),
+        Reads("control_maps", ("control", *OKS_OF), (ALIGN,)),
+        Reads("preference_pairs", ("split", "status", "caption", "candidate_oks", "candidate_images"), (ALIGN,)),
+    ),
+    checkpoints=("control_checkpoint",),
+    units=units,
+    under=under,
+    ui_group="alignment",
+    kinds=frozenset(("diffusers", "peft")),
+    pool="gpu",
+    starts="cron",
+)

@@ -1,4 +1,4 @@
-"""Verdicts of a pose batch: which images are kept, and why the others are not."""
+"""Which images are kept, and why the others are not."""
 
 from typing import Any
 
@@ -7,44 +7,92 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.scoring.verdict import judge_samples
-from posedreamer_assets.tables.fields import BODY, CAMERA, FILTERED_DATASET, PROVENANCE
-from posedreamer_assets.tables.images import decode_all
-from posedreamer_assets.tables.rows import array, same_rows
+from posedreamer_assets.pipeline.figures import mean, share
+from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied, rows_of_batch
+from posedreamer_assets.scoring.verdict import COLUMNS as JUDGED
+from posedreamer_assets.scoring.verdict import KEPT, REASONS, judge_samples
+from posedreamer_assets.tables.fields import BODY, CAMERA, LABELS, OF_PERSON, PROVENANCE, SCHEMAS, names_of
+from posedreamer_assets.tables.keys import group_of
+from posedreamer_assets.tables.rows import array, images, same_rows
 
-_FROM_MAPS = ("keypoints_2d", "keypoints_visible", "joints_2d", "joints_visible", "joints_cam_m", "bbox")
+TABLE = "filtered_dataset"
+_OF_POSE = (*names_of(OF_PERSON[2:]), *names_of(PROVENANCE), *names_of(BODY), *names_of(CAMERA), "caption")
+_OF_MAP = names_of(LABELS)
+_OF_SCORES = tuple(dict.fromkeys(("oks", *JUDGED)))
+_SHOWN = 12
 
 
-def filter_rows(
-    profile: Profile, round_name: str, poses: pa.Table, maps: pa.Table, generations: pa.Table, scores: pa.Table
-) -> pa.Table:
-    """Rows of `records.FILTERED_DATASET`: all samples with their verdicts and labels."""
-    same_rows(poses, maps, generations, scores)
-    verdicts = judge_samples(
-        array(scores, "oks").astype(np.float32),
-        array(scores, "people").astype(np.int64),
-        array(scores, "head_error_deg").astype(np.float32),
-        profile.curation,
-    )
+def make(inputs: Inputs) -> Made:
+    """All samples with their verdicts and labels; the images stay where they are."""
+    tables = [inputs.rows(name) for name in ("pose_library", "control_maps", "sample_scores")]
+    poses, maps, scores = tables
+    painted = inputs.rows("raw_generations", ("row_digest",))
+    same_rows(*tables, painted)
+    verdicts = judge_samples({name: array(scores, name) for name in JUDGED}, inputs.profile.curation)
     columns: dict[str, Any] = {
         "sample_id": poses.column("sample_id"),
-        "partition_key": poses.column("partition_key"),
-        "keep": pa.array([verdict.keep for verdict in verdicts]),
-        "reason": pa.array([verdict.reason for verdict in verdicts]),
+        "partition_key": pa.array([inputs.key] * len(verdicts)),
+        "keep": pa.array([verdict.keep for verdict in verdicts], pa.bool_()),
+        "reason": pa.array([verdict.reason for verdict in verdicts], pa.string()),
         "reasons": pa.array([list(verdict.reasons) for verdict in verdicts], pa.list_(pa.string())),
+        "image_digest": painted.column("row_digest"),
         "oks": scores.column("oks"),
-        "image": generations.column("image"),
-        "round": pa.array([round_name] * len(verdicts)),
-        **{field.name: poses.column(field.name) for field in (*PROVENANCE, *BODY, *CAMERA)},
-        "caption": poses.column("caption"),
-        **{name: maps.column(name) for name in _FROM_MAPS},
+        "round": pa.array([group_of(inputs.key)] * len(verdicts)),
+        **{name: poses.column(name) for name in _OF_POSE},
+        **{name: maps.column(name) for name in _OF_MAP},
     }
-    return pa.table({field.name: columns[field.name] for field in FILTERED_DATASET}, schema=FILTERED_DATASET)
+    rows = pa.table([columns[name] for name in SCHEMAS[TABLE].names], schema=SCHEMAS[TABLE])
+    return Made(rows, pictures=_kept_first(inputs, rows))
 
 
-def kept_first(rows: pa.Table, most: int = 12) -> np.ndarray:
+def _kept_first(inputs: Inputs, rows: pa.Table) -> np.ndarray | None:
     """Some images, kept ones before rejected ones."""
-    kept = rows.filter(pc.field("keep"))
-    rejected = rows.filter(~pc.field("keep"))
-    blobs = pa.concat_tables([kept.select(["image"]), rejected.select(["image"])]).column("image").slice(0, most)
-    return decode_all(blobs.to_pylist())
+    ids = pa.concat_tables([rows.filter(pc.field("keep")), rows.filter(~pc.field("keep"))]).column("sample_id")
+    some = ids.slice(0, _SHOWN).to_pylist()
+    return images(inputs.take("raw_generations", some, ("image",)), "image") if some else None
+
+
+def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
+    """How many are kept, and how many fail which test first."""
+    reasons = rows.column("reason").to_pylist()
+    kept = rows.filter(pa.array([reason == KEPT for reason in reasons], pa.bool_()))
+    return {
+        "kept": kept.num_rows,
+        "pass_rate": share(kept.num_rows, rows.num_rows),
+        **{f"rejected_{reason}": reasons.count(reason) for reason in REASONS},
+        **{f"rejected_{reason}_rate": share(reasons.count(reason), rows.num_rows) for reason in REASONS},
+        "mean_oks": mean(rows, "oks"),
+        "mean_oks_of_kept": mean(kept, "oks"),
+    }
+
+
+def origins(profile: Profile) -> Origins:
+    """Labels are carried along; verdicts come from the scores that the tests look at."""
+    return {
+        **copied("pose_library", "sample_id", "partition_key", *_OF_POSE),
+        **copied("control_maps", *_OF_MAP),
+        **dict.fromkeys(("keep", "reason", "reasons"), all_of("sample_scores", *JUDGED)),
+        **copied("sample_scores", "oks"),
+        "image_digest": all_of("raw_generations", "row_digest"),
+    }
+
+
+STAGE = Stage(
+    TABLE,
+    "One row per image with its verdict: kept, or rejected with the reasons, and its whole label. Rejected rows stay.",
+    make,
+    "2",
+    table=TABLE,
+    settings=("curation",),
+    reads=(
+        Reads("pose_library", _OF_POSE),
+        Reads("control_maps", _OF_MAP),
+        Reads("raw_generations", ("image", "row_digest")),
+        Reads("sample_scores", _OF_SCORES),
+    ),
+    seeded=False,
+    origins=origins,
+    figures=figures,
+    units=rows_of_batch,
+    kinds=frozenset(("lance",)),
+)

@@ -1,68 +1,66 @@
-"""The difficulty model's rows, and the poses that it expects to fail."""
-
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+"""Poses that the difficulty model expects to fail."""
 
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.config import Profile
-from posedreamer_assets.curriculum.difficulty import DifficultyModel, fit_difficulty, pose_features
-from posedreamer_assets.curriculum.hard import select_hard
-from posedreamer_assets.errors import CurriculumError
-from posedreamer_assets.pipeline.pose_batches import PresentFiles
-from posedreamer_assets.pipeline.pose_library import batch_ids, draw_poses, pose_rows
-from posedreamer_assets.tables.fields import HARD_SAMPLES
-from posedreamer_assets.tables.rows import array, bodies, cameras, make_table, texts
+from posedreamer_assets.pipeline import difficulty_model, pose_library
+from posedreamer_assets.pipeline.figures import mean
+from posedreamer_assets.pipeline.pictures import stick_figures
+from posedreamer_assets.pipeline.rounds import Round, poses_of_batch
+from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import group_of
+from posedreamer_assets.tables.rows import bodies, cameras, make_table
 
-MODEL_FILE = "difficulty.txt"
-
-
-@dataclass(frozen=True)
-class DifficultyFit:
-    """A fitted model, ready to be written."""
-
-    model: DifficultyModel
-
-    def write(self, folder: Path) -> dict[str, Any]:
-        """Save it as LightGBM text and return its held-out figures."""
-        self.model.save(folder / MODEL_FILE)
-        return dict(self.model.metrics)
+TABLE = pose_library.TABLE
 
 
-def fit_from_rows(profile: Profile, poses: pa.Table, scores: pa.Table) -> DifficultyFit:
-    """Fit OKS of the base round from its poses; rows are matched by sample id."""
-    oks = dict(zip(texts(scores, "sample_id"), array(scores, "oks"), strict=True))
-    scored = poses.filter(pa.array([i in oks and np.isfinite(oks[i]) for i in texts(poses, "sample_id")]))
-    target = np.array([oks[i] for i in texts(scored, "sample_id")], np.float32)
-    if len(target) == 0:
-        raise CurriculumError("no scored poses to learn difficulty from")
-    features = pose_features(bodies(scored), cameras(scored))
-    return DifficultyFit(fit_difficulty(features, target, profile.curriculum, profile.seed))
-
-
-def make_hard_table(
-    profile: Profile, body: BodyModel, model_folder: Path, key: str, files: PresentFiles | None = None
-) -> tuple[pa.Table, dict[str, Any]]:
-    """Rows of `records.HARD_SAMPLES`, and figures of the choice.
+def make(inputs: Inputs) -> Made:
+    """The hardest poses of a pool, no two alike.
 
     The pool has the ids `<key>/000000` onwards; a chosen pose keeps its id, so that it is the same pose, camera and
     caption whatever else is chosen.
     """
-    cfg = profile.curriculum
-    ids = batch_ids(key, cfg.pool_size)
-    pool = make_table(pose_rows(profile, body, draw_poses(profile, body, key, ids, files), ids, key), HARD_SAMPLES)
+    from posedreamer_assets.curriculum.difficulty import DifficultyModel, pose_features
+    from posedreamer_assets.curriculum.hard import select_hard
+
+    cfg, key = inputs.profile.curriculum, inputs.key
+    ids = pose_library.batch_ids(key, cfg.pool_size)
+    pool = make_table(pose_library.pose_columns(inputs, ids), SCHEMAS[TABLE])
     features = pose_features(bodies(pool), cameras(pool))
-    predicted = DifficultyModel.load(model_folder / MODEL_FILE).predict(features)
-    chosen = np.sort(select_hard(features, predicted, cfg.hard_batch_size, cfg.min_distance))
+    learnt = inputs.checkpoint(f"{group_of(key)}/{difficulty_model.NAME}").path / difficulty_model.MODEL_FILE
+    predicted = DifficultyModel.load(learnt).predict(features)
+    chosen = np.sort(select_hard(features, predicted, poses_of_batch(inputs.profile, key), cfg.min_distance))
     rows = pool.take(pa.array(chosen))
     place = rows.schema.get_field_index("predicted_oks")
-    rows = rows.set_column(place, HARD_SAMPLES.field(place), pa.array(predicted[chosen].astype(np.float32)))
-    figures = {
+    rows = rows.set_column(place, rows.schema.field(place), pa.array(predicted[chosen].astype(np.float32)))
+    said = {
         "pool": len(ids),
         "predicted_oks": round(float(predicted[chosen].mean()), 4),
         "pool_predicted_oks": round(float(predicted.mean()), 4),
     }
-    return rows, figures
+    return Made(rows, said, stick_figures(rows, inputs.models.body))
+
+
+def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
+    """Those of the library, and how hard the poses are expected to be."""
+    return {**pose_library.figures(rows, profile), "mean_predicted_oks": mean(rows, "predicted_oks")}
+
+
+def stage(of: Round) -> Stage:
+    """The poses of a round."""
+    return Stage(
+        "hard_samples",
+        "One row per pose of the round (table `pose_library`): the lowest predicted OKS of a candidate pool of "
+        "`curriculum.pool_size` poses, no two closer than `curriculum.min_distance`.",
+        make,
+        "3",
+        table=TABLE,
+        settings=(*pose_library.SETTINGS, "curriculum"),
+        files=("poses",),
+        checkpoints=("body_model", f"{of.name}/{difficulty_model.NAME}"),
+        figures=figures,
+        units=lambda profile: profile.curriculum.pool_size,
+        kinds=frozenset(("lightgbm", "lance")),
+    ).of_round(of.name, of.name)

@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.pipeline.graph import in_group, key_group, planned_keys, source_name
+from posedreamer_assets.pipeline.rounds import planned_keys, rounds_of, source_name
 from posedreamer_assets.poses.folder import LICENCE_NAMES, FileStamp, Folder, mixed
-from posedreamer_assets.tables.fields import POSE_FILES, partition_key, sample_id
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import ALIGN, BASE, group_of, partition_key, sample_id, source_of
 
 if TYPE_CHECKING:
     from posedreamer_assets.config import Profile
-    from posedreamer_assets.pipeline.graph import Group
     from posedreamer_assets.storage import LanceStore
 
 TABLE = "pose_files"
@@ -96,13 +96,6 @@ def present_files(batch: PoseBatchFiles, folder: Folder) -> PresentFiles:
     return PresentFiles(folder, digests, batch.part)
 
 
-def has_pose_files(profile: "Profile", key: str) -> bool:
-    """Whether a batch's poses come from files: always, but for `procedural-*`, and `hard-*` of a procedural profile."""
-    if key_group(key) == "hard":
-        return profile.poses.source != "procedural"
-    return not key.removeprefix("align-").startswith("procedural-")
-
-
 # Batches
 
 
@@ -132,14 +125,12 @@ def record_batch(store: "LanceStore", batch: PoseBatchFiles) -> None:
         }
         for i, file in enumerate(batch.files)
     ]
-    table = pa.Table.from_pylist(rows, schema=POSE_FILES)
+    table = pa.Table.from_pylist(rows, schema=SCHEMAS[TABLE])
     store.replace_partition(TABLE, batch.key, table, input_digest=digest([batch.folder, batch.paths, batch.part]))
 
 
-def plan_batches(
-    profile: "Profile", store: "LanceStore", groups: Sequence["Group"] = ("base", "align", "hard")
-) -> list[str]:
-    """Give every batch of these groups that the profile asks for its files, and return the keys that were cut now.
+def plan_batches(profile: "Profile", store: "LanceStore", groups: Sequence[str] | None = None) -> list[str]:
+    """Give every batch of these groups, by default of all, its files, and return the keys that were cut now.
 
     A batch keeps its files for good. Where the folder has moved, the batch follows; only when none of its files is
     there any more is it cut again.
@@ -152,15 +143,14 @@ def plan_batches(
     folder = Folder(profile.poses.source)
     if not folder.pose_paths():
         raise PoseFileError(folder.root, "empty", "no BVH or npz files")
-    batches = _follow(
-        store, folder, recorded_batches(store), planned_keys(profile, "pose") + planned_keys(profile, "hard")
-    )
+    every = (ALIGN, *(one.name for one in rounds_of(profile)))
+    batches = _follow(store, folder, recorded_batches(store), planned_keys(profile, every))
     per_batch = profile.poses.files_per_batch
     pool = per_batch * math.ceil(profile.curriculum.pool_size / profile.poses.batch_size)
     cut: list[str] = []
-    for group in groups:
-        most = pool if group == "hard" else per_batch
-        missing = [key for key in planned_keys(profile, group) if key not in batches]
+    for group in every if groups is None else groups:
+        most = per_batch if group in (BASE, ALIGN) else pool
+        missing = [key for key in planned_keys(profile, (group,)) if key not in batches]
         for batch in _cut_planned(folder, group, missing, batches, most):
             record_batch(store, batch)
             batches[batch.key] = batch
@@ -182,11 +172,11 @@ def cut_new_files(
         flush: also cut what is left over into a smaller batch.
     """
     recorded = recorded_batches(store)
-    own = {key: batch for key, batch in recorded.items() if key.rpartition("-")[0] == source}
+    own = {key: batch for key, batch in recorded.items() if source_of(key) == source}
     own = _follow(store, folder, own, list(own))
     taken = {path for batch in own.values() for path in batch.paths}
     waiting = [path for path in mixed(ready) if path not in taken]
-    number = max((int(key.rpartition("-")[2]) + 1 for key in recorded if key.rpartition("-")[0] == source), default=0)
+    number = max((int(key.rpartition("-")[2]) + 1 for key in recorded if source_of(key) == source), default=0)
     keys: list[str] = []
     for start in range(0, len(waiting), files_per_batch):
         paths = waiting[start : start + files_per_batch]
@@ -199,17 +189,17 @@ def cut_new_files(
 
 
 def _cut_planned(
-    folder: Folder, group: "Group", keys: Sequence[str], batches: Mapping[str, PoseBatchFiles], most: int
+    folder: Folder, group: str, keys: Sequence[str], batches: Mapping[str, PoseBatchFiles], most: int
 ) -> Iterable[PoseBatchFiles]:
     """Batches of one group for these keys: of files that the group has not used, then of used ones' other parts.
 
     Alignment starts at the other end of the order, so that in a large folder no file serves both alignment, which
     every image depends on, and a base batch.
     """
-    used = [batch for key, batch in batches.items() if in_group(key, group) and batch.folder == folder.root]
+    used = [batch for key, batch in batches.items() if group_of(key) == group and batch.folder == folder.root]
     taken = {path for batch in used for path in batch.paths}
     order = folder.pose_paths()
-    free = [path for path in (reversed(order) if group == "align" else order) if path not in taken]
+    free = [path for path in (reversed(order) if group == ALIGN else order) if path not in taken]
     size = min(most, max(1, math.ceil(len(free) / max(1, len(keys)))))
     for i, key in enumerate(keys):
         paths = free[i * size : (i + 1) * size]

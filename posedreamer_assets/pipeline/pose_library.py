@@ -1,4 +1,4 @@
-"""Poses, cameras and captions of one batch, from the procedural families or from a folder of motion files."""
+"""Who stands where, how, and in front of which camera."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,21 +7,37 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from posedreamer_assets.body.model import BodyModel, load_body
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.pipeline.graph import key_group
-from posedreamer_assets.pipeline.pose_batches import PresentFiles, has_pose_files
-from posedreamer_assets.poses.draw import PoseBatch, clips_batch, place_cameras, procedural_batch
-from posedreamer_assets.poses.procedural import FAMILIES
-from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
-from posedreamer_assets.render.captions import make_caption
+from posedreamer_assets.pipeline.figures import mean
+from posedreamer_assets.pipeline.pictures import stick_figures
+from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
+from posedreamer_assets.pipeline.stage import POSES, Inputs, Made, Stage, rows_of_batch
 from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
-from posedreamer_assets.tables.fields import POSE_LIBRARY, QUARANTINE, sample_id
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import group_of, sample_id
 from posedreamer_assets.tables.rows import make_table
 
 if TYPE_CHECKING:
+    from posedreamer_assets.pipeline.pose_batches import PresentFiles
+    from posedreamer_assets.poses.draw import PoseBatch
     from posedreamer_assets.poses.sources import PoseFrames
+
+TABLE = "pose_library"
+SETTINGS = ("image", "poses", "cameras", "alignment.val_share", "alignment.test_share")
+
+
+def make(inputs: Inputs) -> Made:
+    """The batch's poses with cameras and captions, and what of its files could not be read."""
+    ids = batch_ids(inputs.key, poses_of_batch(inputs.profile, inputs.key))
+    rows = make_table(pose_columns(inputs, ids), SCHEMAS[TABLE])
+    unreadable = quarantined(inputs)
+    return Made(
+        rows,
+        {"family_names": sorted(set(rows.column("family").to_pylist())), "quarantined": unreadable.num_rows},
+        stick_figures(rows, inputs.models.body),
+        {"quarantine": unreadable},
+    )
 
 
 def batch_ids(key: str, count: int) -> list[str]:
@@ -29,31 +45,15 @@ def batch_ids(key: str, count: int) -> list[str]:
     return [sample_id(key, index) for index in range(count)]
 
 
-def draw_poses(
-    profile: Profile, body: BodyModel, key: str, ids: Sequence[str], files: PresentFiles | None = None
-) -> PoseBatch:
-    """One pose for each id, from the batch's files or from the procedural families.
+def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
+    """Columns of table `pose_library`: pose, camera, appearance and caption are drawn for each sample."""
+    from posedreamer_assets.poses.draw import place_cameras
+    from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
+    from posedreamer_assets.render.captions import make_caption
 
-    Raises:
-        PoseFileError: a batch of a folder without files, or without a usable frame.
-    """
-    if not has_pose_files(profile, key):
-        return procedural_batch(profile, body, ids)
-    if files is None:
-        raise PoseFileError(
-            key, "empty", "no files were recorded for this batch; `posedreamer run` and the sensor do so"
-        )
-    clips, errors = _read(profile, files)
-    drawn = clips_batch(profile, body, ids, clips, group=key_group(key), part=files.part)
-    if drawn is None:
-        reasons = "; ".join(str(error) for error in errors[:3]) or "none of its files is there"
-        raise PoseFileError(files.folder.root, "empty", f"no usable frames in batch {key}: {reasons}")
-    return drawn
-
-
-def pose_rows(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence[str], key: str) -> dict[str, Any]:
-    """Columns of `records.POSE_LIBRARY`: cameras, appearance and caption are drawn for each sample."""
-    cameras, truncated = place_cameras(profile, body, batch, ids)
+    profile, key = inputs.profile, inputs.key
+    batch = draw_poses(inputs, ids)
+    cameras, truncated = place_cameras(profile, inputs.models.body, batch, ids)
     appearances = [
         sample_appearance(sample_rng(profile.seed, i, "appearance"), activity_of(family))
         for i, family in zip(ids, batch.families, strict=True)
@@ -76,14 +76,33 @@ def pose_rows(profile: Profile, body: BodyModel, batch: PoseBatch, ids: Sequence
     }
 
 
-def make_pose_table(profile: Profile, body: BodyModel, key: str, files: PresentFiles | None = None) -> pa.Table:
-    """The rows of one pose batch; `files` are the batch's own where its poses come from a folder."""
-    ids = batch_ids(key, profile.poses.batch_size)
-    return make_table(pose_rows(profile, body, draw_poses(profile, body, key, ids, files), ids, key), POSE_LIBRARY)
+def draw_poses(inputs: Inputs, ids: Sequence[str]) -> "PoseBatch":
+    """One pose for each id, from the batch's files or from the procedural families.
+
+    Raises:
+        PoseFileError: a batch of a folder without files, or without a usable frame.
+    """
+    from posedreamer_assets.poses.draw import clips_batch, procedural_batch
+
+    profile, key, files, body = inputs.profile, inputs.key, inputs.pose_files, inputs.models.body
+    if not has_pose_files(profile, key):
+        return procedural_batch(profile, body, ids)
+    if files is None:
+        raise PoseFileError(
+            key, "empty", "no files were recorded for this batch; `posedreamer run` and the sensor do so"
+        )
+    clips, errors = _read(profile, files)
+    drawn = clips_batch(profile, body, ids, clips, group=group_of(key), part=files.part)
+    if drawn is None:
+        reasons = "; ".join(str(error) for error in errors[:3]) or "none of its files is there"
+        raise PoseFileError(files.folder.root, "empty", f"no usable frames in batch {key}: {reasons}")
+    return drawn
 
 
 def activity_of(family: str) -> str:
     """How captions call what a family or clip shows: that of the procedural family in its name, else plain standing."""
+    from posedreamer_assets.poses.procedural import FAMILIES
+
     if family in FAMILIES:
         return FAMILIES[family].activity
     words = family.lower()
@@ -98,24 +117,29 @@ def split_of(provenance: str, profile: Profile) -> str:
     return "val" if place < profile.alignment.test_share + profile.alignment.val_share else "train"
 
 
-def quarantined(profile: Profile, files: PresentFiles | None) -> list[PoseFileError]:
-    """What could not be read of a batch's files."""
-    return [] if files is None else list(_read(profile, files)[1])
-
-
-def quarantine_table(key: str, errors: Sequence[PoseFileError]) -> pa.Table:
-    """Rows of `records.QUARANTINE`."""
+def quarantined(inputs: Inputs) -> pa.Table:
+    """Rows of table `quarantine`: what could not be read of the batch's files."""
+    errors = () if inputs.pose_files is None else _read(inputs.profile, inputs.pose_files)[1]
     columns = {
-        "sample_id": batch_ids(key, len(errors)),
-        "partition_key": [key] * len(errors),
+        "sample_id": batch_ids(inputs.key, len(errors)),
+        "partition_key": [inputs.key] * len(errors),
         "path": [error.path for error in errors],
         "reason": [error.reason for error in errors],
         "detail": [error.detail for error in errors],
     }
-    return make_table(columns, QUARANTINE)
+    return make_table(columns, SCHEMAS["quarantine"])
 
 
-def _read(profile: Profile, files: PresentFiles) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
+def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
+    """How varied poses and cameras are."""
+    return {
+        "families": len(set(rows.column("family").to_pylist())),
+        "truncated_share": mean(rows, "truncated"),
+        "mean_camera_pitch_deg": mean(rows, "cam_pitch_deg"),
+    }
+
+
+def _read(profile: Profile, files: "PresentFiles") -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
     return _read_files(
         files.folder.local_copy(files.paths),
         tuple(files.paths),
@@ -131,8 +155,29 @@ def _read_files(
     folder: Path, paths: tuple[str, ...], content: str, stride_s: float, seed: int, model_path: str | None
 ) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
     """Frames and errors of some files; `content` is their digest, so that changed files are read again."""
+    from posedreamer_assets.body.model import load_body
     from posedreamer_assets.poses.sources import read_folder
 
     found = [folder / path for path in paths]
     clips, errors = read_folder(folder, stride_s=stride_s, seed=seed, body=load_body(model_path), files=found)
     return tuple(clips), tuple(errors)
+
+
+STAGE = Stage(
+    "pose_library",
+    "One row per pose: SMPL-X parameters (world frame, y up, ground at y = 0), camera (OpenCV), caption, appearance, provenance "
+    "and licence. From procedural families, or from the batch's BVH, AMASS-style npz and fits; files that cannot be read "
+    "are quarantined with a reason and counted.",
+    make,
+    "3",
+    table=TABLE,
+    groups=POSES,
+    settings=SETTINGS,
+    files=("poses",),
+    checkpoints=("body_model",),
+    figures=figures,
+    units=rows_of_batch,
+    ui_group="poses",
+    kinds=frozenset(("numpy", "lance")),
+    starts="request",
+)

@@ -1,104 +1,189 @@
-"""Quality figures of all images of a run, and what the outside judge says of them."""
+"""How close the images come to the reference set, and to their poses.
+
+Whatever the number of images, at most `quality.max_images` of each set are looked at, and a few hundred are held at once.
+"""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import MetricsError
-from posedreamer_assets.metrics.intervals import bootstrap_mean
-from posedreamer_assets.metrics.quality import quality_report
-from posedreamer_assets.pipeline.models import detector_of
-from posedreamer_assets.pipeline.sample_scores import oks_of
-from posedreamer_assets.render.captions import NAMED_COLOURS
-from posedreamer_assets.scoring.colours import garment_colour_hits
-from posedreamer_assets.scoring.detectors import KeypointDetector
+from posedreamer_assets.pipeline.sample_scores import OKS_OF, oks_of
+from posedreamer_assets.pipeline.stage import POSES, Inputs, Made, Reads, Stage
+from posedreamer_assets.tables.keys import BASE
 from posedreamer_assets.tables.rows import images, texts
 
+if TYPE_CHECKING:
+    from posedreamer_assets.metrics.features import FeatureSet
+    from posedreamer_assets.scoring.detectors import KeypointDetector
+
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+_AT_ONCE = 256  # images that are held decoded
+T = TypeVar("T")
 
 
-def measure(
-    profile: Profile, *, scenes: pa.Table, maps: pa.Table, generations: pa.Table, base: pa.Table, hard: pa.Table
-) -> Callable[[Path], dict[str, Any]]:
-    """Figures of the kept images of both rounds against the reference; the result writes them and returns them."""
-    kept = pa.concat_tables([t.filter(pc.field("keep")).select(["image"]) for t in (base, hard)])
-    figures: dict[str, Any]
-    figures, plane = quality_report(
-        images(kept, "image"), reference_images(profile, scenes), profile.quality, profile.seed
-    )
-    figures["reference_is"] = profile.quality.reference or "held-out rendered scenes"
-    for role, detector in (("judge", profile.judge), ("outside_judge", profile.outside_judge)):
+@dataclass(frozen=True)
+class _Pictures:
+    """Images of a table, and the labels of their samples."""
+
+    inputs: Inputs
+    table: str
+    ids: Sequence[str]
+
+    def parts(self) -> Iterator[tuple[np.ndarray, pa.Table, list[str]]]:
+        """Images (n, h, w, 3), control maps and captions, a part at a time."""
+        for start in range(0, len(self.ids), _AT_ONCE):
+            some = self.ids[start : start + _AT_ONCE]
+            rows = self.inputs.take(self.table, some, ("image", "caption"))
+            yield images(rows, "image"), self.inputs.take("control_maps", some), texts(rows, "caption")
+
+    def measured(self, measure: Callable[[np.ndarray, pa.Table, list[str]], np.ndarray]) -> dict[str, Any]:
+        """The mean of a measure of each image, with its interval."""
+        from posedreamer_assets.metrics.intervals import bootstrap_mean
+
+        values = np.concatenate([measure(*part) for part in self.parts()])
+        return bootstrap_mean(values, self.inputs.profile.seed).as_dict()
+
+
+def make(inputs: Inputs) -> Made:
+    """Figures of the kept images of all rounds against the reference, and what detectors see in renders and images."""
+    from posedreamer_assets.metrics.quality import compare, feature_plane
+
+    profile = inputs.profile
+    generated = _features(inputs, "generated", _images_of(inputs, "raw_generations", _kept(inputs)))
+    reference = _features(inputs, "reference", _reference(inputs))
+    found = compare(generated, reference, profile.quality, profile.seed).to_dict()
+    found["reference_is"] = profile.quality.reference or "held-out rendered scenes"
+    sets = {
+        "renders": _Pictures(inputs, "rendered_scenes", _some(inputs, "renders", _ids(inputs, "rendered_scenes"))),
+        "base_generations": _Pictures(inputs, "raw_generations", _some(inputs, "generations", _base_ids(inputs))),
+    }
+    for role in ("judge", "outside_judge"):
+        detector = getattr(inputs.models, role)
         if detector is not None:
-            judge = detector_of(detector, profile.image)
-            figures[role] = {
-                "name": judge.name,
-                "renders": _judged(judge, scenes, maps, profile.seed),
-                "base_generations": _judged(judge, generations, maps, profile.seed),
-            }
-
-    figures["garment_colours"] = {
-        "renders": _colour_hits(scenes, maps, profile.seed),
-        "base_generations": _colour_hits(generations, maps, profile.seed),
-        "by_chance": round(1 / len(NAMED_COLOURS), 4),
-    }
-
-    def write(folder: Path) -> dict[str, Any]:
-        (folder / "quality.json").write_text(json.dumps(figures, indent=2, sort_keys=True))
-        points = {name: np.round(values, 4).tolist() for name, values in plane.items()}
-        (folder / "figures.json").write_text(json.dumps({"feature_plane": points}))
-        return figures
-
-    return write
+            found[role] = {"name": detector.name, **{name: _judged(detector, of) for name, of in sets.items()}}
+    found["garment_colours"] = _garment_colours(sets)
+    (inputs.place / "quality.json").write_text(json.dumps(found, indent=2, sort_keys=True))
+    plane = zip(("generated", "reference"), feature_plane(generated.pool_2048, reference.pool_2048), strict=True)
+    points = {name: np.round(values, 4).tolist() for name, values in plane}
+    (inputs.place / "figures.json").write_text(json.dumps({"feature_plane": points}))
+    return Made(figures=found)
 
 
-def _judged(judge: KeypointDetector, pictures: pa.Table, maps: pa.Table, seed: int) -> dict[str, Any]:
-    oks, _ = oks_of(judge, images(pictures, "image"), _maps_of(pictures, maps))
-    return bootstrap_mean(oks, seed).as_dict()
+def _kept(inputs: Inputs) -> list[str]:
+    rows = inputs.rows("filtered_dataset", ("keep",)).filter(pc.field("keep"))
+    return _some(inputs, "generated", texts(rows, "sample_id"))
 
 
-def _colour_hits(pictures: pa.Table, maps: pa.Table, seed: int) -> dict[str, Any]:
-    """Share of garments whose colour is nearer to the one that the caption names than to any other."""
-    parts, captions = images(_maps_of(pictures, maps), "parts"), texts(pictures, "caption")
-    return {
-        garment: bootstrap_mean(
-            garment_colour_hits(images(pictures, "image"), parts, captions, garment), seed
-        ).as_dict()
-        for garment in ("top", "bottom")
-    }
+def _ids(inputs: Inputs, table: str) -> list[str]:
+    return texts(inputs.rows(table, ("sample_id",)), "sample_id")
 
 
-def _maps_of(pictures: pa.Table, maps: pa.Table) -> pa.Table:
-    place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
-    return maps.take(pa.array([place[i] for i in texts(pictures, "sample_id")]))
+def _base_ids(inputs: Inputs) -> list[str]:
+    rows = inputs.rows("filtered_dataset", ("round",))
+    return texts(rows.filter(pc.field("round") == BASE), "sample_id")
 
 
-def reference_images(profile: Profile, scenes: pa.Table) -> np.ndarray:
-    """The images that generated ones are compared with: (m, h, w, 3).
+def _some(inputs: Inputs, what: str, items: Sequence[T]) -> list[T]:
+    """At most `quality.max_images` of the items, chosen by the seed alone."""
+    from posedreamer_assets.metrics.quality import choose
+
+    chosen = choose(len(items), inputs.profile.quality.max_images, inputs.profile.seed, what)
+    return [items[i] for i in chosen]
+
+
+def _images_of(inputs: Inputs, table: str, ids: Sequence[str]) -> Iterator[np.ndarray]:
+    for start in range(0, len(ids), _AT_ONCE):
+        yield images(inputs.take(table, ids[start : start + _AT_ONCE], ("image",)), "image")
+
+
+def _reference(inputs: Inputs) -> Iterator[np.ndarray]:
+    """The images that generated ones are compared with.
 
     Raises:
         MetricsError: the user's folder holds no images.
     """
+    profile = inputs.profile
     if profile.quality.reference is None:
-        return images(scenes.filter(pc.field("split") == "reference"), "image")
+        rows = inputs.rows("rendered_scenes", ("split",)).filter(pc.field("split") == "reference")
+        return _images_of(inputs, "rendered_scenes", _some(inputs, "reference", texts(rows, "sample_id")))
     folder = Path(profile.quality.reference).expanduser()
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)[: profile.quality.max_images]
     if not paths:
         raise MetricsError(f"quality.reference: no images in {folder}")
-    return np.stack([_load(path, profile.image.width, profile.image.height) for path in paths])
+    return (load_photograph(path, profile.image.width, profile.image.height)[None] for path in paths)
 
 
-def _load(path: Path, width: int, height: int) -> np.ndarray:
-    """A photograph, cropped in the middle to the shape of the generated images and resized to their size."""
+def _features(inputs: Inputs, what: str, parts: Iterator[np.ndarray]) -> "FeatureSet":
+    from posedreamer_assets.metrics.features import FeatureExtractor, FeatureSet
+
+    extractor = FeatureExtractor()
+    found = [extractor(part) for part in parts]
+    if not found:
+        raise MetricsError(f"0 {what} images, the quality figures need some")
+    return FeatureSet.concat(found)
+
+
+def _judged(detector: "KeypointDetector", pictures: _Pictures) -> dict[str, Any]:
+    return pictures.measured(lambda seen, maps, captions: oks_of(detector, seen, maps)[0])
+
+
+def _garment_colours(sets: dict[str, _Pictures]) -> dict[str, Any]:
+    """Share of garments whose colour is nearer to the one that the caption names than to any other."""
+    from posedreamer_assets.render.captions import NAMED_COLOURS
+    from posedreamer_assets.scoring.colours import garment_colour_hits
+
+    def hits(pictures: _Pictures, garment: str) -> dict[str, Any]:
+        return pictures.measured(
+            lambda seen, maps, captions: garment_colour_hits(seen, images(maps, "parts"), captions, garment)
+        )
+
+    shares = {name: {garment: hits(of, garment) for garment in ("top", "bottom")} for name, of in sets.items()}
+    return {**shares, "by_chance": round(1 / len(NAMED_COLOURS), 4)}
+
+
+def load_photograph(path: Path, width: int, height: int) -> np.ndarray:
+    """A photograph, cropped in the middle to the shape of the generated images and resized to their size: (h, w, 3)."""
+    from PIL import Image
+
     with Image.open(path) as photo:
         rgb = photo.convert("RGB")
     scale = max(width / rgb.width, height / rgb.height)
     resized = rgb.resize((max(width, round(rgb.width * scale)), max(height, round(rgb.height * scale))))
     left, top = (resized.width - width) // 2, (resized.height - height) // 2
     return np.asarray(resized.crop((left, top, left + width, top + height)))
+
+
+def units(profile: Profile) -> int:
+    """Images that are looked at."""
+    return 3 * min(profile.quality.max_images, profile.poses.batch_size * profile.poses.batches)
+
+
+def stage(groups: tuple[str, ...]) -> Stage:
+    """The report on the images of all rounds."""
+    return Stage(
+        "quality_report",
+        "One set of figures for all kept images: FID (2048-d; also 64-d, so labelled), KID, a classifier score named after its "
+        "network, precision and recall, with intervals; and the outside judge's OKS where one is given.",
+        make,
+        "2",
+        settings=("quality", "judge", "outside_judge"),
+        files=("reference", "judge", "outside_judge"),
+        reads=(
+            Reads("rendered_scenes", ("image", "caption", "split"), POSES),
+            Reads("control_maps", (*OKS_OF, "parts"), POSES),
+            Reads("raw_generations", ("image", "caption"), groups),
+            Reads("filtered_dataset", ("keep", "round"), groups),
+        ),
+        units=units,
+        ui_group="dataset",
+        kinds=frozenset(("torch",)),
+        starts="cron",
+    )

@@ -1,45 +1,71 @@
-"""Images of a pose batch, painted by the generator, aligned or as it is."""
+"""The images: people painted over control maps by the generator, aligned or as it is."""
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-import pyarrow as pa
+from dataclasses import replace
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.pipeline.controls import control_images
+from posedreamer_assets.pipeline.controls import control_column, control_images
 from posedreamer_assets.pipeline.dpo_checkpoint import adapter_in
-from posedreamer_assets.pipeline.models import generator_of
+from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied, rows_of_batch
 from posedreamer_assets.seeds import derive_seed
-from posedreamer_assets.tables import images as codec
-from posedreamer_assets.tables.fields import RAW_GENERATIONS
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import group_of
 from posedreamer_assets.tables.rows import make_table, same_rows, texts
 
-if TYPE_CHECKING:
-    from posedreamer_assets.storage import CheckpointInfo
+TABLE = "raw_generations"
 
 
-def generate_rows(
-    profile: Profile, round_name: str, poses: pa.Table, maps: pa.Table, *, adapter: "CheckpointInfo", key: str
-) -> tuple[pa.Table, np.ndarray]:
-    """Rows of `records.RAW_GENERATIONS`, and the images (n, h, w, 3)."""
+def make(inputs: Inputs) -> Made:
+    """Paint each pose once, with the seed that follows from its id."""
+    from posedreamer_assets.tables.images import encode
+
+    profile, generator = inputs.profile, inputs.models.generator
+    poses, maps, adapter = inputs.rows("pose_library"), inputs.rows("control_maps"), inputs.checkpoint("dpo_checkpoint")
     same_rows(poses, maps)
-    generator = generator_of(profile.generator, profile.image)
-    ids = texts(poses, "sample_id")
+    ids, captions = texts(poses, "sample_id"), texts(poses, "caption")
     seeds = [derive_seed(profile.seed, i, "generation") for i in ids]
     aligned = adapter_in(adapter)
-    controls = control_images(profile.generator, maps)
-    made = generator.generate(controls, texts(poses, "caption"), seeds, adapter_path=aligned)
+    made = generator.generate(control_images(profile.generator, maps), captions, seeds, adapter_path=aligned)
     count = len(ids)
     columns = {
         "sample_id": ids,
-        "partition_key": [key] * count,
-        "round": [round_name] * count,
-        "image": [codec.encode(image, profile.image.format) for image in made],
-        "caption": texts(poses, "caption"),
+        "partition_key": [inputs.key] * count,
+        "round": [group_of(inputs.key)] * count,
+        "image": [encode(image, profile.image.format) for image in made],
+        "caption": captions,
         "seed": seeds,
         "steps": [profile.generator.steps] * count,
         "guidance": [profile.generator.guidance] * count,
         "generator": [f"{generator.name}:{generator.digest}"] * count,
         "adapter": ["none" if aligned is None else adapter.digest] * count,
     }
-    return make_table(columns, RAW_GENERATIONS), made
+    return Made(make_table(columns, SCHEMAS[TABLE]), pictures=made)
+
+
+def origins(profile: Profile) -> Origins:
+    """Images come from control image and caption."""
+    drawn = (*all_of("control_maps", control_column(profile.generator)), *all_of("pose_library", "caption"))
+    return {**copied("pose_library", "sample_id", "partition_key", "image_id", "caption"), "image": drawn}
+
+
+def under(stage: Stage, profile: Profile) -> Stage:
+    """It reads the map that the profile's generator is given."""
+    return replace(stage, reads=(stage.reads[0], Reads("control_maps", (control_column(profile.generator),))))
+
+
+STAGE = Stage(
+    TABLE,
+    "One row per pose: the image painted over its control map (`generator.control`) by the generator, aligned unless "
+    "`alignment.method` is none, with the seed that was used.",
+    make,
+    "1",
+    table=TABLE,
+    settings=("generator", "image"),
+    reads=(Reads("pose_library", ("caption",)), Reads("control_maps", ("control",))),
+    checkpoints=("control_checkpoint", "dpo_checkpoint"),
+    origins=origins,
+    units=rows_of_batch,
+    under=under,
+    names_checkpoint=("dpo_checkpoint", "adapter"),
+    kinds=frozenset(("diffusers", "lance")),
+    pool="gpu",
+)

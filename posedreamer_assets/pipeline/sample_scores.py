@@ -1,45 +1,39 @@
-"""Scores of the images of a pose batch."""
+"""How well each image shows its pose."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.pipeline.models import counter_of, detector_of
-from posedreamer_assets.scoring.colours import garment_colour_errors
-from posedreamer_assets.scoring.detectors import KeypointDetector
-from posedreamer_assets.scoring.head import head_errors_deg
-from posedreamer_assets.scoring.oks import object_keypoint_similarity
-from posedreamer_assets.tables.fields import SAMPLE_SCORES
+from posedreamer_assets.pipeline.figures import mean, share
+from posedreamer_assets.pipeline.pictures import detections
+from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied
+from posedreamer_assets.tables.fields import OF_PERSON, SCHEMAS, names_of
 from posedreamer_assets.tables.rows import array, images, make_table, points, same_rows, texts
 
+if TYPE_CHECKING:
+    from posedreamer_assets.scoring.detectors import KeypointDetector
 
-def oks_of(detector: KeypointDetector, pictures: np.ndarray, maps: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """OKS (n,) of a detector's keypoints against the projected ones, and the detections (n, 17, 3).
-
-    Keypoints that the body itself hides are not counted: no detector can place them. The area is the silhouette's.
-    """
-    detected = detector.detect(pictures)
-    oks = object_keypoint_similarity(
-        detected[..., :2],
-        points(maps, "keypoints_2d", 2),
-        array(maps, "keypoints_visible").astype(bool),
-        array(maps, "body_pixels").astype(np.float32),
-    )
-    return oks.astype(np.float32), detected
+TABLE = "sample_scores"
+OKS_OF = ("keypoints_2d", "keypoints_visible", "body_pixels")
+"""Columns of control maps that detections are compared with."""
 
 
-def score_rows(profile: Profile, poses: pa.Table, maps: pa.Table, generations: pa.Table, key: str) -> pa.Table:
-    """Rows of `records.SAMPLE_SCORES`."""
+def make(inputs: Inputs) -> Made:
+    """Scores of each image by detectors that have not seen its label."""
+    from posedreamer_assets.scoring.colours import garment_colour_errors
+    from posedreamer_assets.scoring.head import head_errors_deg
+
+    poses, maps, generations = (inputs.rows(name) for name in ("pose_library", "control_maps", "raw_generations"))
     same_rows(poses, maps, generations)
     pictures = images(generations, "image")
-    oks, detected = oks_of(detector_of(profile.judge, profile.image), pictures, maps)
-    ranker_oks, _ = oks_of(detector_of(profile.ranker, profile.image), pictures, maps)
-    people, people_score = counter_of(profile.image).count(pictures)
+    oks, detected = oks_of(inputs.models.judge, pictures, maps)
+    ranker_oks, _ = oks_of(inputs.models.ranker, pictures, maps)
+    people, people_score = inputs.models.counter.count(pictures)
     columns: dict[str, Any] = {
         "sample_id": texts(poses, "sample_id"),
-        "partition_key": [key] * poses.num_rows,
+        "partition_key": [inputs.key] * poses.num_rows,
         "oks": oks,
         "ranker_oks": ranker_oks,
         "detected": detected,
@@ -50,4 +44,76 @@ def score_rows(profile: Profile, poses: pa.Table, maps: pa.Table, generations: p
         ),
         "top_colour_error": garment_colour_errors(pictures, images(maps, "parts"), texts(poses, "caption")),
     }
-    return make_table(columns, SAMPLE_SCORES)
+    return Made(make_table(columns, SCHEMAS[TABLE]), pictures=detections(pictures, detected))
+
+
+def oks_of(detector: "KeypointDetector", pictures: np.ndarray, maps: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """OKS (n,) of a detector's keypoints against the projected ones, and the detections (n, 17, 3).
+
+    Keypoints that the body itself hides are not counted: no detector can place them. The area is the silhouette's.
+
+    Args:
+        detector: looks at the pictures.
+        pictures: (n, h, w, 3).
+        maps: columns `OKS_OF` of the same samples.
+    """
+    from posedreamer_assets.scoring.oks import object_keypoint_similarity
+
+    detected = detector.detect(pictures)
+    oks = object_keypoint_similarity(
+        detected[..., :2],
+        points(maps, "keypoints_2d", 2),
+        array(maps, "keypoints_visible").astype(bool),
+        array(maps, "body_pixels").astype(np.float32),
+    )
+    return oks.astype(np.float32), detected
+
+
+def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
+    """How the scores are spread; what is crowded is the profile's word."""
+    oks, people = array(rows, "oks").astype(float), array(rows, "people")
+    usable = oks[np.isfinite(oks)]
+    return {
+        "mean_oks": mean(rows, "oks"),
+        "median_oks": round(float(np.median(usable)), 4) if len(usable) else float("nan"),
+        "mean_ranker_oks": mean(rows, "ranker_oks"),
+        "no_person_share": share(int((people < 1).sum()), len(people)),
+        "crowded_share": share(int((people > profile.curation.max_people).sum()), len(people)),
+        "mean_head_error_deg": mean(rows, "head_error_deg"),
+        "mean_top_colour_error": mean(rows, "top_colour_error"),
+    }
+
+
+def origins(profile: Profile) -> Origins:
+    """Everything comes from the picture; what it is held against, from maps and caption."""
+    picture = all_of("raw_generations", "image")
+    return {
+        **copied("pose_library", *names_of(OF_PERSON)),
+        **dict.fromkeys(("oks", "ranker_oks"), (*picture, *all_of("control_maps", *OKS_OF))),
+        **dict.fromkeys(("detected", "people", "people_score"), picture),
+        "head_error_deg": (*picture, *all_of("control_maps", "keypoints_2d", "keypoints_in_frame")),
+        "top_colour_error": (*picture, *all_of("control_maps", "parts"), *all_of("pose_library", "caption")),
+    }
+
+
+STAGE = Stage(
+    TABLE,
+    "One row per image: OKS of the judging and of the ranking detector against the projected joints, people counted, head pose "
+    "error, garment colour error.",
+    make,
+    "1",
+    table=TABLE,
+    settings=("judge", "ranker"),
+    files=("judge", "ranker", "counter"),
+    reads=(
+        Reads("pose_library", ("caption",)),
+        Reads("control_maps", (*OKS_OF, "keypoints_in_frame", "parts")),
+        Reads("raw_generations", ("image",)),
+    ),
+    seeded=False,
+    origins=origins,
+    figures=figures,
+    units=lambda profile: 4 * profile.poses.batch_size,
+    kinds=frozenset(("torch", "lance")),
+    pool="gpu",
+)

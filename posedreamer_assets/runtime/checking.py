@@ -1,6 +1,7 @@
-"""Running the data checks on what is stored: shared by Dagster's asset checks and `posedreamer checks run`."""
+"""Running the data checks on what is stored, wherever it is asked for: assets, command line, and stages that read rows which
+nobody has looked at.
+"""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,23 +10,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.checks import CHECKPOINT_ASSETS, EXAMPLES, CheckOutcome, load_table_checks, run_checks
-from posedreamer_assets.checks.pages import failed_checks, failing_pictures, page_of, record
+from posedreamer_assets.checks.files import load_table_checks
+from posedreamer_assets.checks.model import CheckOutcome
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import CheckError, StorageError
-from posedreamer_assets.pipeline.graph import STAGES, Snapshot, Stage
-from posedreamer_assets.runtime.home import Home
-from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.pipeline import Stage, graph_of
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.outcomes import EMPTY, record
+from posedreamer_assets.tables.fields import SCHEMAS, WITHOUT_SAMPLES
+from posedreamer_assets.tables.keys import image_of, source_of
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.model import BodyModel
     from posedreamer_assets.storage import LanceStore
 
-_STAGE_OF_TABLE = {stage.table: stage for stage in STAGES.values()}
+PICTURES = 8  # of failing samples
+_OWN_PICTURES = ("image", "control")
+_OTHER_PICTURES = (("raw_generations", "image"), ("control_maps", "control"), ("rendered_scenes", "image"))
 
 
 class Surroundings:
-    """What surrounds a stored partition, see `checks.Around`; `key` None stands for all partitions."""
+    """What surrounds a stored partition, see `checks.model.Around`; `key` None stands for all partitions."""
 
     def __init__(self, store: "LanceStore", profile: Profile | None, table: str, key: str | None) -> None:
         self._store = store
@@ -46,8 +51,8 @@ class Surroundings:
         """Rows of earlier batches of the same source."""
         if self._key is None:
             return []
-        source = self._key.rpartition("-")[0]
-        earlier = [k for k in _keys(self._store, self._table) if k < self._key and k.rpartition("-")[0] == source]
+        source = source_of(self._key)
+        earlier = [k for k in self._store.partitions(self._table) if k < self._key and source_of(k) == source]
         return [self._sample(key, columns, rows) for key in earlier[-batches:]]
 
     def _sample(self, key: str, columns: Sequence[str], rows: int) -> pa.Table:
@@ -77,43 +82,39 @@ class Surroundings:
             return None
 
 
-def _keys(store: "LanceStore", table: str) -> list[str]:
-    if store.version(table) is None:
-        return []
-    return sorted(set(store.read(table, columns=["partition_key"]).column("partition_key").to_pylist()))
-
-
 def check_partition(
-    store: "LanceStore", table: str, key: str | None, profile: Profile | None = None
+    store: "LanceStore", name: str, key: str | None, profile: Profile | None = None, *, checkpoint: str | None = None
 ) -> list[CheckOutcome]:
-    """Outcomes of a table's checks on one partition, or on the whole table.
+    """Outcomes of the checks of `dbt_like_checks/<name>.yml` on one partition, on a whole table, or on a checkpoint.
 
     Args:
         store: where the tables are.
-        table: a table's name, or that of an unpartitioned asset, whose row in `checkpoints` is checked.
+        name: a table, or a stage whose result is a checkpoint.
         key: partition key.
         profile: what the rows were made with; None where that is not known, which leaves some tests unjudged.
+        checkpoint: name of the checkpoint in the store, where it is not the stage's.
     """
-    if table in CHECKPOINT_ASSETS:
-        rows = store.read("checkpoints", filter=f"name = '{table}'")
-        return run_checks(table, rows, Surroundings(store, profile, "checkpoints", None))
-    rows = store.read(table, keys=None if key is None else [key])
-    return run_checks(table, rows, Surroundings(store, profile, table, key))
+    from posedreamer_assets.checks.suite import run_checks
+
+    if name not in SCHEMAS:
+        rows = store.read("checkpoints", filter=f"name = '{checkpoint or name}'")
+        return run_checks(name, rows, Surroundings(store, profile, "checkpoints", None))
+    known = key is None or store.partition(name, key) is not None
+    rows = store.read(name, keys=[key] if key and known else None if known else [], missing_ok=True)
+    return run_checks(name, rows, Surroundings(store, profile, name, key))
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the checks of an asset found, for showing.
+    """What the checks of a partition found, for showing.
 
     Attributes:
-        outcomes: one for each check, over all partitions where the asset has none of its own.
-        pictures: of failing samples, by id.
-        page: the page of data docs with all of it.
+        outcomes: one for each check.
+        pictures: of failing samples, by id: (h, w, 3).
     """
 
     outcomes: list[CheckOutcome]
     pictures: Mapping[str, np.ndarray]
-    page: Path
 
     @property
     def bad(self) -> list[str]:
@@ -127,86 +128,91 @@ class Checked:
         return np.stack(same) if same else None
 
 
-def check_asset(home: Home, store: "LanceStore", table: str, key: str | None, profile: Profile) -> Checked:
-    """Run an asset's checks, keep what they found in the home's data docs, and return it for showing.
-
-    An asset without partitions whose table has some (`dataset`) is checked one partition at a time.
-    """
+def check_asset(store: "LanceStore", stage: Stage, key: str | None, profile: Profile) -> Checked:
+    """Run a stage's checks on what is stored of it, keep what they found in the store, and return it for showing."""
     snapshot = Snapshot(profile, store)
-    keys = [key] if key is not None or table in CHECKPOINT_ASSETS else [*_keys(store, table)] or [None]
-    parts: list[list[CheckOutcome]] = []
-    pictures: dict[str, np.ndarray] = {}
-    for part in keys:
-        outcomes = check_partition(store, table, part, _known(snapshot, table, part))
-        record(home, store, table, part, outcomes, pages=part is keys[-1])
-        parts.append(outcomes)
-        failing = [name for outcome in outcomes if not outcome.passed for name in outcome.failing_ids]
-        if part is not None and failing:
-            pictures |= failing_pictures(store, table, part, list(dict.fromkeys(failing)))
-    page = page_of(home, table, keys[0]) if len(keys) == 1 else page_of(home, table, None).with_name("index.html")
-    return Checked(_merged(parts), pictures, page)
+    stored = snapshot.stored(stage, key)
+    known = profile if snapshot.is_fresh(stage, key) else None
+    name = stage.table or stage.name
+    outcomes = check_partition(store, name, key, known, checkpoint=stage.checkpoint_name)
+    content = stored.content if stored else ""
+    made_from = stored.input_digest if stored and content == EMPTY else ""
+    record(store, stage.stored_as, key, content, outcomes, made_from)
+    failing = list(dict.fromkeys(i for o in outcomes if not o.passed for i in o.failing_ids))[:PICTURES]
+    pictures = failing_pictures(store, name, key, failing) if key is not None and failing else {}
+    return Checked(outcomes, pictures)
 
 
-def _merged(parts: Sequence[Sequence[CheckOutcome]]) -> list[CheckOutcome]:
-    """One outcome for each check over several partitions; the words are those of the first failure."""
-    merged: list[CheckOutcome] = []
-    for same in zip(*parts, strict=True):
-        worst = next((outcome for outcome in same if not outcome.passed), same[0])
-        ids = [name for outcome in same if not outcome.passed for name in outcome.failing_ids]
-        counts = {name: sum(getattr(outcome, name) for outcome in same) for name in ("checked", "failed")}
-        merged.append(dataclasses.replace(worst, failing_ids=tuple(ids[:EXAMPLES]), **counts))
-    return merged
+def failing_pictures(store: "LanceStore", table: str, key: str, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """A picture of each sample, with its keypoints where the table has some; samples without one are left out."""
+    from posedreamer_assets.checks.rows import decode
+    from posedreamer_assets.pipeline.pictures import with_keypoints
+
+    place = _picture_column(store, table, key)
+    if not ids or place is None:
+        return {}
+    shown = {image_of(name): name for name in ids}
+    rows = store.read(place[0], keys=[key], columns=["image_id", place[1]], filter=_among("image_id", shown))
+    found = zip(rows.column("image_id").to_pylist(), rows.column(place[1]).to_pylist(), strict=True)
+    decoded = {name: decode(blob) for name, blob in found if blob}
+    drawn = {shown[name]: p.pixels for name, p in decoded.items() if p is not None and p.mode == "RGB"}
+    points = _keypoints(store, table, key, ids)
+    return {name: with_keypoints(drawn[name], points.get(name)) for name in ids if name in drawn}
 
 
-def refuse_bad_rows(home: Home, snapshot: Snapshot, stage: Stage, key: str | None) -> None:
-    """Keep a stage from reading rows that failed a check of severity error.
+def _picture_column(store: "LanceStore", table: str, key: str) -> tuple[str, str] | None:
+    """Table and column with a picture of the samples of this table."""
+    if table not in SCHEMAS or table in WITHOUT_SAMPLES:
+        return None
+    own = [(table, column) for column in _OWN_PICTURES if column in SCHEMAS[table].names]
+    places = [*own, *_OTHER_PICTURES]
+    return next((place for place in places if place[0] == table or store.partition(place[0], key)), None)
 
-    Raises:
-        CheckError: an upstream partition is marked bad, and its rows are still those that failed.
-    """
-    asked = [(name, key) for name in stage.reads]
-    asked += [(name, other) for name, group in stage.reads_all for other in snapshot.current_keys(STAGES[name], group)]
-    for name, partition in asked:
-        stored = snapshot.partitions(STAGES[name]).get(partition or "")
-        bad = failed_checks(home, STAGES[name].table, partition, stored.content_digest) if stored else []
-        if bad:
-            raise CheckError(
-                f"{stage.key} must not be made from {name}[{partition}], which failed {', '.join(bad)}; see "
-                f"{page_of(home, STAGES[name].table, partition)}, and make that partition again"
-            )
+
+def _keypoints(store: "LanceStore", table: str, key: str, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    column = next((c for c in ("keypoints_2d", "detected") if c in SCHEMAS[table].names), None)
+    if column is None:
+        return {}
+    rows = store.read(table, keys=[key], columns=["sample_id", column], filter=_among("sample_id", ids))
+    found = zip(rows.column("sample_id").to_pylist(), rows.column(column).to_pylist(), strict=True)
+    return {name: np.array(v, np.float32).reshape(17, -1)[:, :2] for name, v in found if v is not None}
+
+
+def _among(column: str, values: Iterator[str] | Sequence[str] | Mapping[str, str]) -> str:
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"
 
 
 def check_store(
-    store: "LanceStore", table: str | None = None, key: str | None = None, profile: Profile | None = None
-) -> Iterator[tuple[str, str | None, list[CheckOutcome]]]:
-    """Outcomes over a store, partition by partition: table, partition (None for a checkpoint asset), outcomes.
+    store: "LanceStore", profile: Profile, asset: str | None = None, key: str | None = None
+) -> Iterator[tuple[Stage, str | None, Checked]]:
+    """Check what is stored, partition by partition, and keep what was found: stage, partition, outcomes.
+
+    Args:
+        store: where the rows are.
+        profile: of the home.
+        asset: an asset key, a table or a checkpoint; all by default.
+        key: a partition; all by default.
 
     Raises:
-        CheckError: an unknown table, or one that holds nothing.
+        CheckError: an unknown asset, or one that holds nothing.
     """
-    if table is not None:
-        table = load_table_checks(table).table
-    snapshot = None if profile is None else Snapshot(profile, store)
-    for name in [table] if table else [*SCHEMAS, *CHECKPOINT_ASSETS]:
-        stored = _stored(store, name)
-        if table is not None and not stored:
-            raise CheckError(f"table {name!r} holds nothing yet")
-        if key is not None and table is not None and key not in stored:
-            raise CheckError(f"table {name!r} has no partition {key!r}; there are {', '.join(map(str, stored))}")
-        for partition in stored:
-            if key is None or partition == key:
-                yield name, partition, check_partition(store, name, partition, _known(snapshot, name, partition))
+    graph, snapshot = graph_of(profile), Snapshot(profile, store)
+    chosen = [s for s in graph if asset is None or asset in (s.key, s.stored_as, s.name)]
+    if not chosen:
+        load_table_checks(asset or "")  # says which there are
+        raise CheckError(f"{asset!r} is not made by a stage of this profile")
+    found = [(stage, k) for stage in chosen for k in _stored(snapshot, stage) if key is None or k == key]
+    if not found and asset is not None:
+        have = ", ".join(str(k) for stage in chosen for k in _stored(snapshot, stage))
+        raise CheckError(
+            f"{asset!r} has no partition {key!r}; there are {have}" if have else f"{asset!r} holds nothing yet"
+        )
+    for stage, partition in found:
+        yield stage, partition, check_asset(store, stage, partition, profile)
 
 
-def _stored(store: "LanceStore", name: str) -> list[str | None]:
-    if name in CHECKPOINT_ASSETS:
-        return [None] if store.checkpoint(name) is not None else []
-    return [*_keys(store, name)]
-
-
-def _known(snapshot: Snapshot | None, table: str, key: str | None) -> Profile | None:
-    """The profile where the partition is up to date with it."""
-    stage = _STAGE_OF_TABLE.get(table)
-    if snapshot is None or stage is None or (stage.group is None and key is not None):
-        return None
-    return snapshot.profile if snapshot.is_current(stage, key) else None
+def _stored(snapshot: Snapshot, stage: Stage) -> list[str | None]:
+    if stage.partitioned:
+        return [*snapshot.partitions(stage)]
+    return [None] if snapshot.checkpoint(stage) else []

@@ -7,6 +7,7 @@
     cache/         copies of checkpoints that are kept in an object store
     dagster/       DAGSTER_HOME: event log, runs, dagster.yaml
     reports/       one folder for each run, and `latest`
+    checks/        pages of the data checks
 """
 
 import fcntl
@@ -15,12 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posedreamer_assets.config import Profile, load_profile, save_profile
-from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from posedreamer_assets.storage import LanceStore
 
 HOME_VARIABLE = "POSEDREAMER_HOME"
 STORAGE_VARIABLE = "POSEDREAMER_STORAGE"
+PAGES_VARIABLE = "POSEDREAMER_PAGES_URL"
 DEFAULT_HOME = "posedreamer_home"
 
 DAGSTER_YAML = """\
@@ -85,6 +91,23 @@ class Home:
         return self.path / "cache"
 
     @property
+    def checks(self) -> Path:
+        """Pages of the data checks."""
+        return self.path / "checks"
+
+    def store(self) -> "LanceStore":
+        """The home's store.
+
+        Raises:
+            StorageError: it holds tables of a release whose layout was another one.
+        """
+        from posedreamer_assets.storage import LanceStore
+
+        store = LanceStore(self.storage_root, cache=self.cache)
+        refuse_former_layout(store)
+        return store
+
+    @property
     def dagster(self) -> Path:
         """DAGSTER_HOME."""
         return self.path / "dagster"
@@ -98,6 +121,10 @@ class Home:
     def reports(self) -> Path:
         """Parent of the reports."""
         return self.path / "reports"
+
+    def pages_url(self) -> str | None:
+        """Where `posedreamer dev` serves this home's pages; None where it does not run."""
+        return os.environ.get(PAGES_VARIABLE) or None
 
     def profile(self) -> Profile:
         """The home's profile; the pocket profile before the first run."""
@@ -122,3 +149,27 @@ class Home:
             settings.write_text(DAGSTER_YAML)
         if profile is not None:
             save_profile(profile, self.profile_path)
+
+
+FORMER_TABLES = tuple(
+    f"{name}_{table}"
+    for name in ("base", "hard")
+    for table in ("control_maps", "raw_generations", "sample_scores", "filtered_dataset")
+) + ("hard_samples",)
+"""Tables of releases before 0.2, which had some for each round."""
+
+
+def refuse_former_layout(store: "LanceStore") -> None:
+    """Find out before anything is read or made.
+
+    Raises:
+        StorageError: the store holds tables of a former layout.
+    """
+    if "://" in store.root:
+        return
+    found = [name for name in FORMER_TABLES if (Path(store.root) / f"{name}.lance").exists()]
+    if found:
+        raise StorageError(
+            f"{store.root} was written by a release before 0.2, which had other tables ({found[0]}, ...). "
+            "`posedreamer storage migrate` sets them aside, and the next run makes the same samples anew"
+        )

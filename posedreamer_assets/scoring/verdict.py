@@ -1,15 +1,73 @@
-"""Which samples are kept, and why the others are not."""
+"""Which samples are kept, and why the others are not.
 
-from dataclasses import dataclass
+`TESTS` is all there is to say of a reason to reject: report texts, cards, column lineage, figures and checks follow from it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Shaped
 
 from posedreamer_assets.config import CurationConfig
 
-REASONS = ("no_person", "crowded", "low_oks", "head_pose")
-"""In the order in which they are tested: what explains a low OKS comes before it."""
 KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class Test:
+    """One reason to reject.
+
+    Attributes:
+        reason: its code in the columns `reason` and `reasons`.
+        column: of table `sample_scores` that it looks at.
+        fails: which values (n,) fail under the settings.
+        rule: what passes, in words; names settings of `CurationConfig` in braces.
+        words: what is wrong with an image that fails.
+    """
+
+    reason: str
+    column: str
+    fails: Callable[[Shaped[np.ndarray, " n"], CurationConfig], Bool[np.ndarray, " n"]]
+    rule: str
+    words: str
+
+
+TESTS = (
+    Test(
+        "no_person",
+        "people",
+        lambda people, cfg: people < 1,
+        "somebody is seen",
+        "no person was found",
+    ),
+    Test(
+        "crowded",
+        "people",
+        lambda people, cfg: people > cfg.max_people,
+        "at most {max_people} people",
+        "more people than allowed",
+    ),
+    Test(
+        "low_oks",
+        "oks",
+        lambda oks, cfg: ~(oks >= cfg.min_oks),  # NaN, no keypoint to be seen, fails
+        "OKS at least {min_oks}",
+        "the detected pose is too far from the label's",
+    ),
+    Test(
+        "head_pose",
+        "head_error_deg",
+        lambda error, cfg: error > cfg.max_head_error_deg,  # NaN, too little of the face to be seen, passes
+        "head within {max_head_error_deg} degrees",
+        "the head looks another way than the label's",
+    ),
+)
+"""In the order in which they are tested: what explains a low OKS comes before it."""
+
+REASONS = tuple(test.reason for test in TESTS)
+COLUMNS = tuple(dict.fromkeys(test.column for test in TESTS))
+"""Columns of `sample_scores` that the verdict depends on."""
 
 
 @dataclass(frozen=True)
@@ -21,26 +79,21 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def judge_samples(
-    oks: Float[np.ndarray, " n"],
-    people: Int[np.ndarray, " n"],
-    head_error_deg: Float[np.ndarray, " n"],
-    cfg: CurationConfig,
-) -> list[Verdict]:
+def judge_samples(scores: Mapping[str, Shaped[np.ndarray, " n"]], cfg: CurationConfig) -> list[Verdict]:
     """One verdict per sample.
 
-    A sample fails when nobody is seen (`no_person`), more than `max_people` are (`crowded`), the OKS is below `min_oks`
-    or NaN (`low_oks`), or the head is turned away by more than `max_head_error_deg` (`head_pose`). A head error of NaN,
-    too few face keypoints seen, does not fail.
+    Args:
+        scores: `COLUMNS` by name; NaN stands for what could not be measured.
+        cfg: the thresholds.
     """
-    failed = {
-        "no_person": people < 1,
-        "crowded": people > cfg.max_people,
-        "low_oks": ~(oks >= cfg.min_oks),
-        "head_pose": head_error_deg > cfg.max_head_error_deg,
-    }
+    failed = {test.reason: test.fails(scores[test.column], cfg) for test in TESTS}
     verdicts = []
-    for i in range(len(oks)):
+    for i in range(len(scores[COLUMNS[0]])):
         reasons = tuple(reason for reason in REASONS if failed[reason][i])
         verdicts.append(Verdict(not reasons, reasons[0] if reasons else KEPT, reasons))
     return verdicts
+
+
+def filter_in_words(cfg: CurationConfig) -> str:
+    """What the filter keeps, for cards."""
+    return ", ".join(test.rule.format(**asdict(cfg)) for test in TESTS)

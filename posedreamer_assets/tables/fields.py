@@ -1,227 +1,298 @@
-"""THE place to see what a row holds: sample identity and the Arrow schema of every table.
+"""THE place to see what a row holds: every column once, with type, unit and meaning, and the columns of each table.
 
-Identity: `sample_id = "<partition_key>/<index:06d>"`, for example `procedural-0003/000012`. The same id names the same
-sample in every table. Partition keys match `[a-z0-9-]+` and read `<source>-<number>`.
+One table per kind of row. Partitions of all rounds lie in the same tables, see `keys.py` for what their keys say, and for
+how images and people are named.
 
 Frames: the *world* is SMPL-X's own (metres, y up, ground near y = 0); the *camera* is OpenCV's (x right, y down, z forward).
 Pixel (0, 0) is the corner of the image, so the centre of the first pixel is (0.5, 0.5).
 """
 
-import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from posedreamer_assets.errors import StorageError
 
-PARTITION_KEY_PATTERN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[0-9]{4,}")
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: the same name means the same in every table.
+        type: Arrow's.
+        meaning: what it holds, with unit and frame.
+        required: no row lacks it.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    required: bool = False
+
+    @property
+    def field(self) -> pa.Field:
+        """For an Arrow schema."""
+        return pa.field(self.name, self.type, nullable=not self.required)
 
 
-def partition_key(source: str, number: int) -> str:
-    """`<source>-<number>`; raises StorageError when the source has other characters than a-z, 0-9 and -."""
-    key = f"{source}-{number:04d}"
-    if not PARTITION_KEY_PATTERN.fullmatch(key):
-        raise StorageError(f"bad partition key {key!r}: expected <source>-<number> of a-z, 0-9 and '-'")
-    return key
-
-
-def sample_id(key: str, index: int) -> str:
-    """The id of the index-th sample of a partition."""
-    return f"{key}/{index:06d}"
-
-
-def _vec(n: int) -> pa.DataType:
+def _vector(n: int) -> pa.DataType:
     return pa.list_(pa.float32(), n)
 
 
-IDENTITY = [
-    pa.field("sample_id", pa.string(), nullable=False),
-    pa.field("partition_key", pa.string(), nullable=False),
-]
-# Added by the store to every table, see storage/store.py.
-BOOKKEEPING = [
-    pa.field("row_digest", pa.string()),  # of the row's own content
-    pa.field("input_digest", pa.string()),  # of what the partition was made from
-]
+def _flags(n: int) -> pa.DataType:
+    return pa.list_(pa.bool_(), n)
 
-# SMPL-X parameters in the world frame, axis-angle in radians, metres.
-BODY_COLUMNS = {
-    "betas": 10,
-    "expression": 10,
-    "global_orient": 3,
-    "body_pose": 63,
-    "left_hand_pose": 45,
-    "right_hand_pose": 45,
-    "jaw_pose": 3,
-    "leye_pose": 3,
-    "reye_pose": 3,
-    "transl": 3,
-}
-BODY = [pa.field(name, _vec(n)) for name, n in BODY_COLUMNS.items()]
-# World to camera: x_cam = R x_world + t.
-CAMERA = [
-    pa.field("cam_rotation", _vec(9)),  # R, row-major
-    pa.field("cam_translation", _vec(3)),  # t, metres
-    pa.field("focal_px", pa.float32()),
-    pa.field("principal_px", _vec(2)),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("cam_pitch_deg", pa.float32()),  # 0 looks level, positive looks down
-    pa.field("cam_roll_deg", pa.float32()),
-]
-PROVENANCE = [
-    pa.field("source", pa.string(), nullable=False),  # procedural, bvh, amass, fits
-    pa.field("family", pa.string()),  # procedural family or clip name
-    pa.field("provenance", pa.string()),  # file and frame, or generator and version
-    pa.field("licence", pa.string(), nullable=False),
-    pa.field("seed", pa.int64()),
-    pa.field("split", pa.string()),  # train, val or test, by hash of the id
-]
 
-POSE_LIBRARY = pa.schema(
-    [
-        *IDENTITY,
-        *PROVENANCE,
-        *BODY,
-        *CAMERA,
-        pa.field("truncated", pa.bool_()),  # framed with part of the body cut off on purpose
-        pa.field("caption", pa.string()),
-        pa.field("appearance", pa.string()),  # JSON of render.appearance.Appearance
-    ]
+_TEXT, _INT, _LONG, _FLOAT, _BOOL, _FILE = (
+    pa.string(), pa.int32(), pa.int64(), pa.float32(), pa.bool_(), pa.large_binary(),
+)  # fmt: skip
+
+IDENTITY = (
+    Column("sample_id", _TEXT, "Names the sample in every table: partition key, slash, number.", required=True),
+    Column("partition_key", _TEXT, "Pose batch: source, dash, number.", required=True),
 )
-HARD_SAMPLES = POSE_LIBRARY.append(pa.field("predicted_oks", pa.float32()))
-QUARANTINE = pa.schema(
-    [
-        *IDENTITY,
-        pa.field("path", pa.string()),
-        pa.field("reason", pa.string()),
-        pa.field("detail", pa.string()),
-    ]
+OF_IMAGE = (*IDENTITY, Column("image_id", _TEXT, "Names the image; the sample's own name where it is person 0."))
+OF_PERSON = (*OF_IMAGE, Column("person", _INT, "Number of the person in the image, from 0."))
+# Added by the store to every table, see storage/.
+BOOKKEEPING = (
+    Column("row_digest", _TEXT, "Digest of the row's own content."),
+    Column("input_digest", _TEXT, "Digest of all that the partition was made from."),
 )
-POSE_FILES = pa.schema(
-    [
+BODY = (
+    Column("betas", _vector(10), "SMPL-X shape, standard deviations."),
+    Column("expression", _vector(10), "SMPL-X expression, standard deviations."),
+    Column("global_orient", _vector(3), "Rotation of the root in the world, axis-angle, radians."),
+    Column("body_pose", _vector(63), "Rotations of 21 body joints relative to their parents, axis-angle, radians."),
+    Column(
+        "left_hand_pose",
+        _vector(45),
+        "Rotations of 15 joints of the left hand relative to the flat hand, axis-angle, radians.",
+    ),
+    Column(
+        "right_hand_pose",
+        _vector(45),
+        "Rotations of 15 joints of the right hand relative to the flat hand, axis-angle, radians.",
+    ),
+    Column("jaw_pose", _vector(3), "Rotation of the jaw, axis-angle, radians."),
+    Column("leye_pose", _vector(3), "Rotation of the left eye, axis-angle, radians."),
+    Column("reye_pose", _vector(3), "Rotation of the right eye, axis-angle, radians."),
+    Column("transl", _vector(3), "SMPL-X translation in the world (y up), metres."),
+)
+BODY_COLUMNS = {column.name: column.type.list_size for column in BODY}
+SIZE = (
+    Column("width", _INT, "Width of the image, pixels."),
+    Column("height", _INT, "Height of the image, pixels."),
+)
+CAMERA = (
+    Column(
+        "cam_rotation",
+        _vector(9),
+        "World to camera, 3 x 3 in row-major order; the camera is OpenCV's (x right, y down, z forward).",
+    ),
+    Column("cam_translation", _vector(3), "World to camera, metres: x_cam = R x_world + t."),
+    Column("focal_px", _FLOAT, "Focal length, pixels."),
+    Column("principal_px", _vector(2), "Principal point x, y, pixels; (0, 0) is the image's top left corner."),
+    *SIZE,
+    Column("cam_pitch_deg", _FLOAT, "Pitch of the camera, degrees; 0 looks level, positive looks down."),
+    Column("cam_roll_deg", _FLOAT, "Roll of the camera, degrees."),
+)
+SPLIT = Column("split", _TEXT, "train, val or test, by hash of the pose's provenance.")
+SEED = Column("seed", _LONG, "Seed that the row was drawn with.")
+PROVENANCE = (
+    Column(
+        "source",
+        _TEXT,
+        "Kind of source: procedural, or what the file's reader states: bvh, amass, fits.",
+        required=True,
+    ),
+    Column("family", _TEXT, "Procedural family, or name of the clip."),
+    Column("provenance", _TEXT, "File and frame, or generator and seed, that the pose comes from."),
+    Column("licence", _TEXT, "Licence of the pose.", required=True),
+    SEED,
+    SPLIT,
+)
+CAPTION = Column("caption", _TEXT, "Text that the image is generated from.")
+LABELS = (
+    Column("keypoints_2d", _vector(17 * 2), "COCO's 17 keypoints, x, y, pixels."),
+    Column("keypoints_visible", _flags(17), "Which of the 17 keypoints are in the image and not hidden."),
+    Column("joints_2d", _vector(55 * 2), "55 SMPL-X joints, x, y, pixels."),
+    Column("joints_visible", _flags(55), "Which of the 55 joints are in the image and not hidden."),
+    Column("joints_cam_m", _vector(55 * 3), "55 SMPL-X joints in the camera's frame, metres."),
+    Column("bbox", _vector(4), "Box of the silhouette: x, y, width, height, pixels."),
+)
+IMAGE = Column("image", _FILE, "The generated image, PNG or JPEG, RGB.")
+ROUND = Column("round", _TEXT, "Curriculum round: base, hard, hard2, ...")
+OKS = Column("oks", _FLOAT, "OKS of the judging detector against the projected keypoints, 0 to 1.")
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "pose_files": (
         *IDENTITY,  # one row per file of a batch, in the order in which they are read
-        pa.field("folder", pa.string(), nullable=False),  # local path or URI
-        pa.field("path", pa.string(), nullable=False),  # relative to the folder
-        pa.field("size", pa.int64()),  # as it was when the batch was cut, with time of change and digest
-        pa.field("mtime_ns", pa.int64()),
-        pa.field("digest", pa.string()),
-        pa.field("part", pa.int32()),  # which part of the files' frames, where batches share files
-    ]
-)
-CONTROL_MAPS = pa.schema(
-    [
-        *IDENTITY,
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("control", pa.large_binary()),  # PNG, RGB: canonical xyz of the surface
-        pa.field("depth", pa.large_binary()),  # PNG, 16 bit, millimetres; 0 is background
-        pa.field("normals", pa.large_binary()),  # PNG, RGB: camera-frame normal, (n + 1) / 2
-        pa.field("parts", pa.large_binary()),  # PNG, 8 bit: SMPL-X joint index + 1; 0 is background
-        pa.field("silhouette", pa.large_binary()),  # PNG, 8 bit: 0 or 255
-        pa.field("joints_2d", _vec(55 * 2)),  # SMPL-X joints, pixels
-        pa.field("joints_visible", pa.list_(pa.bool_(), 55)),  # in frame and not hidden in the depth buffer
-        pa.field("joints_cam_m", _vec(55 * 3)),
-        pa.field("keypoints_2d", _vec(17 * 2)),  # COCO's 17, pixels
-        pa.field("keypoints_visible", pa.list_(pa.bool_(), 17)),
-        pa.field("keypoints_in_frame", pa.list_(pa.bool_(), 17)),
-        pa.field("bbox", _vec(4)),  # of the silhouette, x y w h, pixels
-        pa.field("body_pixels", pa.int32()),
-    ]
-)
-RENDERED_SCENES = pa.schema(
-    [
-        *IDENTITY,
-        pa.field("image", pa.large_binary()),
-        pa.field("caption", pa.string()),
-        pa.field("seed", pa.int64()),
-        pa.field("split", pa.string()),  # train or reference
-    ]
-)
-PREFERENCE_PAIRS = pa.schema(
-    [
-        *IDENTITY,
-        pa.field("split", pa.string()),  # train or val; test poses are never paired
-        pa.field("status", pa.string()),  # pair, small_gap, weak_winner; no_alignment where no candidates were painted
-        pa.field("candidate_oks", pa.list_(pa.float32())),
-        pa.field("candidate_seeds", pa.list_(pa.int64())),
-        pa.field("candidate_strengths", pa.list_(pa.float32())),
-        pa.field("winner", pa.int32()),  # index of the candidate
-        pa.field("loser", pa.int32()),
-        pa.field("winner_oks", pa.float32()),
-        pa.field("loser_oks", pa.float32()),
-        pa.field("candidate_images", pa.list_(pa.large_binary())),  # in the order of candidate_oks
-        pa.field("winner_image", pa.large_binary()),
-        pa.field("loser_image", pa.large_binary()),
-        pa.field("caption", pa.string()),
-    ]
-)
-RAW_GENERATIONS = pa.schema(
-    [
-        *IDENTITY,
-        pa.field("round", pa.string()),  # base or hard
-        pa.field("image", pa.large_binary()),
-        pa.field("caption", pa.string()),
-        pa.field("seed", pa.int64()),
-        pa.field("steps", pa.int32()),
-        pa.field("guidance", pa.float32()),
-        pa.field("generator", pa.string()),  # backend and digest of its weights
-        pa.field("adapter", pa.string()),  # digest of the DPO adapter, or none
-    ]
-)
-SAMPLE_SCORES = pa.schema(
-    [
-        *IDENTITY,
-        pa.field("oks", pa.float32()),  # judge detector against projected joints
-        pa.field("ranker_oks", pa.float32()),
-        pa.field("detected", _vec(17 * 3)),  # judge: x, y in pixels, confidence
-        pa.field("people", pa.int32()),
-        pa.field("people_score", pa.float32()),
-        pa.field("head_error_deg", pa.float32()),  # null when too few face keypoints are seen
-        pa.field("top_colour_error", pa.float32()),  # see scoring/colours.py; null without a named colour
-    ]
-)
-FILTERED_DATASET = pa.schema(
-    [
-        *IDENTITY,
-        pa.field("keep", pa.bool_()),
-        pa.field("reason", pa.string()),  # first failed test, or "kept"
-        pa.field("reasons", pa.list_(pa.string())),  # all failed tests
-        pa.field("oks", pa.float32()),
-        pa.field("image", pa.large_binary()),
-        pa.field("round", pa.string()),
+        Column("folder", _TEXT, "Folder of pose files that the batch was cut from.", required=True),
+        Column("path", _TEXT, "File, relative to the folder.", required=True),
+        Column("size", _LONG, "Size of the file when the batch was cut, bytes."),
+        Column("mtime_ns", _LONG, "Time of change of the file when the batch was cut, nanoseconds since 1970."),
+        Column("digest", _TEXT, "Digest of the file's content when the batch was cut."),
+        Column("part", _INT, "Which part of the files' frames the batch takes, where batches share files."),
+    ),
+    "pose_library": (
+        *OF_PERSON,
         *PROVENANCE,
         *BODY,
         *CAMERA,
-        pa.field("caption", pa.string()),
-        pa.field("keypoints_2d", _vec(17 * 2)),
-        pa.field("keypoints_visible", pa.list_(pa.bool_(), 17)),
-        pa.field("joints_2d", _vec(55 * 2)),
-        pa.field("joints_visible", pa.list_(pa.bool_(), 55)),
-        pa.field("joints_cam_m", _vec(55 * 3)),
-        pa.field("bbox", _vec(4)),
-    ]
-)
-DATASET = FILTERED_DATASET.remove(FILTERED_DATASET.get_field_index("keep"))
-CHECKPOINTS = pa.schema(
-    [
+        Column("truncated", _BOOL, "Whether the camera cuts part of the body off on purpose."),
+        CAPTION,
+        Column("appearance", _TEXT, "Skin tone, hair, garments and light, JSON."),
+        Column(
+            "predicted_oks", _FLOAT, "OKS that the difficulty model expects, 0 to 1; null for poses of the base round."
+        ),
+    ),
+    "quarantine": (
+        *IDENTITY,
+        Column("path", _TEXT, "File that could not be used, or one of whose frames could not."),
+        Column("reason", _TEXT, "Why, as a short code."),
+        Column("detail", _TEXT, "What was found and what was expected."),
+    ),
+    "control_maps": (
+        *OF_PERSON,
+        *SIZE,
+        Column("control", _FILE, "Control image, PNG, RGB: place on the canonical body of each surface point."),
+        Column("depth", _FILE, "Depth, PNG, 16 bit, millimetres; 0 is background."),
+        Column("normals", _FILE, "Normals in the camera's frame, PNG, RGB: (n + 1) / 2."),
+        Column("parts", _FILE, "Body parts, PNG, 8 bit: SMPL-X joint + 1; 0 is background."),
+        Column("silhouette", _FILE, "Silhouette, PNG, 8 bit: 0 or 255."),
+        *LABELS,
+        Column("keypoints_in_frame", _flags(17), "Which of the 17 keypoints are in the image."),
+        Column("body_pixels", _INT, "Area of the silhouette, pixels."),
+    ),
+    "rendered_scenes": (
+        *OF_IMAGE,
+        replace(IMAGE, meaning="Render of the clothed body before a background, PNG or JPEG, RGB."),
+        CAPTION,
+        SEED,
+        replace(SPLIT, meaning="train, or reference for what generated images are compared with."),
+    ),
+    "preference_pairs": (
+        *OF_IMAGE,
+        SPLIT,
+        Column(
+            "status",
+            _TEXT,
+            "pair; small_gap (candidates are too alike); weak_winner (the best one does not show the pose); no_alignment "
+            "(there are no candidates).",
+        ),
+        Column("candidate_oks", pa.list_(_FLOAT), "OKS of each candidate by the ranking detector, 0 to 1."),
+        Column("candidate_seeds", pa.list_(_LONG), "Seed of each candidate."),
+        Column(
+            "candidate_strengths",
+            pa.list_(_FLOAT),
+            "Strength of the control image in each candidate; 1 is that of every other image.",
+        ),
+        Column("winner", _INT, "Number of the best candidate."),
+        Column("loser", _INT, "Number of the worst candidate."),
+        Column("winner_oks", _FLOAT, "OKS of the best candidate, 0 to 1."),
+        Column("loser_oks", _FLOAT, "OKS of the worst candidate, 0 to 1."),
+        Column("candidate_images", pa.list_(_FILE), "The candidates, PNG, RGB, in the order of candidate_oks."),
+        CAPTION,
+    ),
+    "raw_generations": (
+        *OF_IMAGE,
+        ROUND,
+        IMAGE,
+        CAPTION,
+        SEED,
+        Column("steps", _INT, "Denoising steps."),
+        Column("guidance", _FLOAT, "Guidance scale, without unit."),
+        Column("generator", _TEXT, "Backend of the generator and digest of its weights."),
+        Column("adapter", _TEXT, "Digest of the alignment adapter, or none."),
+    ),
+    "sample_scores": (
+        *OF_PERSON,
+        OKS,
+        Column("ranker_oks", _FLOAT, "OKS of the ranking detector, 0 to 1."),
+        Column("detected", _vector(17 * 3), "17 keypoints of the judging detector: x, y, pixels; confidence, 0 to 1."),
+        Column("people", _INT, "People counted in the image."),
+        Column("people_score", _FLOAT, "Confidence that somebody is there, 0 to 1."),
+        Column(
+            "head_error_deg",
+            _FLOAT,
+            "Angle between the head's asked and detected direction, degrees; null where too little is seen.",
+        ),
+        Column(
+            "top_colour_error",
+            _FLOAT,
+            "Distance of the top's colour from the one that the caption names, CIE 1976 delta E; null without one.",
+        ),
+    ),
+    "filtered_dataset": (
+        *OF_PERSON,
+        Column("keep", _BOOL, "Whether the filter keeps the image."),
+        Column("reason", _TEXT, "The first test that failed, or kept."),
+        Column("reasons", pa.list_(_TEXT), "All tests that failed."),
+        Column(
+            "image_digest",
+            _TEXT,
+            "The row_digest of the row of raw_generations with the image that the verdict is about.",
+        ),
+        OKS,
+        ROUND,
+        *PROVENANCE,
+        *BODY,
+        *CAMERA,
+        CAPTION,
+        *LABELS,
+    ),
+    "checkpoints": (
         *IDENTITY,  # sample_id: "<name>/<digest>"
-        pa.field("name", pa.string()),
-        pa.field("path", pa.string()),  # relative to the storage root
-        pa.field("metrics", pa.string()),  # JSON
-    ]
-)
+        Column("name", _TEXT, "Name of the checkpoint: that of the asset, parts joined by _."),
+        Column("path", _TEXT, "Folder of its files, relative to the storage root."),
+        Column("metrics", _TEXT, "Figures, JSON."),
+    ),
+    "check_results": (
+        *IDENTITY,  # one row: "<checked>/<key>", in a partition of its own
+        Column("checked", _TEXT, "Table or checkpoint that was checked."),
+        Column("key", _TEXT, "Its partition; null for a checkpoint."),
+        Column("content", _TEXT, "Digest of the rows, or place of the checkpoint, that was checked."),
+        Column("made_from", _TEXT, "Input digest of a partition that was made and has no rows; empty otherwise."),
+        Column("time", _TEXT, "When, ISO 8601, UTC."),
+        Column("rows", _LONG, "Rows that were looked at."),
+        Column("blocking", pa.list_(_TEXT), "Names of the checks of severity error that were run."),
+        Column("failed", pa.list_(_TEXT), "Names of those that failed: the rows must not be used."),
+        Column("warned", pa.list_(_TEXT), "Names of the checks of severity warn that failed."),
+        Column("checks", _INT, "How many checks were run."),
+        Column("outcomes", _TEXT, "All outcomes, JSON."),
+    ),
+}
+TABLES["dataset"] = tuple(column for column in TABLES["filtered_dataset"] if column.name != "keep")
 
 SCHEMAS: dict[str, pa.Schema] = {
-    "pose_files": POSE_FILES,
-    "pose_library": POSE_LIBRARY,
-    "quarantine": QUARANTINE,
-    "rendered_scenes": RENDERED_SCENES,
-    "preference_pairs": PREFERENCE_PAIRS,
-    "hard_samples": HARD_SAMPLES,
-    **{f"{r}_control_maps": CONTROL_MAPS for r in ("base", "hard")},
-    **{f"{r}_raw_generations": RAW_GENERATIONS for r in ("base", "hard")},
-    **{f"{r}_sample_scores": SAMPLE_SCORES for r in ("base", "hard")},
-    **{f"{r}_filtered_dataset": FILTERED_DATASET for r in ("base", "hard")},
-    "dataset": DATASET,
-    "checkpoints": CHECKPOINTS,
+    name: pa.schema([column.field for column in columns]) for name, columns in TABLES.items()
 }
+"""The columns of each table but those that the store adds."""
+
+WITHOUT_SAMPLES = ("pose_files", "quarantine", "checkpoints", "check_results")
+"""Tables whose rows are not samples."""
+
+
+def names_of(columns: Iterable[Column]) -> tuple[str, ...]:
+    """Names of columns."""
+    return tuple(column.name for column in columns)
+
+
+def columns_of(table: str) -> tuple[Column, ...]:
+    """All columns of a table as it is stored.
+
+    Raises:
+        KeyError: no such table.
+    """
+    return (*TABLES[table], *BOOKKEEPING)
+
+
+def type_name(kind: pa.DataType) -> str:
+    """A short name of an Arrow type: `float32[10]` for a vector, `list<int64>`, `binary`."""
+    if pa.types.is_fixed_size_list(kind):
+        return f"{type_name(kind.value_type)}[{kind.list_size}]"
+    if pa.types.is_list(kind):
+        return f"list<{type_name(kind.value_type)}>"
+    if pa.types.is_large_binary(kind) or pa.types.is_binary(kind):
+        return "binary"
+    return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))

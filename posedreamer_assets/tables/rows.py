@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, names_of
 from posedreamer_assets.tables.images import decode_all
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.params import BodyParams
     from posedreamer_assets.cameras.pinhole import Cameras
 
-CAMERA_COLUMNS = tuple(field.name for field in CAMERA)
+CAMERA_COLUMNS = names_of(CAMERA)
 
 
 def array(table: pa.Table, name: str) -> np.ndarray:
@@ -55,8 +55,12 @@ def cameras(table: pa.Table) -> "Cameras":
 
 
 def make_table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    """A table of a schema from arrays and lists; (n, ...) arrays fill list columns. Missing columns are null."""
+    """A table of a schema from arrays and lists; (n, ...) arrays fill list columns. Missing columns are null.
+
+    Rows without `image_id` and `person` show one person, 0, in the image that their sample is named after.
+    """
     count = len(next(iter(columns.values())))
+    columns = {"image_id": columns.get("sample_id"), "person": [0] * count, **columns}
     return pa.table([_column(columns.get(field.name), field.type, count) for field in schema], schema=schema)
 
 

@@ -1,0 +1,76 @@
+"""Curriculum rounds, and the partition keys that a profile asks for.
+
+Round 0, `base`, paints the poses of the library. Each further one, `hard`, `hard2`, ..., paints poses that a difficulty
+model expects to fail, which has learnt from the scores of all rounds before it. How many there are is a setting,
+`curriculum.rounds`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.tables.keys import ALIGN, BASE, group_of, is_reserved, partition_key, round_name
+
+
+@dataclass(frozen=True)
+class Round:
+    """One pass of maps, images, scores and verdicts.
+
+    Attributes:
+        name: also the group of its partitions, and the first part of its assets' keys.
+        learns_from: the rounds whose scores its difficulty model reads; none for the base round.
+    """
+
+    name: str
+    learns_from: tuple[str, ...] = ()
+
+
+def rounds(count: int) -> tuple[Round, ...]:
+    """The base round and `count` - 1 others."""
+    names = [round_name(i) for i in range(count)]
+    return tuple(Round(name, tuple(names[:i])) for i, name in enumerate(names))
+
+
+def rounds_of(profile: Profile) -> tuple[Round, ...]:
+    """The rounds of a profile."""
+    return rounds(1 + len(profile.curriculum.rounds))
+
+
+def source_name(profile: Profile) -> str:
+    """The `<source>` of the base round's keys: `procedural`, or a slug of the pose folder's name."""
+    if profile.poses.source == "procedural":
+        return "procedural"
+    source = profile.poses.source
+    name = PurePosixPath(source).name if "://" in source else Path(source).expanduser().resolve().name
+    name = name.lower()
+    slug = "-".join(filter(None, "".join(c if c.isascii() and c.isalnum() else " " for c in name).split()))
+    if not slug:
+        return "poses"
+    return f"poses-{slug}" if is_reserved(slug) else slug
+
+
+def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
+    """The partition keys of these groups that the profile asks for, group by group."""
+    source = source_name(profile)
+    planned = {BASE: (source, profile.poses.batches), ALIGN: (f"{ALIGN}-{source}", profile.poses.align_batches)}
+    for number, hard in enumerate(profile.curriculum.rounds, start=1):
+        planned[round_name(number)] = (round_name(number), hard.batches)
+    return [partition_key(*of) for group in groups if group in planned for of in _numbered(*planned[group])]
+
+
+def _numbered(source: str, count: int) -> list[tuple[str, int]]:
+    return [(source, number) for number in range(count)]
+
+
+def poses_of_batch(profile: Profile, key: str) -> int:
+    """How many poses a partition has."""
+    sizes = {round_name(i): hard.size for i, hard in enumerate(profile.curriculum.rounds, start=1)}
+    return sizes.get(group_of(key), profile.poses.batch_size)
+
+
+def has_pose_files(profile: Profile, key: str) -> bool:
+    """Whether a batch's poses come from files: always, but for `procedural-*`, and hard rounds of a procedural profile."""
+    if group_of(key) not in (BASE, ALIGN):
+        return profile.poses.source != "procedural"
+    return not key.removeprefix(f"{ALIGN}-").startswith("procedural-")

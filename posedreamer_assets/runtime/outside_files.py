@@ -1,0 +1,61 @@
+"""Digests of files outside of the store that stages read: models, folders of images."""
+
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+
+from posedreamer_assets.config import WEIGHTS_DIR, Profile, local_path
+from posedreamer_assets.errors import ConfigError
+
+
+def file_digest(profile: Profile, kind: str) -> str | None:
+    """Digest of outside files: a model, a folder of poses or images; None where nothing outside is read."""
+    paths: dict[str, str | Path | None] = {
+        "body": profile.body.model_path,
+        "backgrounds": profile.scenes.backgrounds,
+        "reference": profile.quality.reference,
+        "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),
+        "generator_control": profile.generator.control_lora_path,
+        "judge": local_path(profile.judge.path),
+        "ranker": local_path(profile.ranker.path),
+        "counter": WEIGHTS_DIR / "counter",
+        "outside_judge": profile.outside_judge.path if profile.outside_judge else None,
+    }
+    path = paths[kind]
+    if path is None:
+        return None
+    found = Path(path).expanduser()
+    if not found.exists():
+        if kind in ("generator", "generator_control") and profile.generator.backend != "pocket":
+            return str(path)  # a name on a model hub
+        if profile_gives(profile, kind):
+            raise ConfigError(f"{kind}: {found} does not exist")
+        return None
+    return path_digest(found)
+
+
+def profile_gives(profile: Profile, kind: str) -> bool:
+    """Whether the user named the file, rather than the package shipping it."""
+    given = {
+        "generator": profile.generator.model_path,
+        "counter": None,
+    }
+    return given.get(kind, "given") is not None
+
+
+def path_digest(path: Path) -> str:
+    """Digest of a file, or of all files below a folder with their relative names; a model's card changes nothing."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md")
+    stamps = tuple((str(f.relative_to(path)), str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    return _content_digest(stamps)
+
+
+@lru_cache(maxsize=64)
+def _content_digest(stamps: tuple[tuple[str, str, int, int], ...]) -> str:
+    whole = blake2b(digest_size=16)
+    for name, file, size, _ in stamps:
+        whole.update(f"{name}\x1f{size}\x1f".encode())
+        with Path(file).open("rb") as stream:
+            while block := stream.read(1 << 20):
+                whole.update(block)
+    return whole.hexdigest()
