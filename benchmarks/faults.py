@@ -19,7 +19,6 @@ from posedreamer_assets_tests.storage_faults.labelled import Tally
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 from posedreamer_assets_tests.storage_faults.test_object_store_faults import write_through_faults
 
-
 HEAD = "| fault | injected | rows lost | rows doubled | torn | damaged |\n|---|---|---|---|---|---|"
 
 

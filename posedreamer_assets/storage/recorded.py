@@ -15,6 +15,7 @@ from posedreamer_assets.storage.places import check_request, is_place_of
 from posedreamer_assets.tables.fields import PARTITION_KEY_PATTERN, SCHEMAS
 
 TABLE = "checkpoints"
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Recorded:
 def recorded_key(name: str) -> str:
     """The partition of a checkpoint's row; raises StorageError where the name is bad."""
     key = f"checkpoint-{name.replace('_', '-')}-0000"
-    if not PARTITION_KEY_PATTERN.fullmatch(key):
-        raise StorageError(f"bad checkpoint name {name!r}: expected a-z, 0-9, '-' and '_'")
+    if not PARTITION_KEY_PATTERN.fullmatch(key) or len(name) > _LONGEST_NAME:
+        raise StorageError(f"bad checkpoint name {name!r}: expected a-z, 0-9, '-' and '_', at most {_LONGEST_NAME}")
     return key
 
 
