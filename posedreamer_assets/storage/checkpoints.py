@@ -87,8 +87,7 @@ class CheckpointFolders:
         """
         base = self.local / FOLDER / name
         folder = base / f"{SCRATCH}{uuid.uuid4().hex}"
-        for path in (self.local, self.local / FOLDER, base):
-            check_link(path)
+        check_link(base)
         with as_storage_errors(f"checkpoint {name!r}: {base} could not be made"):
             base.mkdir(parents=True, exist_ok=True)
             folder.mkdir()

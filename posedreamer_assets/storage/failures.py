@@ -61,9 +61,10 @@ def as_storage_errors(what: str) -> Iterator[None]:
 
 
 def check_link(path: Path) -> None:
-    """Raises StorageError where a symbolic link leads nowhere, which would otherwise look like nothing there."""
-    if path.is_symlink() and not path.exists():
-        raise StorageError(
-            f"{path} is a symbolic link to {path.readlink()}, which does not exist: mount or make what it leads to, or "
-            "remove the link, and run again"
-        )
+    """Raises StorageError where a symbolic link on the way leads nowhere, which would otherwise look like nothing there."""
+    for link in (*reversed(path.parents), path):
+        if link.is_symlink() and not link.exists():
+            raise StorageError(
+                f"{link} is a symbolic link to {link.readlink()}, which does not exist: mount or make what it leads to, or "
+                "remove the link, and run again"
+            )

@@ -55,7 +55,8 @@ class Tables:
             dataset = self._open_or_none(table, version)
             if dataset is None:
                 if version is None and not self._list(table, "data"):
-                    self._check_absent(table)
+                    if not self.remote:
+                        check_link(Path(self.uri(table)))
                     return None
                 # Only a table that was made has data files. Another writer may have made it just now.
                 dataset = lance.dataset(self.uri(table), version, storage_options=self.options)
@@ -117,12 +118,6 @@ class Tables:
             if "was not found" not in str(error):
                 raise
             return None
-
-    def _check_absent(self, table: str) -> None:
-        """Nothing is there, or a link that leads nowhere."""
-        if not self.remote:
-            for path in (*reversed(Path(self.root).parents), Path(self.root), Path(self.uri(table))):
-                check_link(path)
 
     def _not_opened(self, table: str, version: int | str | None, error: BaseException) -> StorageError:
         """Names the manifest that could not be read, where there is one."""
