@@ -4,6 +4,9 @@ A folder is named `checkpoints/<name>/<digest of the request>-<digest of its fil
 it is filled beside its place and renamed, and what comes from an object store is compared with the digest in its name
 before that. So a folder that is there is complete, after any crash, and several processes may make or fetch the same.
 
+What names a place, a row of a table or an object in a store, may have been written by anybody: nothing outside the
+checkpoints' folder is read, written or removed for it, through `..` or through symbolic links.
+
 The time of change of a folder is when it was last made or asked for, see `superseded.py`.
 """
 
@@ -24,10 +27,16 @@ from pyarrow import fs
 
 from posedreamer_assets.digests import folder_digest
 from posedreamer_assets.errors import StorageError
-
-FOLDER = "checkpoints"
-SCRATCH = ".writing-"
-_DIGEST_CHARACTERS = 12
+from posedreamer_assets.storage.failures import as_storage_errors, check_link, explained
+from posedreamer_assets.storage.places import (
+    DIGEST_CHARACTERS,
+    FOLDER,
+    SCRATCH,
+    check_links,
+    check_request,
+    is_place,
+    path_below,
+)
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,17 @@ class CheckpointFolders:
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """An empty folder beside the checkpoints of that name; removed afterwards unless it was stored."""
+        """An empty folder beside the checkpoints of that name; removed afterwards unless it was stored.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
         base = self.local / FOLDER / name
-        base.mkdir(parents=True, exist_ok=True)
         folder = base / f"{SCRATCH}{uuid.uuid4().hex}"
-        folder.mkdir()
+        check_link(base)
+        with as_storage_errors(f"checkpoint {name!r}: {base} could not be made"):
+            base.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
         try:
             with _locked(folder):
                 yield folder
@@ -86,15 +101,19 @@ class CheckpointFolders:
         """Give a filled scratch folder its name, upload it where the root is remote, and return its place.
 
         Raises:
-            StorageError: the upload failed. Nothing refers to what was uploaded by then.
+            StorageError: a link out of the folder, a full disk, or a failed upload. Nothing refers to what was uploaded
+                by then.
         """
         name = scratch.parent.name
-        place = f"{FOLDER}/{name}/{request}-{folder_digest(scratch)[:_DIGEST_CHARACTERS]}"
-        for file in _files(scratch):
-            _sync(file)
-        if self.remote is not None:
-            self._upload(scratch, place)
-        _move_into_place(scratch, self.local / place)
+        check_request(name, request)
+        check_links(scratch, f"checkpoint {name!r}")
+        with as_storage_errors(f"checkpoint {name!r}: could not be written"):
+            place = f"{FOLDER}/{name}/{request}-{folder_digest(scratch)[:DIGEST_CHARACTERS]}"
+            for file in _files(scratch):
+                _sync(file)
+            if self.remote is not None:
+                self._upload(scratch, place)
+            _move_into_place(scratch, self.local / place)
         return place
 
     def confirm(self, place: str) -> None:
@@ -119,28 +138,35 @@ class CheckpointFolders:
                 session.upload_file(file, target)
             except (OSError, RuntimeError) as error:
                 name = place.split("/")[1]
-                raise StorageError(f"checkpoint {name!r}: could not upload {self.remote}/{target}: {error}") from error
+                raise StorageError(
+                    f"checkpoint {name!r}: could not upload {self.remote}/{target}: {explained(error)}"
+                ) from error
 
     def find(self, place: str) -> Path:
         """The local folder of a place, fetched first where there is no copy yet.
 
         Raises:
-            StorageError: its files are gone, cannot be fetched, or are not those that its name was made from.
+            StorageError: a place that `store` cannot have named or that links lead out of, or files that are gone, cannot
+                be fetched, or are not those that the name was made from.
         """
+        if not is_place(place):
+            raise StorageError(f"table 'checkpoints': {place!r} is no place of a checkpoint")
         final = self.local / place
         if _asked_for(final):
+            check_links(final, "table 'checkpoints'")
             return final
         if self.remote is None:
             raise StorageError(f"table 'checkpoints': its files {final} are gone")
         with self.scratch(final.parent.name) as scratch:
             self._fetch(place, scratch)
-            found = folder_digest(scratch)[:_DIGEST_CHARACTERS]
+            found = folder_digest(scratch)[:DIGEST_CHARACTERS]
             if not final.name.endswith(f"-{found}"):
                 raise StorageError(
                     f"table 'checkpoints': the files under {self.remote}/{place} have the digest {found}, "
                     f"expected {final.name.rpartition('-')[2]}: one is damaged or missing"
                 )
-            _move_into_place(scratch, final)
+            with as_storage_errors(f"{final} could not be made"):
+                _move_into_place(scratch, final)
         return final
 
     # Removing
@@ -169,7 +195,7 @@ class CheckpointFolders:
             for encoded in session.list(place):
                 session.delete_file(unquote(encoded))
         except (OSError, RuntimeError) as error:
-            raise StorageError(f"could not remove {self.remote}/{place}: {error}") from error
+            raise StorageError(f"could not remove {self.remote}/{place}: {explained(error)}") from error
         return True
 
     def remove_copies(self, stored: Collection[str], before: datetime) -> int:
@@ -194,10 +220,15 @@ class CheckpointFolders:
         return {folder.parent.name for folder in self._unfinished() if _is_locked(folder)}
 
     def _unfinished(self) -> list[Path]:
-        return sorted((self.local / FOLDER).glob(f"*/{SCRATCH}*"))
+        return [folder for folder in self._folders() if folder.name.startswith(SCRATCH)]
+
+    def _folders(self) -> list[Path]:
+        """What is really in the checkpoints' folder: links may lead anywhere."""
+        names = [path for path in sorted((self.local / FOLDER).glob("*")) if not path.is_symlink()]
+        return [path for name in names for path in sorted(name.glob("*")) if path.is_dir() and not path.is_symlink()]
 
     def _stored_locally(self) -> list[StoredFolder]:
-        folders = [f for f in sorted((self.local / FOLDER).glob("*/*")) if not f.name.startswith(SCRATCH)]
+        folders = [f for f in self._folders() if is_place(f.relative_to(self.local).as_posix())]
         return [StoredFolder(f.relative_to(self.local).as_posix(), _time(f), _size(f)) for f in folders]
 
     def _stored_remotely(self) -> list[StoredFolder]:
@@ -205,8 +236,9 @@ class CheckpointFolders:
         found: dict[str, list[tuple[datetime, int]]] = {}
         for path, written, size in _objects(system, f"{base}/{FOLDER}"):
             parts = path.removeprefix(f"{base}/").split("/")
-            if len(parts) > 3:
-                found.setdefault("/".join(parts[:3]), []).append((written, size))
+            place = "/".join(parts[:3])
+            if len(parts) > 3 and is_place(place):
+                found.setdefault(place, []).append((written, size))
         return [StoredFolder(p, max(w for w, _ in o), sum(b for _, b in o)) for p, o in sorted(found.items())]
 
     def _remove_locally(self, place: str, before: datetime) -> bool:
@@ -240,18 +272,19 @@ class CheckpointFolders:
         try:
             return self._session().list(place)
         except (OSError, RuntimeError) as error:
-            raise StorageError(f"{self.remote}/{place} could not be listed: {error}") from error
+            raise StorageError(f"{self.remote}/{place} could not be listed: {explained(error)}") from error
 
     def _fetch(self, place: str, into: Path) -> None:
         session = self._session()
         try:
             listed = session.list(place)
             for encoded in listed:
-                target = into / Path(unquote(encoded)).relative_to(place)
+                target = into / path_below(place, unquote(encoded))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 session.download_file(unquote(encoded), target)
         except (OSError, RuntimeError) as error:
-            raise StorageError(f"table 'checkpoints': could not fetch {self.remote}/{place}: {error}") from error
+            what = f"could not fetch {self.remote}/{place}: {explained(error)}"
+            raise StorageError(f"table 'checkpoints': {what}") from error
         if not listed:
             raise StorageError(f"table 'checkpoints': its files {self.remote}/{place} are gone")
 
@@ -260,7 +293,7 @@ class CheckpointFolders:
         try:
             return LanceFileSession(self.remote, storage_options=self._options)
         except (OSError, RuntimeError) as error:
-            raise StorageError(f"{self.remote} could not be opened: {error}") from error
+            raise StorageError(f"{self.remote} could not be opened: {explained(error)}") from error
 
 
 def _files(folder: Path) -> list[Path]:
@@ -293,7 +326,7 @@ def _asked_for(final: Path) -> bool:
     for wait in (0.0, 0.05):  # upkeep may just be putting it back
         time.sleep(wait)
         if final.is_dir():
-            with suppress(PermissionError):  # it may be another user's
+            with suppress(OSError):  # it may be another user's, or on a disk that must not be written
                 os.utime(final)
             return True
     return False
@@ -337,7 +370,7 @@ def _objects(system: fs.FileSystem, place: str) -> Iterator[tuple[str, datetime,
     try:
         listed = system.get_file_info(fs.FileSelector(place, recursive=True, allow_not_found=True))
     except OSError as error:
-        raise StorageError(f"{place} could not be listed: {error}") from error
+        raise StorageError(f"{place} could not be listed: {explained(error)}") from error
     for info in listed:
         if info.type == fs.FileType.File:
             yield info.path, info.mtime, info.size

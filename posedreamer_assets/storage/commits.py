@@ -25,7 +25,8 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata
 
 from posedreamer_assets.errors import StorageError
-from posedreamer_assets.storage.damage import is_failure, named
+from posedreamer_assets.storage.damage import named
+from posedreamer_assets.storage.failures import explained, is_failure
 
 CONFLICTS = 200  # refusals by other writers' commits before giving up
 FAILURES = 5  # attempts that the storage itself may fail
@@ -65,7 +66,8 @@ def replace_rows(newest: Callable[[], LanceDataset], where: str, key: str, new: 
             failures += 1
             if failures == FAILURES:
                 at = f"{where}, version {dataset.version}"
-                raise named(at, dataset, ["partition_key"]) or StorageError(f"{at}: commit failed: {error}") from error
+                known = named(at, dataset, ["partition_key"])
+                raise known or StorageError(f"{at}: commit failed: {explained(error)}") from error
         # Spreads the attempts of competing writers; the outcome does not depend on it.
         time.sleep(random.uniform(0.0, 0.02) * min(conflicts + failures, 20))
 
@@ -83,7 +85,7 @@ def drop_fragments(newest: Callable[[], LanceDataset], where: str, fragments: se
     try:
         _commit(dataset, LanceOperation.Update(removed_fragment_ids=present), f"drop fragments {present}")
     except OSError as error:
-        raise StorageError(f"{where}, version {dataset.version}: commit failed: {error}") from error
+        raise StorageError(f"{where}, version {dataset.version}: commit failed: {explained(error)}") from error
 
 
 def _commit(dataset: LanceDataset, operation: Any, message: str) -> LanceDataset:

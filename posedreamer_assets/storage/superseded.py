@@ -4,31 +4,24 @@ A folder stays as long as one of these holds:
 
 * Table `checkpoints` names it, in its newest version or in a tagged one. A dataset tags the version in which it was made,
   so a release keeps every model behind it.
-* Stored rows name it: `raw_generations` says which adapter painted an image. Tagged versions count too.
-* It is a release itself, or one of the newest few of its name.
+* Stored rows name it, as images do the adapter that painted them. Tagged versions count too. The caller says which
+  columns name checkpoints.
+* It is a release, of which the caller gives the names, or one of the newest few of its name.
 * It was written, or asked for again, less than `keep` ago.
 
 A tag that a checkpoint gave to what it read goes with the last folder that was made from it.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from posedreamer_assets.storage.checkpoints import StoredFolder
+from posedreamer_assets.storage.checkpoints import CheckpointFolders, StoredFolder
+from posedreamer_assets.storage.stored import StoredTables
 from posedreamer_assets.storage.upkeep import Plan
 from posedreamer_assets.tables.fields import SCHEMAS
 
-if TYPE_CHECKING:
-    from posedreamer_assets.storage.store import LanceStore
-
-RELEASES = ("dataset",)  # kept until a person asks for less
-NAMED_IN_ROWS = (  # checkpoint, table and column that holds its digest
-    ("dpo_checkpoint", "base_raw_generations", "adapter"),
-    ("dpo_checkpoint", "hard_raw_generations", "adapter"),
-)
 _TAG = re.compile(r"(.+)-([0-9a-f]{12})")
 
 
@@ -49,16 +42,43 @@ class Removed:
     bytes_freed: int
 
 
-def remove_superseded(store: "LanceStore", plan: Plan, now: datetime) -> Removed:
+@dataclass(frozen=True)
+class Reference:
+    """A column whose values are digests of checkpoints, each of which stays while a stored row names it.
+
+    Attributes:
+        checkpoint: name of the checkpoints, for example `dpo_checkpoint`.
+        table: the table whose rows name them.
+        column: text, null where a row names none.
+    """
+
+    checkpoint: str
+    table: str
+    column: str
+
+
+def remove_superseded(
+    tables: StoredTables,
+    folders: CheckpointFolders,
+    plan: Plan,
+    references: Sequence[Reference],
+    releases: Collection[str],
+    now: datetime,
+) -> Removed:
     """Remove what the plan does not keep; safe beside writers and readers that take less than `plan.keep`."""
-    folders, before = store.checkpoint_folders, now - plan.keep
+    before = now - plan.keep
+    for reference in references:  # a wrong one must not look like one that nothing refers to
+        tables.read(reference.table, [], [reference.column])
     stored = folders.stored()
-    old = superseded(stored, lambda: _named(store), lambda name: _named_in_rows(store, name), plan, before)
+    limits = {folder.name: plan.releases if folder.name in releases else plan.checkpoints for folder in stored}
+    old = superseded(
+        stored, lambda: _named(tables), lambda name: _named_in_rows(tables, references, name), limits, before
+    )
     removed = [folder for folder in old if folders.remove(folder.place, before)]
     left = folders.remove_leftovers(before)
     present = {folder.place for folder in stored} - {folder.place for folder in removed}
     freed = sum(folder.bytes for folder in removed) + sum(left) + folders.remove_copies(present, before)
-    tags = _remove_tags(store, stored, present, before)
+    tags = _remove_tags(tables, folders, stored, present, before)
     return Removed(tuple(folder.place for folder in removed), tuple(tags), len(left), freed)
 
 
@@ -66,7 +86,7 @@ def superseded(
     stored: Sequence[StoredFolder],
     named: Callable[[], set[str]],
     named_in_rows: Callable[[str], set[str]],
-    plan: Plan,
+    limits: Mapping[str, int | None],
     before: datetime,
 ) -> list[StoredFolder]:
     """The folders that nothing keeps.
@@ -75,13 +95,13 @@ def superseded(
         stored: every folder.
         named: places that table `checkpoints` names.
         named_in_rows: digests of checkpoints of that name that stored rows hold.
-        plan: how many of a name stay.
+        limits: how many of each name stay; None keeps all.
         before: folders written later stay.
     """
     found: list[StoredFolder] = []
     places = named() if any(folder.written < before for folder in stored) else set()
     for name in sorted({folder.name for folder in stored}):
-        limit = plan.releases if name in RELEASES else plan.checkpoints
+        limit = limits[name]
         own = [folder for folder in stored if folder.name == name and folder.place not in places]
         newest_first = sorted(own, key=lambda folder: (folder.written, folder.place), reverse=True)
         old = [folder for folder in newest_first[slice(limit, None)] if folder.written < before]
@@ -91,34 +111,40 @@ def superseded(
     return found
 
 
-def _named(store: "LanceStore") -> set[str]:
-    versions = {None, *store.tags("checkpoints").values()}
+def _named(tables: StoredTables) -> set[str]:
+    versions = {None, *tables.tags("checkpoints").values()}
     return {
         place
         for version in versions
-        for place in store.read("checkpoints", columns=["path"], missing_ok=True, version=version)["path"].to_pylist()
+        for place in tables.read("checkpoints", columns=["path"], missing_ok=True, version=version)["path"].to_pylist()
     }
 
 
-def _named_in_rows(store: "LanceStore", name: str) -> set[str]:
+def _named_in_rows(tables: StoredTables, references: Sequence[Reference], name: str) -> set[str]:
     found: set[str] = set()
-    for checkpoint, table, column in NAMED_IN_ROWS:
-        if checkpoint == name and store.version(table) is not None:
-            for version in {None, *store.tags(table).values()}:
-                found |= set(store.read(table, columns=[column], version=version)[column].unique().to_pylist())
+    for reference in references:
+        if reference.checkpoint == name:
+            for version in {None, *tables.tags(reference.table).values()}:
+                rows = tables.read(reference.table, columns=[reference.column], missing_ok=True, version=version)
+                found |= set(rows.column(reference.column).unique().to_pylist())
     return found
 
 
-def _remove_tags(store: "LanceStore", stored: Sequence[StoredFolder], present: set[str], before: datetime) -> list[str]:
+def _remove_tags(
+    tables: StoredTables,
+    folders: CheckpointFolders,
+    stored: Sequence[StoredFolder],
+    present: set[str],
+    before: datetime,
+) -> list[str]:
     """Remove the tags of checkpoints of which no folder is left, unless one is being written."""
-    folders: Mapping[str, StoredFolder] = {folder.place: folder for folder in stored}
-    kept = {(folders[place].name, folders[place].request[:12]) for place in present}
-    idle = {folder.name for folder in stored} - store.checkpoint_folders.being_written()
+    kept = {(folder.name, folder.request[:12]) for folder in stored if folder.place in present}
+    idle = {folder.name for folder in stored} - folders.being_written()
     removed: list[str] = []
     for table in SCHEMAS:
-        for tag, changed in store.tag_times(table).items():
+        for tag, changed in tables.tag_times(table).items():
             match = _TAG.fullmatch(tag)
             if match and match[1] in idle and match.groups() not in kept and changed < before:
-                store.untag(table, tag)
+                tables.untag(table, tag)
                 removed.append(f"{table}:{tag}")
     return removed

@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Literal
 
 from lance import LanceDataset
-from lance.commit import CommitConflictError
 from lance.fragment import LanceFragment
 
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.progress import advance
+from posedreamer_assets.storage.failures import explained, is_conflict
 
 _UNBOUNDED_ROWS = 1 << 30
 _SCAN_BYTES = 32 << 20  # rows of about this size are held at a time while files are merged
@@ -83,7 +83,7 @@ def maintain(newest: Callable[[], LanceDataset], table: str, plan: Plan) -> Upke
         postponed = _merge(newest, plan)
         stats = newest().cleanup_old_versions(older_than=plan.keep, error_if_tagged_old_versions=False)
     except (OSError, ValueError, RuntimeError) as error:
-        raise StorageError(f"table {table!r}, version {dataset.version}: upkeep failed: {error}") from error
+        raise StorageError(f"table {table!r}, version {dataset.version}: upkeep failed: {explained(error)}") from error
     advance(1)
     after = newest()
     return Upkeep(
@@ -148,7 +148,7 @@ def _merge(newest: Callable[[], LanceDataset], plan: Plan) -> int:
                 num_threads=1,
             )
         except OSError as error:
-            if not _is_conflict(error):
+            if not is_conflict(error):
                 raise
             refused += 1
         advance(1)
@@ -167,15 +167,10 @@ def _index(dataset: LanceDataset, plan: Plan) -> bool:
         if present:
             dataset.optimize.optimize_indices()
     except OSError as error:
-        if not _is_conflict(error):
+        if not is_conflict(error):
             raise
         return bool(present)  # a writer came between; the next time will do
     return True
-
-
-def _is_conflict(error: OSError) -> bool:
-    """Whether another commit came between; only some of Lance's functions have an error class for that."""
-    return "commit conflict" in str(error).lower() or isinstance(error, CommitConflictError)
 
 
 def _dead_share(fragment: LanceFragment) -> float:

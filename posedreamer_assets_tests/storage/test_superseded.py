@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 from lance.file import LanceFileSession
 
-from posedreamer_assets.storage import LanceStore, Plan, Removed
-from posedreamer_assets.storage.checkpoints import SCRATCH
+from posedreamer_assets.storage import LanceStore, Plan, Reference, Removed
+from posedreamer_assets.storage.places import SCRATCH
 from posedreamer_assets.storage.superseded import remove_superseded
 from posedreamer_assets.tables.fields import sample_id
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 
 NAME, READ, PAINTED = "dpo_checkpoint", "preference_pairs", "base_raw_generations"
+REFERENCES, RELEASES = (Reference(NAME, PAINTED, "adapter"),), ("dataset",)
 PLAN = Plan(checkpoints=1)
 NEVER = Plan(checkpoints=0)
 
@@ -67,7 +68,9 @@ def write_rows(store: LanceStore, table: str, **columns: str) -> int:
 
 def later(store: LanceStore, plan: Plan, days: float = 30) -> Removed:
     """Upkeep as it will be in some days."""
-    return remove_superseded(store, plan, datetime.now(UTC) + timedelta(days=days))
+    return remove_superseded(
+        store, store.checkpoint_folders, plan, REFERENCES, RELEASES, datetime.now(UTC) + timedelta(days=days)
+    )
 
 
 def places(store: LanceStore) -> set[str]:

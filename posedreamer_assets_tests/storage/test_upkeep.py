@@ -14,8 +14,9 @@ from lance.dataset import DatasetOptimizer
 
 from posedreamer_assets.digests import content_digest
 from posedreamer_assets.storage import LanceStore, PartitionInfo, Plan
-from posedreamer_assets.storage import store as store_module
+from posedreamer_assets.storage import stored as stored_module
 from posedreamer_assets.storage.listing import Listing
+from posedreamer_assets.storage.reading import Version
 from posedreamer_assets_tests.storage_faults.labelled import TABLE, Tally, labels, row_count, rows
 
 KEYS = [f"procedural-{i:04d}" for i in range(8)]
@@ -165,13 +166,13 @@ def test_only_files_that_were_not_seen_are_read_for_the_partitions(
     store: LanceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    scan = LanceStore._scan
+    scan = Version._scan
 
-    def counted(self: LanceStore, *given: Any, **more: Any) -> pa.Table:
+    def counted(self: Version, *given: Any, **more: Any) -> pa.Table:
         read.append(len(more["fragments"]))
         return scan(self, *given, **more)
 
-    monkeypatch.setattr(LanceStore, "_scan", counted)
+    monkeypatch.setattr(Version, "_scan", counted)
     for key in KEYS[:4]:
         _write(store, key, "old")
     assert list(store.partitions(TABLE)) == KEYS[:4]
@@ -196,7 +197,7 @@ def test_partitions_whose_rows_lie_in_several_files_are_listed_whole(store: Lanc
 
 
 def test_a_memory_that_is_too_small_costs_time_alone(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_LISTING", Listing())
+    monkeypatch.setattr(stored_module, "_LISTING", Listing())
     monkeypatch.setattr("posedreamer_assets.storage.listing.MOST_FILES", 2)
     for key in KEYS[:4]:
         _write(store, key, key)

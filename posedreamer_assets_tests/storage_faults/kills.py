@@ -19,14 +19,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
+
 from posedreamer_assets.storage import LanceStore, Plan
+from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets_tests.storage_faults import labelled
 
 KEYS = [f"procedural-{i:04d}" for i in range(12)]
-KINDS = ("new", "existing", "delete", "checkpoint", "maintain")
+KINDS = ("new", "existing", "delete", "checkpoint", "maintain", "superseded", "add column", "drop column")
 CHECKPOINT = "dpo"
 # Merges whatever it finds and keeps no version, so that upkeep does as much as it can.
-EAGER = Plan(rows=120, index_from=50, dead_share=0.0, keep=timedelta(0))
+EAGER = Plan(rows=120, index_from=50, dead_share=0.0, keep=timedelta(0), checkpoints=0)
+# Workers change between two releases, of which the second has one column more.
+WITHOUT_COLUMN = SCHEMAS[labelled.TABLE]
+WITH_COLUMN = WITHOUT_COLUMN.append(pa.field("note", pa.string()))
 
 
 @dataclass
@@ -144,17 +150,24 @@ def work(store: LanceStore, seed: int) -> None:
         key = drawn.choice(keys) if kind in ("new", "existing", "delete") else ""
         _say("begin", kind, key, label)
         if kind in ("new", "existing"):
-            store.replace_partition(
-                labelled.TABLE, key, labelled.rows(key, label).to_batches(max_chunksize=7), input_digest=label
-            )
+            rows = labelled.rows(key, label)
+            if SCHEMAS[labelled.TABLE] is WITH_COLUMN:
+                rows = rows.append_column("note", [[label] * rows.num_rows])
+            store.replace_partition(labelled.TABLE, key, rows.to_batches(max_chunksize=7), input_digest=label)
             present.add(key)
         elif kind == "delete":
             store.delete_partition(labelled.TABLE, key)
             present.discard(key)
         elif kind == "checkpoint":
             labelled.write_checkpoint(store, CHECKPOINT, label)
+        elif kind == "superseded":
+            store.remove_superseded(EAGER, (), ())
         elif store.version(labelled.TABLE) is not None:
-            store.maintain(labelled.TABLE, EAGER)
+            if kind == "maintain":
+                store.maintain(labelled.TABLE, EAGER)
+            else:
+                SCHEMAS[labelled.TABLE] = WITH_COLUMN if kind == "add column" else WITHOUT_COLUMN
+                store.migrate(labelled.TABLE)
         _say("done", kind, key, label)
 
 

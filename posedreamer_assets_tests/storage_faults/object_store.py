@@ -84,6 +84,7 @@ class FaultyProxy:
         share: of the requests that are spoilt.
         faults: kinds of spoilt requests, counted.
         draw_put: chooses the fault of a PUT by its path; None leaves it to chance.
+        dropped_headers: lower-case names of headers that are not passed on, as by a store that ignores them.
     """
 
     KINDS = ("500", "503", "dropped before", "dropped after")
@@ -92,6 +93,7 @@ class FaultyProxy:
         self.share = share
         self.faults: Counter[str] = Counter()
         self.draw_put: Callable[[str], str | None] = lambda path: None
+        self.dropped_headers: tuple[str, ...] = ()
         self._target = endpoint.removeprefix("http://")
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -139,7 +141,8 @@ def _handler(proxy: FaultyProxy, target: str) -> type[BaseHTTPRequestHandler]:
                 return
             connection = HTTPConnection(target, timeout=30)
             try:
-                connection.request(self.command, self.path, body, dict(self.headers))
+                kept = {n: v for n, v in self.headers.items() if n.lower() not in proxy.dropped_headers}
+                connection.request(self.command, self.path, body, kept)
                 answer = connection.getresponse()
                 content = answer.read()
             except (OSError, HTTPException):

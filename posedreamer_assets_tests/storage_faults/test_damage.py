@@ -10,7 +10,7 @@ import pytest
 from lance.file import LanceFileSession
 
 from posedreamer_assets.errors import StorageError
-from posedreamer_assets.storage import LanceStore, damage
+from posedreamer_assets.storage import LanceStore, newest
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 
 TABLE = "rendered_scenes"
@@ -154,5 +154,5 @@ def test_a_missing_newest_manifest_in_an_object_store_is_noticed_by_every_proces
         ):
             with pytest.raises(StorageError, match=f"table '{TABLE}': version 4 was written, .* is 3: a manifest"):
                 act()
-    session.delete_file(damage.NEWEST_NOTE)
+    session.delete_file(newest.NEWEST_NOTE)
     assert list(store.partitions(TABLE)) == KEYS[:2]
