@@ -42,3 +42,24 @@ def track(items: Iterable[T], weight: int = 1) -> Iterator[T]:
     for item in items:
         yield item
         advance(weight)
+
+
+class Display(Protocol):
+    """Shows progress to a person."""
+
+    def begin(self, stage: str, total: int) -> None: ...
+    def advance(self, n: int, note: str = "") -> None: ...
+    def end(self, stage: str, outcome: str) -> None: ...
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def begin(self, stage: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, n: int, note: str = "") -> None:
+        """Nothing."""
+
+    def end(self, stage: str, outcome: str) -> None:
+        """Nothing."""

@@ -9,19 +9,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.defs.deployment import deployment
-from posedreamer_assets.defs.partitions import BY_GROUP
+from posedreamer_assets.defs.deployment import Deployment
+from posedreamer_assets.defs.partitions import new_keys, partition_set
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.pipeline.graph import STAGES, Snapshot, in_group, key_group
+from posedreamer_assets.pipeline import Graph, graph_of
 from posedreamer_assets.pipeline.pose_batches import (
-    FileStamp,
-    Folder,
     PoseBatchFiles,
     cut_new_files,
     folder_source,
@@ -29,8 +27,15 @@ from posedreamer_assets.pipeline.pose_batches import (
     present_files,
     recorded_batches,
 )
+from posedreamer_assets.pipeline.rounds import rounds_of
+from posedreamer_assets.poses.folder import FileStamp, Folder
+from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
-from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.keys import ALIGN, BASE, group_of, source_of
+
+if TYPE_CHECKING:
+    from posedreamer_assets.storage import LanceStore
+
 
 MOST_FILES = 4096  # cut in one tick, so that a tick that has to digest them ends in time
 
@@ -76,7 +81,7 @@ class Tick:
     cursor: Cursor
 
 
-def look(home: Home, profile: Profile, store: LanceStore, folders: Sequence[str], before: Cursor) -> Tick:
+def scan(home: Home, profile: Profile, store: "LanceStore", folders: Sequence[str], before: Cursor) -> Tick:
     """Cut what has arrived in whole, and list the batches whose files have not been asked for as they are."""
     after = Cursor(asked=dict(before.asked))
     sources: dict[str, Folder] = {}
@@ -88,22 +93,22 @@ def look(home: Home, profile: Profile, store: LanceStore, folders: Sequence[str]
     with home.lock("pose_files"):
         for source, folder in sources.items():
             _cut(profile, store, source, folder, before, after)
-        batches = {k: b for k, b in recorded_batches(store).items() if _source(k) in sources or key_group(k) == "hard"}
+        batches = {k: b for k, b in recorded_batches(store).items() if _source(k) in sources or _is_hard(k)}
     snapshot = Snapshot(profile, store)
     runs = []
     for key, batch in batches.items():
-        if key_group(key) == "hard" or _still_changing(batch, sources[_source(key)], before, after):
+        if _is_hard(key) or _still_changing(batch, sources[_source(key)], before, after):
             continue
         content = present_files(batch, sources[_source(key)]).digest
         if after.asked.get(key) != content:
             after.asked[key] = content
-            if not snapshot.is_current(STAGES["pose_library"], key):
+            if not snapshot.is_current(snapshot.graph["pose_library"], key):
                 runs.append((key, content))
     return Tick(sorted(batches), runs, after)
 
 
-def _cut(profile: Profile, store: LanceStore, source: str, folder: Folder, before: Cursor, after: Cursor) -> None:
-    recorded = {path for k, b in recorded_batches(store).items() if k.rpartition("-")[0] == source for path in b.paths}
+def _cut(profile: Profile, store: "LanceStore", source: str, folder: Folder, before: Cursor, after: Cursor) -> None:
+    recorded = {path for k, b in recorded_batches(store).items() if source_of(k) == source for path in b.paths}
     fresh = [path for path in folder.pose_paths() if path not in recorded][:MOST_FILES]
     ready = [path for path in fresh if _has_settled(folder, folder.stamps[path], before, after)]
     flush = len(ready) == len(fresh)
@@ -113,7 +118,7 @@ def _cut(profile: Profile, store: LanceStore, source: str, folder: Folder, befor
         and Folder(profile.poses.source) == folder
         and (recorded or (fresh and flush))
     ):
-        plan_batches(profile, store, ("align", "hard"))
+        plan_batches(profile, store, (ALIGN, *(one.name for one in rounds_of(profile)[1:])))
 
 
 def _has_settled(folder: Folder, stamp: FileStamp, before: Cursor, after: Cursor) -> bool:
@@ -133,50 +138,53 @@ def _still_changing(batch: PoseBatchFiles, folder: Folder, before: Cursor, after
 
 
 def _source(key: str) -> str:
-    return key.removeprefix("align-").rpartition("-")[0]
+    return source_of(key.removeprefix(f"{ALIGN}-"))
 
 
-def partition_requests(instance: dg.DagsterInstance, keys: Iterable[str]) -> list[Any]:
+def _is_hard(key: str) -> bool:
+    return group_of(key) not in (BASE, ALIGN)
+
+
+def partition_requests(instance: dg.DagsterInstance, graph: Graph, keys: Iterable[str]) -> list[Any]:
     """Requests to add the keys that Dagster does not know to every set that they belong to."""
-    keys = list(keys)
-    requests = []
-    for group, definition in BY_GROUP.items():
-        known = set(instance.get_dynamic_partitions(str(definition.name)))
-        new = [key for key in keys if in_group(key, group) and key not in known]
-        if new:
-            requests.append(definition.build_add_request(new))
-    return requests
+    found = new_keys(instance, graph, keys)
+    return [partition_set(groups).build_add_request(new) for groups, new in found.items()]
 
 
-def watched_folders(profile: Profile) -> tuple[str, ...]:
+def watched_folders(profile: Profile, deployment: Deployment) -> tuple[str, ...]:
     """The folders to watch."""
-    return deployment().watch or (() if profile.poses.source == "procedural" else (profile.poses.source,))
+    return deployment.watch or (() if profile.poses.source == "procedural" else (profile.poses.source,))
 
 
-@dg.sensor(
-    name="pose_files",
-    target=dg.AssetSelection.assets("pose_library"),
-    minimum_interval_seconds=deployment().watch_interval_s,
-    default_status=dg.DefaultSensorStatus.RUNNING if deployment().automation else dg.DefaultSensorStatus.STOPPED,
-    description="Cuts new pose files into batches and asks for the poses of new and changed ones.",
-)
-def pose_files(
-    context: dg.SensorEvaluationContext, profile: ProfileResource, store: LanceStoreResource
-) -> dg.SensorResult | dg.SkipReason:
-    """One look at the watched folders."""
-    settings = profile.get()
-    folders = watched_folders(settings)
-    if not folders:
-        return dg.SkipReason("nothing to watch: poses are procedural and POSEDREAMER_WATCH is not set")
-    missing = [f for f in folders if "://" not in f and not Path(f).expanduser().is_dir()]
-    if missing:
-        return dg.SkipReason(f"{missing[0]} is not there")  # a disk that is not mounted: nothing is forgotten
-    tick = look(profile.place(), settings, store.get(), folders, Cursor.parse(context.cursor))
-    return dg.SensorResult(
-        run_requests=[
-            dg.RunRequest(run_key=f"{key}-{content}", partition_key=key, tags={"posedreamer/reason": "pose files"})
-            for key, content in tick.runs
-        ],
-        dynamic_partitions_requests=partition_requests(context.instance, tick.keys),
-        cursor=tick.cursor.text(),
+def arrivals_sensor(deployment: Deployment) -> dg.SensorDefinition:
+    """One look at the watched folders at each tick."""
+    running = dg.DefaultSensorStatus.RUNNING if deployment.automation else dg.DefaultSensorStatus.STOPPED
+
+    @dg.sensor(
+        name="pose_files",
+        target=dg.AssetSelection.assets("pose_library"),
+        minimum_interval_seconds=deployment.watch_interval_s,
+        default_status=running,
+        description="Cuts new pose files into batches and asks for the poses of new and changed ones.",
     )
+    def pose_files(
+        context: dg.SensorEvaluationContext, profile: ProfileResource, store: LanceStoreResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        settings = profile.get()
+        folders = watched_folders(settings, deployment)
+        if not folders:
+            return dg.SkipReason("nothing to watch: poses are procedural and POSEDREAMER_WATCH is not set")
+        missing = [f for f in folders if "://" not in f and not Path(f).expanduser().is_dir()]
+        if missing:
+            return dg.SkipReason(f"{missing[0]} is not there")  # a disk that is not mounted: nothing is forgotten
+        tick = scan(profile.place(), settings, store.get(), folders, Cursor.parse(context.cursor))
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(run_key=f"{key}-{content}", partition_key=key, tags={"posedreamer/reason": "pose files"})
+                for key, content in tick.runs
+            ],
+            dynamic_partitions_requests=partition_requests(context.instance, graph_of(settings), tick.keys),
+            cursor=tick.cursor.text(),
+        )
+
+    return pose_files

@@ -71,9 +71,7 @@ def stage_checks(graph: Graph, stage: Stage) -> dg.AssetChecksDefinition:
     return run
 
 
-def _held_back(
-    profile: ProfileResource, store: LanceStoreResource, stage: Stage, key: str | None
-) -> CheckError | None:
+def _held_back(profile: ProfileResource, store: LanceStoreResource, stage: Stage, key: str | None) -> CheckError | None:
     """The error with which the stage refuses to be made at this partition; None where it may be made."""
     try:
         refuse_bad_rows(Snapshot(profile.get(), store.get()), stage, key)

@@ -1,11 +1,14 @@
 """Training of the pocket models, launched by `posedreamer train-pocket` or from the UI; not part of a run."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from posedreamer_assets.defs.resources import ProfileResource
-from posedreamer_assets.pocket.recipe import PocketPlan
+
+if TYPE_CHECKING:
+    from posedreamer_assets.pocket.recipe import PocketPlan
 
 
 class PocketConfig(dg.Config):
@@ -64,6 +67,11 @@ def pocket_detectors(config: PocketConfig, profile: ProfileResource) -> dg.Mater
     return dg.MaterializeResult(metadata={name: dg.MetadataValue.json(value) for name, value in figures.items()})
 
 
-def _plan(config: PocketConfig, profile: ProfileResource) -> PocketPlan:
+def _plan(config: PocketConfig, profile: ProfileResource) -> "PocketPlan":
+    from posedreamer_assets.pocket.recipe import PocketPlan
+
     folder = Path(config.folder) if config.folder else profile.place().path / "pocket"
     return PocketPlan(folder, config.scenes, config.generator_minutes, config.detector_minutes, config.threads)
+
+
+POCKET_ASSETS = [pocket_scenes, pocket_generator, pocket_detectors]

@@ -14,8 +14,8 @@ from posedreamer_assets.digests import digest
 from posedreamer_assets.pipeline import Graph, Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import PoseBatchFiles, PresentFiles, present_files, recorded_batches
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
-from posedreamer_assets.runtime.outside_files import file_digest
 from posedreamer_assets.runtime.outcomes import Known, known_of, known_outcomes
+from posedreamer_assets.runtime.outside_files import file_digest
 from posedreamer_assets.tables.keys import of_groups
 
 if TYPE_CHECKING:

@@ -151,11 +151,7 @@ class Home:
             save_profile(profile, self.profile_path)
 
 
-FORMER_TABLES = tuple(
-    f"{name}_{table}"
-    for name in ("base", "hard")
-    for table in ("control_maps", "raw_generations", "sample_scores", "filtered_dataset")
-) + ("hard_samples",)
+FORMER_TABLES = ("hard_samples", "base_control_maps", "base_raw_generations", "hard_control_maps", "hard_raw_generations")
 """Tables of releases before 0.2, which had some for each round."""
 
 

@@ -225,9 +225,9 @@ def _write_checkpoint(snapshot: Snapshot, inputs: Inputs) -> Result:
 
 def _release(snapshot: Snapshot, stage: Stage) -> dict[str, int]:
     """Versions of the tables that a release names, of which what is out of date has been removed."""
-    store, pruned = snapshot.store, stage.prunes
+    store = snapshot.store
     for reads in stage.reads:
-        if reads.table == pruned and reads.groups:
-            for key in set(snapshot.table(pruned)) - set(snapshot.current_keys(pruned, reads.groups)):
-                store.delete_partition(pruned, key)
+        if reads.table == stage.prunes and reads.groups:
+            for key in set(snapshot.table(reads.table)) - set(snapshot.current_keys(reads.table, reads.groups)):
+                store.delete_partition(reads.table, key)
     return {table: version for table in stage.releases if (version := store.version(table)) is not None}

@@ -39,6 +39,4 @@ def write_all(home: "Home", store: "LanceStore") -> Path:
 
 
 def _row(known: Known) -> PageRow:
-    return PageRow(
-        known.checked, known.key, known.failed, known.warned, known.rows, known.checks, known.time
-    )
+    return PageRow(known.checked, known.key, known.failed, known.warned, known.rows, known.checks, known.time)

@@ -18,9 +18,8 @@ def remove_superseded(store: "LanceStore", plan: "Plan") -> "Removed":
     """Remove checkpoints that nothing names any more. Rows of every round name theirs in one table."""
     from posedreamer_assets.storage import Reference
 
-    stages = [stage for stage in graph(2) if stage.names_checkpoint or stage.releases]
-    references = list(
-        dict.fromkeys(Reference(s.names_checkpoint[0], s.table, s.names_checkpoint[1]) for s in stages if s.names_checkpoint and s.table)
-    )
+    stages = graph(2)
+    named = {(*s.names_checkpoint, s.table) for s in stages if s.names_checkpoint and s.table}
+    references = [Reference(checkpoint, table, column) for checkpoint, column, table in sorted(named)]
     releases = [stage.checkpoint_name for stage in stages if stage.releases]
-    return store.remove_superseded(plan, references=references, releases=releases)
+    return store.remove_superseded(plan, references, releases)

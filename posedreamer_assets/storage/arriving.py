@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from posedreamer_assets.digests import row_digests
 from posedreamer_assets.errors import StorageError
-from posedreamer_assets.tables.fields import BOOKKEEPING, PARTITION_KEY_PATTERN, SCHEMAS
+from posedreamer_assets.tables.fields import BOOKKEEPING, SCHEMAS
+from posedreamer_assets.tables.keys import PARTITION_KEY_PATTERN
 
 BATCH_ROWS = 256  # rows that are held at a time while a table is digested and written
 BOOKKEEPING_NAMES = tuple(f.name for f in BOOKKEEPING)

@@ -12,7 +12,8 @@ from posedreamer_assets.errors import StorageError
 from posedreamer_assets.storage.checkpoints import CheckpointFolders
 from posedreamer_assets.storage.failures import explained, is_of_the_disk
 from posedreamer_assets.storage.places import check_request, is_place_of
-from posedreamer_assets.tables.fields import PARTITION_KEY_PATTERN, SCHEMAS
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import PARTITION_KEY_PATTERN
 
 TABLE = "checkpoints"
 _LONGEST_NAME = 100

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 PROCESS_TAG = "posedreamer/process"
+_CLOCK_STEP_S = 120.0
 
 
 def this_process() -> str:
@@ -23,16 +24,19 @@ def is_gone(name: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" != started
+        # The clock may have been set between two looks at the same process.
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) > _CLOCK_STEP_S
     except psutil.NoSuchProcess:
         return True
 
 
-def bury(instance: "dg.DagsterInstance") -> list[str]:
+def report_killed_runs(instance: "dg.DagsterInstance") -> list[str]:
     """Report the unfinished runs of processes that are gone as failed, free their pool slots; returns their ids."""
     import dagster as dg
 
-    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    unfinished = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
+    )
     gone = [r for r in instance.get_runs(unfinished) if PROCESS_TAG in r.tags and is_gone(r.tags[PROCESS_TAG])]
     for run in gone:
         instance.report_run_failed(run, "the process of this run was killed")

@@ -1,0 +1,103 @@
+"""`posedreamer run`: the whole graph in this process, one stage after another, one partition at a time.
+
+A partition that is up to date (see `runtime/freshness.py`) is skipped; one whose rows nobody has looked at yet is checked.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from posedreamer_assets.cli.memory import PeakMemory
+from posedreamer_assets.config import Profile
+from posedreamer_assets.defs.local.runner import Runner
+from posedreamer_assets.pipeline import Stage
+from posedreamer_assets.pipeline.pose_batches import plan_batches
+from posedreamer_assets.pipeline.rounds import planned_keys
+from posedreamer_assets.progress import Display, Silent, watching
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.home import Home
+
+UPKEEP_EVERY = 20  # partitions of a stage; keeps their cost the same however many there are, see docs/storage.md
+
+
+@dataclass
+class StageTiming:
+    """What a stage cost in this run."""
+
+    stage: str
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    made: int = 0  # partitions, or 1 for an unpartitioned stage
+    up_to_date: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The end of a run: figures as in `summary.json`, and where the report lies."""
+
+    figures: dict[str, Any]
+    report: str
+    summary_json: str
+    timings: list[StageTiming] = field(default_factory=list)
+
+
+def run_main_job(
+    home: Home, profile: Profile, *, force: bool = False, display: Display | None = None, only: Sequence[str] = ()
+) -> Summary:
+    """Make everything that the profile asks for and is not up to date; then write the report.
+
+    Args:
+        home: where everything is kept.
+        profile: what to make; saved as the home's profile.
+        force: make everything again.
+        display: shows progress.
+        only: asset keys to make; other stages are left alone. Empty means all.
+
+    Raises:
+        PoseDreamerError: the first error of a stage; what was finished before stays and is not made again.
+    """
+    started = time.perf_counter()
+    home.prepare(profile)
+    with home.lock("pose_files"):
+        plan_batches(profile, home.store())
+    with Runner(home) as runner:
+        chosen = [stage for stage in runner.graph if not only or stage.key in only]
+        timings = [_run_stage(runner, profile, stage, force=force, display=display or Silent()) for stage in chosen]
+    from posedreamer_assets.report.run_report import write_run_report
+
+    figures = write_run_report(
+        home, profile, timings=[asdict(t) for t in timings], seconds=time.perf_counter() - started
+    )
+    folder = home.reports / "latest"
+    return Summary(figures, str(folder / "report.html"), str(folder / "summary.json"), timings)
+
+
+def _run_stage(runner: Runner, profile: Profile, stage: Stage, *, force: bool, display: Display) -> StageTiming:
+    timing = StageTiming(stage.key)
+    keys: list[str | None] = [*planned_keys(profile, stage.groups)] if stage.partitioned else [None]
+    snapshot = Snapshot(profile, runner.home.store())
+    todo = [key for key in keys if force or not snapshot.is_current(stage, key)]
+    timing.up_to_date = len(keys) - len(todo)
+    if not todo:
+        display.begin(stage.key, 0)
+        display.end(stage.key, "up to date")
+        return timing
+    display.begin(stage.key, stage.units(profile) * len(todo))
+    started = time.perf_counter()
+    try:
+        with PeakMemory() as memory, watching(display):
+            for key in todo:
+                only_unchecked = snapshot.is_fresh(stage, key) and not snapshot.failed(stage, key)
+                runner.execute(stage, key, force=force or not only_unchecked)
+                timing.made += 1
+                if stage.table and timing.made % UPKEEP_EVERY == 0:
+                    snapshot.store.maintain(stage.table)
+    except BaseException:
+        display.end(stage.key, "failed")
+        raise
+    timing.seconds = round(time.perf_counter() - started, 2)
+    timing.peak_memory_mb = round(memory.peak_mb, 1)
+    parts = f"{timing.made} made" + (f", {timing.up_to_date} up to date" if timing.up_to_date else "")
+    display.end(stage.key, parts if stage.partitioned else "made")
+    return timing
