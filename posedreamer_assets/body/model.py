@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from posedreamer_assets.body.joints import LANDMARK_VERTICES, OUTPUT_JOINT_NAMES, PARENTS
+from posedreamer_assets.body.joints import LANDMARK_VERTICES, PARENTS
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.errors import BodyModelError
