@@ -19,8 +19,9 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.render.gl import View, renderer
 
-# A joint lies inside the body: it counts as seen when the surface before it is at most this much nearer.
-_VISIBLE_MARGIN_M = 0.13
+VISIBLE_MARGIN_M = 0.13
+"""A joint lies inside the body: it counts as seen when the surface before it is at most this much nearer."""
+
 _LANDMARK_MARGIN_M = 0.03
 # Control colours keep clear of black, which is the background.
 _DARKEST = 0.1
@@ -90,8 +91,27 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
     vertices_cam = cameras.to_camera(output.vertices)
     joints_cam = cameras.to_camera(output.joints)
     joints_px = cameras.project_camera(joints_cam)
-    drawn = [_draw_one(body, vertices_cam[i], view_of(cameras, i)) for i in progress.track(range(len(params)))]
-    control, depth, normals, parts = (np.stack([d[k] for d in drawn]) for k in range(4))
+    labels = (body.dominant_joint + 1) / 255
+    size = (len(params), cameras.height, cameras.width)
+    control, normals = np.zeros((*size, 3), np.uint8), np.zeros((*size, 3), np.uint8)
+    depth, parts = np.zeros(size, np.float32), np.zeros(size, np.uint8)
+    for i in progress.track(range(len(params))):
+        drawn = renderer().draw(
+            vertices_cam[i],
+            body.faces,
+            canonical_colours(body),
+            view_of(cameras, i),
+            labels=labels,
+            normals=(vertex_normals(body, vertices_cam[i]) + 1) / 2,
+        )
+        assert drawn.normal is not None, "normals were given"
+        for maps, part in (
+            (control, drawn.value),
+            (normals, drawn.normal),
+            (depth, drawn.depth_m),
+            (parts, drawn.label),
+        ):
+            drawn.paste(maps[i], part)
     in_frame = _in_frame(joints_px, cameras.width, cameras.height)
     visible = in_frame & _in_front(joints_px, joints_cam[..., 2], depth)
     silhouette = np.where(depth > 0, 255, 0).astype(np.uint8)
@@ -111,15 +131,6 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
     )
 
 
-def _draw_one(body: BodyModel, vertices_cam: np.ndarray, view: View) -> tuple[np.ndarray, ...]:
-    gl = renderer()
-    control, depth = gl.draw_data(vertices_cam, body.faces, canonical_colours(body), view)
-    normals, _ = gl.draw_data(vertices_cam, body.faces, (vertex_normals(body, vertices_cam) + 1) / 2, view)
-    labels = np.repeat((body.dominant_joint[:, None] + 1) / 255, 3, axis=1)
-    parts, _ = gl.draw_data(vertices_cam, body.faces, labels, view, interpolate=False)
-    return control, depth, normals, parts[..., 0]
-
-
 def _in_frame(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.all((pixels >= 0) & (pixels < np.array([width, height])), axis=-1)
 
@@ -130,7 +141,7 @@ def _in_front(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray) -> np.ndarra
     column = np.clip(np.nan_to_num(pixels[..., 0]).astype(int), 0, width - 1)
     row = np.clip(np.nan_to_num(pixels[..., 1]).astype(int), 0, height - 1)
     surface = depth[np.arange(n)[:, None], row, column]
-    margin = np.where(np.arange(z.shape[1]) < 55, _VISIBLE_MARGIN_M, _LANDMARK_MARGIN_M)
+    margin = np.where(np.arange(z.shape[1]) < 55, VISIBLE_MARGIN_M, _LANDMARK_MARGIN_M)
     return np.logical_or(surface == 0, z - surface < margin)
 
 

@@ -14,8 +14,12 @@ from posedreamer_assets.config import ScenesConfig
 from posedreamer_assets.render.appearance import Appearance, cloth_offsets, vertex_colours
 from posedreamer_assets.render.backgrounds import horizon_row, photo_background, procedural_background
 from posedreamer_assets.render.control import vertex_normals, view_of
-from posedreamer_assets.render.gl import Light, renderer
+from posedreamer_assets.render.gl import renderer
+from posedreamer_assets.render.shading import Light, lit
 from posedreamer_assets.seeds import sample_rng
+
+_SHADOW = 0.45  # of the light is lost in the middle of a shadow
+_SHADOW_REACH = 12  # pixels of the finished picture that growing and blurring carry a shadow, amply
 
 
 def render_scenes(
@@ -58,14 +62,14 @@ def _render_one(
     direction = np.array([rng.uniform(-0.9, 0.9), rng.uniform(0.25, 1.0), rng.uniform(0.3, 1.0)])
     light = Light(direction, intensity=float(rng.uniform(1.8, 3.2)), ambient=float(rng.uniform(0.3, 0.45)))
     to_camera = camera.rotation[0]
-    picture, depth = renderer().draw_lit(
-        camera.to_camera(dressed[None])[0], body.faces, normals @ to_camera.T, colours, light, view
-    )
-    background = _background(appearance, camera, view.width, view.height, rng, cfg)
-    ground = _shadow(vertices, camera, cfg.supersample, direction @ to_camera, view.width, view.height)
-    behind = background * (1 - 0.45 * ground[..., None])
-    mask = (depth > 0)[..., None]
-    large = Image.fromarray(np.clip(np.where(mask, picture, behind), 0, 255).astype(np.uint8))
+    points = camera.to_camera(dressed[None])[0]
+    drawn = renderer().draw(points, body.faces, lit(points, normals @ to_camera.T, colours, light), view, smooth=True)
+    picture = _background(appearance, camera, view.width, view.height, rng, cfg)
+    _darken(picture, *_shadow(vertices, camera, cfg.supersample, direction @ to_camera, view.width, view.height))
+    height, width = drawn.depth_m.shape
+    place = picture[drawn.y : drawn.y + height, drawn.x : drawn.x + width]
+    np.copyto(place, drawn.value, where=(drawn.depth_m > 0)[..., None])
+    large = Image.fromarray(picture)
     return np.asarray(large.resize((cameras.width, cameras.height), Image.Resampling.BOX))
 
 
@@ -81,15 +85,39 @@ def _background(
 
 def _shadow(
     vertices: np.ndarray, camera: Cameras, scale: int, light_world: np.ndarray, width: int, height: int
-) -> np.ndarray:
-    """A soft shadow on the ground, in [0, 1]: vertices moved along the light to y = 0 and splatted."""
+) -> tuple[slice, slice, np.ndarray]:
+    """A soft shadow on the ground: vertices moved along the light to y = 0 and splatted.
+
+    Returns:
+        Rows and columns that it touches, and its strength there, in [0, 1].
+    """
     slope = light_world / min(light_world[1], -0.4)
     flat = vertices - vertices[:, 1:2] * slope
     flat[:, 1] = 0.0
     pixels = np.nan_to_num(camera.project(flat[None])[0] * scale, nan=-1.0)
     inside = ((pixels >= 0) & (pixels < (width, height))).all(1)
-    mask = np.zeros((height, width), np.uint8)
     column, row = pixels[inside].astype(int).T
-    mask[row, column] = 255
-    grown = Image.fromarray(mask).filter(ImageFilter.MaxFilter(5))
-    return np.asarray(grown.filter(ImageFilter.GaussianBlur(2.0 * scale)), np.float32) / 255
+    if len(row) == 0:
+        return slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32)
+    reach = _SHADOW_REACH * scale
+    rows = slice(max(0, row.min() - reach), min(height, row.max() + 1 + reach))
+    columns = slice(max(0, column.min() - reach), min(width, column.max() + 1 + reach))
+    mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+    mask[row - rows.start, column - columns.start] = 255
+    soft = Image.fromarray(_grown(mask)).filter(ImageFilter.GaussianBlur(2.0 * scale))
+    return rows, columns, np.asarray(soft, np.float32) / 255
+
+
+def _grown(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The largest value within two rows and columns of each pixel: five rows, then five columns."""
+    for axis in (0, 1):
+        padded = np.pad(mask, [(2, 2) if a == axis else (0, 0) for a in (0, 1)])
+        shifted = [padded[k : k + len(mask)] if axis == 0 else padded[:, k : k + mask.shape[1]] for k in range(5)]
+        mask = np.maximum.reduce(shifted)
+    return mask
+
+
+def _darken(picture: UInt8[np.ndarray, "h w 3"], rows: slice, columns: slice, strength: np.ndarray) -> None:
+    """Lay a shadow over a part of a picture, in place."""
+    part = picture[rows, columns]
+    part[:] = part * (1 - _SHADOW * strength[..., None])
