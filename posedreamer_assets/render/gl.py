@@ -225,7 +225,7 @@ class _Target:
             (gl.GL_SCISSOR_TEST, False),
             (gl.GL_DEPTH_TEST, True),
             (gl.GL_MULTISAMPLE, smooth),
-            (gl.GL_CULL_FACE, not smooth),
+            (gl.GL_CULL_FACE, True),
         )
         for switch, on in switches:
             (gl.glEnable if on else gl.glDisable)(switch)
