@@ -28,9 +28,12 @@ def horizon_row(pitch_deg: float, focal_px: float, height: int) -> float:
 
 
 def procedural_background(
-    scene: str, rng: np.random.Generator, width: int, height: int, horizon: float, roll_deg: float
+    scene: str, rng: np.random.Generator, width: int, height: int, horizon: float, roll_deg: float, scale: int = 1
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture of a scene without people, with its horizon at the given row and roll."""
+    """A picture of a scene without people, with its horizon at the given row and roll.
+
+    It is drawn `scale` times as large and averaged, so that edges are smooth; all sizes given are those of the result.
+    """
     top, bottom, ground, standing = _SCENES[scene]
     shift = rng.normal(0, 14, 3)
 
@@ -40,7 +43,7 @@ def procedural_background(
 
     # Drawn larger than needed, so that rolling leaves no corners empty.
     pad = int(0.25 * max(width, height))
-    w, h, line = width + 2 * pad, height + 2 * pad, horizon + pad
+    w, h, line = (width + 2 * pad) * scale, (height + 2 * pad) * scale, (horizon + pad) * scale
     ramp = np.linspace(0, 1, h)[:, None, None]
     sky = ((1 - ramp) * np.array(colour(top)) + ramp * np.array(colour(bottom))).astype(np.uint8)
     image = Image.fromarray(np.repeat(sky, w, axis=1))
@@ -48,10 +51,10 @@ def procedural_background(
     _draw_standing(draw, standing, rng, w, line, h, colour)
     if line < h:
         _draw_ground(draw, rng, w, h, line, ground, colour, lines=standing in ("furniture", "bars", "houses"))
-    cropped = _turned(image, roll_deg, pad, width, height)
+    cropped = _turned(image.reduce(scale), roll_deg, pad, width, height)
     soft = np.asarray(cropped.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 2.2) * height / 256))))
     # Rounded downwards as the sum would be: colours are whole numbers already.
-    noise = np.floor(rng.normal(0, 2.0, (height, width, 1))).astype(np.int16)
+    noise = np.floor(rng.normal(0, 2.0 / scale, (height, width, 1))).astype(np.int16)
     return np.clip(soft + noise, 0, 255).astype(np.uint8)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageFilter
 
 from posedreamer_assets import progress
@@ -14,12 +14,12 @@ from posedreamer_assets.config import ScenesConfig
 from posedreamer_assets.render.appearance import Appearance, cloth_offsets, vertex_colours
 from posedreamer_assets.render.backgrounds import horizon_row, photo_background, procedural_background
 from posedreamer_assets.render.control import vertex_normals, view_of
-from posedreamer_assets.render.gl import renderer
+from posedreamer_assets.render.gl import Drawn, renderer
 from posedreamer_assets.render.shading import Light, lit
 from posedreamer_assets.seeds import sample_rng
 
 _SHADOW = 0.45  # of the light is lost in the middle of a shadow
-_SHADOW_REACH = 12  # pixels of the finished picture that growing and blurring carry a shadow, amply
+_SHADOW_REACH_PX = 12  # how far growing and blurring carry a shadow, amply
 
 
 def render_scenes(
@@ -64,28 +64,42 @@ def _render_one(
     to_camera = camera.rotation[0]
     points = camera.to_camera(dressed[None])[0]
     drawn = renderer().draw(points, body.faces, lit(points, normals @ to_camera.T, colours, light), view, smooth=True)
-    picture = _background(appearance, camera, view.width, view.height, rng, cfg)
-    _darken(picture, *_shadow(vertices, camera, cfg.supersample, direction @ to_camera, view.width, view.height))
+    picture = _background(appearance, camera, rng, cfg)
+    _darken(picture, *_shadow(vertices, camera, direction @ to_camera))
+    _lay_over(picture, drawn, cfg.supersample)
+    return picture
+
+
+def _lay_over(picture: UInt8[np.ndarray, "h w 3"], drawn: Drawn, scale: int) -> None:
+    """Lay a body, drawn `scale` times as large, over a picture, in place: edges mix in the share that it covers."""
     height, width = drawn.depth_m.shape
-    place = picture[drawn.y : drawn.y + height, drawn.x : drawn.x + width]
-    np.copyto(place, drawn.value, where=(drawn.depth_m > 0)[..., None])
-    large = Image.fromarray(picture)
-    return np.asarray(large.resize((cameras.width, cameras.height), Image.Resampling.BOX))
+    left, top = drawn.x // scale, drawn.y // scale
+    right, low = -(-(drawn.x + width) // scale), -(-(drawn.y + height) // scale)
+    large = np.zeros(((low - top) * scale, (right - left) * scale, 4), np.uint8)
+    part = large[drawn.y - top * scale :, drawn.x - left * scale :][:height, :width]
+    np.multiply(drawn.depth_m > 0, 255, out=part[..., 3], casting="unsafe")
+    np.copyto(part[..., :3], drawn.value, where=part[..., 3:] > 0)
+    body = np.asarray(Image.fromarray(large).resize((right - left, low - top), Image.Resampling.BOX))
+    behind = picture[top:low, left:right]
+    # Resizing averages the colours of what is covered alone.
+    covered = body[..., 3:] / np.float32(255)
+    behind[:] = np.rint(behind * (1 - covered) + body[..., :3] * covered)
 
 
 def _background(
-    appearance: Appearance, camera: Cameras, width: int, height: int, rng: np.random.Generator, cfg: ScenesConfig
-) -> np.ndarray:
+    appearance: Appearance, camera: Cameras, rng: np.random.Generator, cfg: ScenesConfig
+) -> UInt8[np.ndarray, "h w 3"]:
     if cfg.backgrounds:
-        return photo_background(cfg.backgrounds, rng, width, height)
+        return photo_background(cfg.backgrounds, rng, camera.width, camera.height)
     pitch, roll = float(camera.pitch_deg[0]), float(camera.roll_deg[0])
-    horizon = horizon_row(pitch, float(camera.focal_px[0]) * cfg.supersample, height)
-    return procedural_background(appearance.scene, rng, width, height, horizon, roll)
+    horizon = horizon_row(pitch, float(camera.focal_px[0]), camera.height)
+    size = (camera.width, camera.height)
+    return procedural_background(appearance.scene, rng, *size, horizon, roll, cfg.supersample)
 
 
 def _shadow(
-    vertices: np.ndarray, camera: Cameras, scale: int, light_world: np.ndarray, width: int, height: int
-) -> tuple[slice, slice, np.ndarray]:
+    vertices: Float[np.ndarray, "v 3"], camera: Cameras, light_world: Float[np.ndarray, "3"]
+) -> tuple[slice, slice, Float[np.ndarray, "h w"]]:
     """A soft shadow on the ground: vertices moved along the light to y = 0 and splatted.
 
     Returns:
@@ -94,27 +108,17 @@ def _shadow(
     slope = light_world / min(light_world[1], -0.4)
     flat = vertices - vertices[:, 1:2] * slope
     flat[:, 1] = 0.0
-    pixels = np.nan_to_num(camera.project(flat[None])[0] * scale, nan=-1.0)
-    inside = ((pixels >= 0) & (pixels < (width, height))).all(1)
-    column, row = pixels[inside].astype(int).T
+    size = (camera.width, camera.height)
+    pixels = np.nan_to_num(camera.project(flat[None])[0], nan=-1.0)
+    column, row = pixels[((pixels >= 0) & (pixels < size)).all(1)].astype(int).T
     if len(row) == 0:
         return slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32)
-    reach = _SHADOW_REACH * scale
-    rows = slice(max(0, row.min() - reach), min(height, row.max() + 1 + reach))
-    columns = slice(max(0, column.min() - reach), min(width, column.max() + 1 + reach))
+    rows = slice(max(0, row.min() - _SHADOW_REACH_PX), min(camera.height, row.max() + 1 + _SHADOW_REACH_PX))
+    columns = slice(max(0, column.min() - _SHADOW_REACH_PX), min(camera.width, column.max() + 1 + _SHADOW_REACH_PX))
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     mask[row - rows.start, column - columns.start] = 255
-    soft = Image.fromarray(_grown(mask)).filter(ImageFilter.GaussianBlur(2.0 * scale))
+    soft = Image.fromarray(mask).filter(ImageFilter.MaxFilter(3)).filter(ImageFilter.GaussianBlur(2.0))
     return rows, columns, np.asarray(soft, np.float32) / 255
-
-
-def _grown(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """The largest value within two rows and columns of each pixel: five rows, then five columns."""
-    for axis in (0, 1):
-        padded = np.pad(mask, [(2, 2) if a == axis else (0, 0) for a in (0, 1)])
-        shifted = [padded[k : k + len(mask)] if axis == 0 else padded[:, k : k + mask.shape[1]] for k in range(5)]
-        mask = np.maximum.reduce(shifted)
-    return mask
 
 
 def _darken(picture: UInt8[np.ndarray, "h w 3"], rows: slice, columns: slice, strength: np.ndarray) -> None:
