@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8, UInt16
+from jaxtyping import Bool, Float, Int, UInt8, UInt16
 from scipy import sparse
 
 from posedreamer_assets import progress
@@ -68,10 +68,18 @@ def _faces_to_vertices(body: BodyModel) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(body.v_template), len(faces)))
 
 
+@lru_cache(maxsize=2)
+def _corners(body: BodyModel) -> Int[np.ndarray, "3 f"]:
+    return np.ascontiguousarray(body.faces.T)
+
+
 def vertex_normals(body: BodyModel, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
     """Area-weighted unit normals, pointing outwards."""
-    a, b, c = (vertices[body.faces[:, k]] for k in range(3))
-    normals = _faces_to_vertices(body) @ np.cross(b - a, c - a)
+    # Coordinate by coordinate: many times as fast as gathering triples.
+    corners = np.take(np.ascontiguousarray(vertices.T), _corners(body), axis=1)  # (3 coordinates, 3 corners, f)
+    (x, y, z), (u, v, w) = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    crosses = np.stack([y * w - z * v, z * u - x * w, x * v - y * u], axis=1)
+    normals = _faces_to_vertices(body) @ crosses
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
