@@ -64,7 +64,9 @@ def main() -> None:
 
     apart = np.linalg.norm(one_by_one() - body.forward(params).vertices, axis=-1).max()
     times = least_ms({"ours": lambda: body.forward(params), "smplx": one_by_one}, n)
-    print(f"smplx one by one {times['smplx']:.2f} ms, forward {times['ours']:.2f} ms: {times['smplx'] / times['ours']:.1f} x")
+    print(
+        f"smplx one by one {times['smplx']:.2f} ms, forward {times['ours']:.2f} ms: {times['smplx'] / times['ours']:.1f} x"
+    )
     print(f"largest distance {1e6 * apart:.2f} micrometres")
 
 

@@ -102,7 +102,8 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
     labels = (body.dominant_joint + 1) / 255
     size = (len(params), cameras.height, cameras.width)
     control, normals = np.zeros((*size, 3), np.uint8), np.zeros((*size, 3), np.uint8)
-    depth, parts = np.zeros(size, np.float32), np.zeros(size, np.uint8)
+    depth, depth_mm = np.zeros(size, np.float32), np.zeros(size, np.uint16)
+    parts, silhouette = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     for i in progress.track(range(len(params))):
         drawn = renderer().draw(
             vertices_cam[i],
@@ -116,16 +117,17 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
         for maps, part in (
             (control, drawn.value),
             (normals, drawn.normal),
-            (depth, drawn.depth_m),
             (parts, drawn.label),
+            (depth, drawn.depth_m),
+            (depth_mm, np.minimum(np.round(drawn.depth_m * 1000), 65535)),
+            (silhouette, np.where(drawn.depth_m > 0, np.uint8(255), np.uint8(0))),
         ):
             drawn.paste(maps[i], part)
     in_frame = _in_frame(joints_px, cameras.width, cameras.height)
     visible = in_frame & _in_front(joints_px, joints_cam[..., 2], depth)
-    silhouette = np.where(depth > 0, 255, 0).astype(np.uint8)
     return ControlMaps(
         control=control,
-        depth_mm=np.clip(np.round(depth * 1000), 0, 65535).astype(np.uint16),
+        depth_mm=depth_mm,
         normals=normals,
         parts=parts,
         silhouette=silhouette,
