@@ -270,7 +270,7 @@ def test_only_the_rectangle_of_the_mesh_is_read_and_nothing_lies_outside_it() ->
 def test_light_on_vertices_equals_the_formula_written_out() -> None:
     """glTF's metallic-roughness material for one vertex at a time, in plain floats."""
     rng = np.random.default_rng(0)
-    points, normals = rng.normal(size=(20, 3)) + (0, 0, 4), rng.normal(size=(20, 3))
+    points, normals = rng.normal(size=(20, 3)) + np.array([0, 0, 4]), rng.normal(size=(20, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     light = Light(np.array([0.3, 0.8, 0.5]), intensity=2.5, ambient=0.4)
     found = brightness(points, normals, light)
