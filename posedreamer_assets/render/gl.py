@@ -132,7 +132,9 @@ class Renderer:
         gl = self._gl
         self._context._platform.make_current()
         target = self._target(view.width, view.height)
-        target.bind(pair=normals is not None, smooth=smooth)
+        x, y, width, height = _rectangle(vertices_cam, view)
+        box = (x, view.height - y - height, width, height)
+        target.bind(box, pair=normals is not None, smooth=smooth)
         gl.glUseProgram(self._program)
         matrix = _projection(view).astype(np.float32)
         gl.glUniformMatrix4fv(gl.glGetUniformLocation(self._program, "projection"), 1, gl.GL_TRUE, matrix)
@@ -143,8 +145,7 @@ class Renderer:
         self._upload(2, normals)
         self._upload_faces(faces)
         gl.glDrawElements(gl.GL_TRIANGLES, faces.size, gl.GL_UNSIGNED_INT, None)
-        x, y, width, height = _rectangle(vertices_cam, view)
-        first, second, depth = target.read(x, view.height - y - height, width, height)
+        first, second, depth = target.read(*box)
         return Drawn(
             x,
             y,
@@ -213,8 +214,8 @@ class _Target:
         self._whole, whole = self._framebuffer(0)
         self._buffers = drawn + whole
 
-    def bind(self, *, pair: bool, smooth: bool) -> None:
-        """Make it what is drawn into, cleared; `pair`: into both colour buffers."""
+    def bind(self, box: tuple[int, int, int, int], *, pair: bool, smooth: bool) -> None:
+        """Make a rectangle of it what is drawn into, cleared; `pair`: into both colour buffers."""
         gl, self._pair = self._gl, pair
         gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self._drawn)
         attachments = [gl.GL_COLOR_ATTACHMENT0, gl.GL_COLOR_ATTACHMENT1] if pair else [gl.GL_COLOR_ATTACHMENT0]
@@ -222,13 +223,14 @@ class _Target:
         gl.glViewport(0, 0, self.width, self.height)
         switches = (
             (gl.GL_BLEND, False),
-            (gl.GL_SCISSOR_TEST, False),
+            (gl.GL_SCISSOR_TEST, True),
             (gl.GL_DEPTH_TEST, True),
             (gl.GL_MULTISAMPLE, smooth),
             (gl.GL_CULL_FACE, True),
         )
         for switch, on in switches:
             (gl.glEnable if on else gl.glDisable)(switch)
+        gl.glScissor(*box)
         gl.glDepthFunc(gl.GL_LESS)
         gl.glClearColor(0.0, 0.0, 0.0, 0.0)
         gl.glClear(gl.GL_COLOR_BUFFER_BIT | gl.GL_DEPTH_BUFFER_BIT)
