@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from posedreamer_assets.body.joints import LANDMARK_VERTICES, OUTPUT_JOINT_NAMES, PARENTS
+from posedreamer_assets.body.joints import LANDMARK_VERTICES, PARENTS
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.errors import BodyModelError
@@ -20,6 +20,8 @@ from posedreamer_assets.errors import BodyModelError
 FREE_BODY_PATH = Path(__file__).parent / "data" / "SMPLX_NEUTRAL.npz"
 _SHAPE_SPACE = 300  # components of shape before those of expression in a full SMPL-X file
 _COMPONENTS = 10
+# Vertices that are skinned together; a multiple of the tiles of BLAS, so that every row is computed in the same way.
+_RUN = 480
 
 
 @dataclass(frozen=True)
@@ -56,42 +58,80 @@ class BodyModel:
         joined = np.concatenate([self.shapedirs, self.exprdirs], axis=2)
         return np.ascontiguousarray(joined.reshape(-1, joined.shape[2]).T)
 
+    @cached_property
+    def _skinning(self) -> list[tuple[int, Int[np.ndarray, "k"], Float[np.ndarray, "r k"]]]:
+        """Runs of neighbouring vertices: first vertex, joints that move any of them, and their weights.
+
+        Neighbours follow few of the 55 joints. Every run has the same number of rows (zeros after the last vertex).
+        """
+        runs = []
+        for start in range(0, len(self.weights), _RUN):
+            part = self.weights[start : start + _RUN]
+            joints = np.flatnonzero(part.any(axis=0))
+            weights = np.zeros((_RUN, len(joints)), np.float32)
+            weights[: len(part)] = part[:, joints]
+            runs.append((start, joints, weights))
+        return runs
+
     def forward(self, params: BodyParams) -> BodyOutput:
         """Pose and shape a batch of bodies.
 
-        Bodies are skinned one at a time, because matrix products of other sizes round differently: so a body's vertices
-        are the same to the last bit whatever batch it is in, and so is everything drawn from them.
+        Large matrix products are done for one body at a time, because products of other sizes round differently: so a
+        body's vertices are the same to the last bit whatever batch it is in, and so is everything drawn from them.
         """
-        n = len(params)
-        vertices = np.empty((n, len(self.v_template), 3), np.float32)
-        joints = np.empty((n, len(OUTPUT_JOINT_NAMES), 3), np.float32)
+        n, v = len(params), len(self.v_template)
+        coefficients = np.concatenate([params.betas, params.expression], axis=1)
+        rotations = axis_angle_to_matrix(params.full_pose())
+        shaped, rest_joints = np.empty((n, v, 3), np.float32), np.empty((n, 55, 3), np.float32)
+        change = np.empty((1, 3 * v), np.float32)
         for i in range(n):
-            one_vertices, one_joints = self._forward(params.take(slice(i, i + 1)))
-            vertices[i], joints[i] = one_vertices[0], one_joints[0]
-        return BodyOutput(vertices, joints)
+            np.matmul(coefficients[i : i + 1], self._directions, out=change)
+            np.add(self.v_template, change.reshape(v, 3), out=shaped[i])
+            rest_joints[i] = self.J_regressor @ shaped[i]
+            if self.posedirs is not None:
+                feature = (rotations[i : i + 1, 1:] - np.eye(3, dtype=np.float32)).reshape(1, -1)
+                shaped[i] += (feature @ self.posedirs).reshape(v, 3)
+        world_rotation, world_position = chain_transforms(rotations, rest_joints)
+        offset = world_position - np.einsum("njab,njb->nja", world_rotation, rest_joints)
+        transforms = np.concatenate([world_rotation, offset[..., None]], axis=-1).reshape(n, 55, 12)
+        vertices = shaped
+        self._skin(vertices, transforms, params.transl)
+        joints = (world_position + params.transl[:, None]).astype(np.float32)
+        landmarks = vertices[:, list(LANDMARK_VERTICES.values())]
+        return BodyOutput(vertices, np.concatenate([joints, landmarks], axis=1))
 
     def joints(self, params: BodyParams) -> Float[np.ndarray, "n 76 3"]:
         """Only the 76 joints of each body."""
         return self.forward(params).joints
 
-    def _forward(self, params: BodyParams) -> tuple[np.ndarray, np.ndarray]:
-        n, v = len(params), len(self.v_template)
-        coefficients = np.concatenate([params.betas, params.expression], axis=1)
-        shaped = self.v_template + (coefficients @ self._directions).reshape(n, v, 3)
-        rest_joints = np.einsum("jv,nvc->njc", self.J_regressor, shaped, optimize=True)
-        rotations = axis_angle_to_matrix(params.full_pose())
-        if self.posedirs is not None:
-            feature = (rotations[:, 1:] - np.eye(3, dtype=np.float32)).reshape(n, -1)
-            shaped = shaped + (feature @ self.posedirs).reshape(n, v, 3)
-        world_rotation, world_position = chain_transforms(rotations, rest_joints)
-        offset = world_position - np.einsum("njab,njb->nja", world_rotation, rest_joints)
-        transforms = np.concatenate([world_rotation, offset[..., None]], axis=-1).reshape(n, 55, 12)
-        blended = np.matmul(self.weights, transforms).reshape(n, v, 3, 4)
-        vertices = np.einsum("nvab,nvb->nva", blended[..., :3], shaped) + blended[..., 3]
-        vertices = (vertices + params.transl[:, None]).astype(np.float32)
-        joints = (world_position + params.transl[:, None]).astype(np.float32)
-        landmarks = vertices[:, list(LANDMARK_VERTICES.values())]
-        return vertices, np.concatenate([joints, landmarks], axis=1)
+    def _skin(
+        self,
+        points: Float[np.ndarray, "n v 3"],
+        transforms: Float[np.ndarray, "n 55 12"],
+        transl: Float[np.ndarray, "n 3"],
+    ) -> None:
+        """Move each body's points, in place, by the weighted means of its joints' transforms (rows of 3 x 4 matrices).
+
+        Coordinate by coordinate, which NumPy does several times as fast as many small products; in arrays that are made
+        once, because fresh memory costs as much as the arithmetic.
+        """
+        v = points.shape[1]
+        blended = np.empty((len(self._skinning) * _RUN, 12), np.float32)
+        columns = np.empty((3, 4, v), np.float32)
+        at, moved, term = (np.empty((3, v), np.float32) for _ in range(3))
+        for i in range(len(points)):
+            for start, joints, weights in self._skinning:
+                np.matmul(weights, transforms[i, joints], out=blended[start : start + _RUN])
+            columns.reshape(12, v)[:] = blended[:v].T
+            at[:] = points[i].T
+            np.multiply(columns[:, 0], at[0], out=moved)
+            for axis in (1, 2):
+                np.multiply(columns[:, axis], at[axis], out=term)
+                moved += term
+            moved += columns[:, 3]
+            moved += transl[i, :, None]
+            for axis in range(3):
+                points[i, :, axis] = moved[axis]
 
 
 def chain_transforms(

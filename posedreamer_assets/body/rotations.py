@@ -32,11 +32,6 @@ def rotation_x(angle_rad: float) -> Float[np.ndarray, "3 3"]:
     return Rotation.from_euler("x", angle_rad).as_matrix()
 
 
-def rotation_y(angle_rad: float) -> Float[np.ndarray, "3 3"]:
-    """Rotation about y."""
-    return Rotation.from_euler("y", angle_rad).as_matrix()
-
-
 def rotation_z(angle_rad: float) -> Float[np.ndarray, "3 3"]:
     """Rotation about z."""
     return Rotation.from_euler("z", angle_rad).as_matrix()

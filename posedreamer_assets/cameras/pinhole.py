@@ -25,7 +25,13 @@ class Cameras:
 
     def to_camera(self, points: Float[np.ndarray, "n k 3"]) -> Float[np.ndarray, "n k 3"]:
         """World points in the camera frame, metres."""
-        return np.einsum("nab,nkb->nka", self.rotation, points) + self.translation[:, None]
+        # Coordinate by coordinate: several times as fast as many products of a matrix and a point.
+        x, y, z = np.moveaxis(points, -1, 0)
+        placed = np.empty(points.shape, np.result_type(points, self.rotation))
+        for axis in range(3):
+            row = self.rotation[:, axis, :, None]
+            placed[..., axis] = row[:, 0] * x + row[:, 1] * y + row[:, 2] * z + self.translation[:, axis, None]
+        return placed
 
     def project(self, points: Float[np.ndarray, "n k 3"]) -> Float[np.ndarray, "n k 2"]:
         """World points in pixels. Points behind the camera give NaN."""

@@ -28,9 +28,12 @@ def horizon_row(pitch_deg: float, focal_px: float, height: int) -> float:
 
 
 def procedural_background(
-    scene: str, rng: np.random.Generator, width: int, height: int, horizon: float, roll_deg: float
+    scene: str, rng: np.random.Generator, width: int, height: int, horizon: float, roll_deg: float, scale: int = 1
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture of a scene without people, with its horizon at the given row and roll."""
+    """A picture of a scene without people, with its horizon at the given row and roll.
+
+    It is drawn `scale` times as large and averaged, so that edges are smooth; all sizes given are those of the result.
+    """
     top, bottom, ground, standing = _SCENES[scene]
     shift = rng.normal(0, 14, 3)
 
@@ -40,18 +43,29 @@ def procedural_background(
 
     # Drawn larger than needed, so that rolling leaves no corners empty.
     pad = int(0.25 * max(width, height))
-    w, h, line = width + 2 * pad, height + 2 * pad, horizon + pad
+    w, h, line = (width + 2 * pad) * scale, (height + 2 * pad) * scale, (horizon + pad) * scale
     ramp = np.linspace(0, 1, h)[:, None, None]
-    sky = (1 - ramp) * np.array(colour(top)) + ramp * np.array(colour(bottom))
-    image = Image.fromarray(np.broadcast_to(sky, (h, w, 3)).astype(np.uint8))
+    sky = ((1 - ramp) * np.array(colour(top)) + ramp * np.array(colour(bottom))).astype(np.uint8)
+    image = Image.fromarray(np.repeat(sky, w, axis=1))
     draw = ImageDraw.Draw(image)
     _draw_standing(draw, standing, rng, w, line, h, colour)
     if line < h:
         _draw_ground(draw, rng, w, h, line, ground, colour, lines=standing in ("furniture", "bars", "houses"))
-    turned = image.rotate(-roll_deg, resample=Image.Resampling.BILINEAR)
-    cropped = turned.crop((pad, pad, pad + width, pad + height))
-    soft = np.asarray(cropped.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 2.2) * height / 256))), float)
-    return np.clip(soft + rng.normal(0, 2.0, (height, width, 1)), 0, 255).astype(np.uint8)
+    cropped = _turned(image.reduce(scale), roll_deg, pad, width, height)
+    soft = np.asarray(cropped.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 2.2) * height / 256))))
+    # Rounded downwards as the sum would be: colours are whole numbers already.
+    noise = np.floor(rng.normal(0, 2.0 / scale, (height, width, 1))).astype(np.int16)
+    return np.clip(soft + noise, 0, 255).astype(np.uint8)
+
+
+def _turned(image: Image.Image, roll_deg: float, pad: int, width: int, height: int) -> Image.Image:
+    """The middle of the image, turned about its centre; the same as turning all of it and cutting the edges off."""
+    cos, sin = np.cos(np.deg2rad(roll_deg)), np.sin(np.deg2rad(roll_deg))
+    centre = np.array([image.width, image.height]) / 2
+    matrix = np.array([[cos, sin], [-sin, cos]])
+    shift = centre - matrix @ centre + matrix @ np.array([pad, pad])
+    rows = (*matrix[0], shift[0], *matrix[1], shift[1])
+    return image.transform((width, height), Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
 
 
 def _draw_standing(draw, kind, rng, w, line, h, colour) -> None:
@@ -114,4 +128,4 @@ def photo_background(folder: str, rng: np.random.Generator, width: int, height: 
     scale = max(width / rgb.width, height / rgb.height) * float(rng.uniform(1.0, 1.5))
     large = rgb.resize((max(width, round(rgb.width * scale)), max(height, round(rgb.height * scale))))
     x, y = int(rng.integers(large.width - width + 1)), int(rng.integers(large.height - height + 1))
-    return np.asarray(large.crop((x, y, x + width, y + height)))
+    return np.array(large.crop((x, y, x + width, y + height)))

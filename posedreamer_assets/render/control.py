@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8, UInt16
+from jaxtyping import Bool, Float, Int, UInt8, UInt16
 from scipy import sparse
 
 from posedreamer_assets import progress
@@ -19,8 +19,9 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.render.gl import View, renderer
 
-# A joint lies inside the body: it counts as seen when the surface before it is at most this much nearer.
-_VISIBLE_MARGIN_M = 0.13
+VISIBLE_MARGIN_M = 0.13
+"""A joint lies inside the body: it counts as seen when the surface before it is at most this much nearer."""
+
 _LANDMARK_MARGIN_M = 0.03
 # Control colours keep clear of black, which is the background.
 _DARKEST = 0.1
@@ -67,10 +68,18 @@ def _faces_to_vertices(body: BodyModel) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(body.v_template), len(faces)))
 
 
+@lru_cache(maxsize=2)
+def _corners(body: BodyModel) -> Int[np.ndarray, "3 f"]:
+    return np.ascontiguousarray(body.faces.T)
+
+
 def vertex_normals(body: BodyModel, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
     """Area-weighted unit normals, pointing outwards."""
-    a, b, c = (vertices[body.faces[:, k]] for k in range(3))
-    normals = _faces_to_vertices(body) @ np.cross(b - a, c - a)
+    # Coordinate by coordinate: many times as fast as gathering triples.
+    corners = np.take(np.ascontiguousarray(vertices.T), _corners(body), axis=1)  # (3 coordinates, 3 corners, f)
+    (x, y, z), (u, v, w) = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    crosses = np.stack([y * w - z * v, z * u - x * w, x * v - y * u], axis=1)
+    normals = _faces_to_vertices(body) @ crosses
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
@@ -90,14 +99,35 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
     vertices_cam = cameras.to_camera(output.vertices)
     joints_cam = cameras.to_camera(output.joints)
     joints_px = cameras.project_camera(joints_cam)
-    drawn = [_draw_one(body, vertices_cam[i], view_of(cameras, i)) for i in progress.track(range(len(params)))]
-    control, depth, normals, parts = (np.stack([d[k] for d in drawn]) for k in range(4))
+    labels = (body.dominant_joint + 1) / 255
+    size = (len(params), cameras.height, cameras.width)
+    control, normals = np.zeros((*size, 3), np.uint8), np.zeros((*size, 3), np.uint8)
+    depth, depth_mm = np.zeros(size, np.float32), np.zeros(size, np.uint16)
+    parts, silhouette = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+    for i in progress.track(range(len(params))):
+        drawn = renderer().draw(
+            vertices_cam[i],
+            body.faces,
+            canonical_colours(body),
+            view_of(cameras, i),
+            labels=labels,
+            normals=(vertex_normals(body, vertices_cam[i]) + 1) / 2,
+        )
+        assert drawn.normal is not None, "normals were given"
+        for maps, part in (
+            (control, drawn.value),
+            (normals, drawn.normal),
+            (parts, drawn.label),
+            (depth, drawn.depth_m),
+            (depth_mm, np.minimum(np.round(drawn.depth_m * 1000), 65535)),
+            (silhouette, np.where(drawn.depth_m > 0, np.uint8(255), np.uint8(0))),
+        ):
+            drawn.paste(maps[i], part)
     in_frame = _in_frame(joints_px, cameras.width, cameras.height)
     visible = in_frame & _in_front(joints_px, joints_cam[..., 2], depth)
-    silhouette = np.where(depth > 0, 255, 0).astype(np.uint8)
     return ControlMaps(
         control=control,
-        depth_mm=np.clip(np.round(depth * 1000), 0, 65535).astype(np.uint16),
+        depth_mm=depth_mm,
         normals=normals,
         parts=parts,
         silhouette=silhouette,
@@ -111,15 +141,6 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
     )
 
 
-def _draw_one(body: BodyModel, vertices_cam: np.ndarray, view: View) -> tuple[np.ndarray, ...]:
-    gl = renderer()
-    control, depth = gl.draw_data(vertices_cam, body.faces, canonical_colours(body), view)
-    normals, _ = gl.draw_data(vertices_cam, body.faces, (vertex_normals(body, vertices_cam) + 1) / 2, view)
-    labels = np.repeat((body.dominant_joint[:, None] + 1) / 255, 3, axis=1)
-    parts, _ = gl.draw_data(vertices_cam, body.faces, labels, view, interpolate=False)
-    return control, depth, normals, parts[..., 0]
-
-
 def _in_frame(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.all((pixels >= 0) & (pixels < np.array([width, height])), axis=-1)
 
@@ -130,7 +151,7 @@ def _in_front(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray) -> np.ndarra
     column = np.clip(np.nan_to_num(pixels[..., 0]).astype(int), 0, width - 1)
     row = np.clip(np.nan_to_num(pixels[..., 1]).astype(int), 0, height - 1)
     surface = depth[np.arange(n)[:, None], row, column]
-    margin = np.where(np.arange(z.shape[1]) < 55, _VISIBLE_MARGIN_M, _LANDMARK_MARGIN_M)
+    margin = np.where(np.arange(z.shape[1]) < 55, VISIBLE_MARGIN_M, _LANDMARK_MARGIN_M)
     return np.logical_or(surface == 0, z - surface < margin)
 
 

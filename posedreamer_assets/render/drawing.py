@@ -13,7 +13,6 @@ LEFT_RGB = (64, 200, 255)  # the person's own left
 RIGHT_RGB = (255, 148, 60)
 MIDDLE_RGB = (240, 240, 240)
 OUTLINE_RGB = (16, 18, 20)
-MASK_RGB = (52, 211, 153)
 PAPER_RGB = (250, 250, 248)
 INK_RGB = (40, 42, 46)
 MUTED_RGB = (110, 114, 120)
@@ -58,18 +57,6 @@ def draw_keypoints(
         (x, y), radius = points[index], width * 1.1
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_side_colour(index), outline=OUTLINE_RGB)
     return np.asarray(big)
-
-
-def overlay_mask(
-    image: UInt8[np.ndarray, "h w 3"],
-    mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"],
-    *,
-    colour: tuple[int, int, int] = MASK_RGB,
-    alpha: float = 0.45,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """A silhouette blended over an image; mask values above zero (above 127 for uint8) are inside."""
-    inside = mask if mask.dtype == bool else mask > 127
-    return _blend(image, np.broadcast_to(np.array(colour, np.float32), image.shape), inside, alpha)
 
 
 def overlay_render(

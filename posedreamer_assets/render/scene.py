@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageFilter
 
 from posedreamer_assets import progress
@@ -14,8 +14,12 @@ from posedreamer_assets.config import ScenesConfig
 from posedreamer_assets.render.appearance import Appearance, cloth_offsets, vertex_colours
 from posedreamer_assets.render.backgrounds import horizon_row, photo_background, procedural_background
 from posedreamer_assets.render.control import vertex_normals, view_of
-from posedreamer_assets.render.gl import Light, renderer
+from posedreamer_assets.render.gl import Drawn, renderer
+from posedreamer_assets.render.shading import Light, lit
 from posedreamer_assets.seeds import sample_rng
+
+_SHADOW = 0.45  # of the light is lost in the middle of a shadow
+_SHADOW_REACH_PX = 12  # how far growing and blurring carry a shadow, amply
 
 
 def render_scenes(
@@ -58,38 +62,66 @@ def _render_one(
     direction = np.array([rng.uniform(-0.9, 0.9), rng.uniform(0.25, 1.0), rng.uniform(0.3, 1.0)])
     light = Light(direction, intensity=float(rng.uniform(1.8, 3.2)), ambient=float(rng.uniform(0.3, 0.45)))
     to_camera = camera.rotation[0]
-    picture, depth = renderer().draw_lit(
-        camera.to_camera(dressed[None])[0], body.faces, normals @ to_camera.T, colours, light, view
-    )
-    background = _background(appearance, camera, view.width, view.height, rng, cfg)
-    ground = _shadow(vertices, camera, cfg.supersample, direction @ to_camera, view.width, view.height)
-    behind = background * (1 - 0.45 * ground[..., None])
-    mask = (depth > 0)[..., None]
-    large = Image.fromarray(np.clip(np.where(mask, picture, behind), 0, 255).astype(np.uint8))
-    return np.asarray(large.resize((cameras.width, cameras.height), Image.Resampling.BOX))
+    points = camera.to_camera(dressed[None])[0]
+    drawn = renderer().draw(points, body.faces, lit(points, normals @ to_camera.T, colours, light), view, smooth=True)
+    picture = _background(appearance, camera, rng, cfg)
+    _darken(picture, *_shadow(vertices, camera, direction @ to_camera))
+    _lay_over(picture, drawn, cfg.supersample)
+    return picture
+
+
+def _lay_over(picture: UInt8[np.ndarray, "h w 3"], drawn: Drawn, scale: int) -> None:
+    """Lay a body, drawn `scale` times as large, over a picture, in place: edges mix in the share that it covers."""
+    height, width = drawn.depth_m.shape
+    left, top = drawn.x // scale, drawn.y // scale
+    right, low = -(-(drawn.x + width) // scale), -(-(drawn.y + height) // scale)
+    large = np.zeros(((low - top) * scale, (right - left) * scale, 4), np.uint8)
+    part = large[drawn.y - top * scale :, drawn.x - left * scale :][:height, :width]
+    np.multiply(drawn.depth_m > 0, 255, out=part[..., 3], casting="unsafe")
+    np.copyto(part[..., :3], drawn.value, where=part[..., 3:] > 0)
+    body = np.asarray(Image.fromarray(large).resize((right - left, low - top), Image.Resampling.BOX))
+    behind = picture[top:low, left:right]
+    # Resizing averages the colours of what is covered alone.
+    covered = body[..., 3:] / np.float32(255)
+    behind[:] = np.rint(behind * (1 - covered) + body[..., :3] * covered)
 
 
 def _background(
-    appearance: Appearance, camera: Cameras, width: int, height: int, rng: np.random.Generator, cfg: ScenesConfig
-) -> np.ndarray:
+    appearance: Appearance, camera: Cameras, rng: np.random.Generator, cfg: ScenesConfig
+) -> UInt8[np.ndarray, "h w 3"]:
     if cfg.backgrounds:
-        return photo_background(cfg.backgrounds, rng, width, height)
+        return photo_background(cfg.backgrounds, rng, camera.width, camera.height)
     pitch, roll = float(camera.pitch_deg[0]), float(camera.roll_deg[0])
-    horizon = horizon_row(pitch, float(camera.focal_px[0]) * cfg.supersample, height)
-    return procedural_background(appearance.scene, rng, width, height, horizon, roll)
+    horizon = horizon_row(pitch, float(camera.focal_px[0]), camera.height)
+    size = (camera.width, camera.height)
+    return procedural_background(appearance.scene, rng, *size, horizon, roll, cfg.supersample)
 
 
 def _shadow(
-    vertices: np.ndarray, camera: Cameras, scale: int, light_world: np.ndarray, width: int, height: int
-) -> np.ndarray:
-    """A soft shadow on the ground, in [0, 1]: vertices moved along the light to y = 0 and splatted."""
+    vertices: Float[np.ndarray, "v 3"], camera: Cameras, light_world: Float[np.ndarray, "3"]
+) -> tuple[slice, slice, Float[np.ndarray, "h w"]]:
+    """A soft shadow on the ground: vertices moved along the light to y = 0 and splatted.
+
+    Returns:
+        Rows and columns that it touches, and its strength there, in [0, 1].
+    """
     slope = light_world / min(light_world[1], -0.4)
     flat = vertices - vertices[:, 1:2] * slope
     flat[:, 1] = 0.0
-    pixels = np.nan_to_num(camera.project(flat[None])[0] * scale, nan=-1.0)
-    inside = ((pixels >= 0) & (pixels < (width, height))).all(1)
-    mask = np.zeros((height, width), np.uint8)
-    column, row = pixels[inside].astype(int).T
-    mask[row, column] = 255
-    grown = Image.fromarray(mask).filter(ImageFilter.MaxFilter(5))
-    return np.asarray(grown.filter(ImageFilter.GaussianBlur(2.0 * scale)), np.float32) / 255
+    size = (camera.width, camera.height)
+    pixels = np.nan_to_num(camera.project(flat[None])[0], nan=-1.0)
+    column, row = pixels[((pixels >= 0) & (pixels < size)).all(1)].astype(int).T
+    if len(row) == 0:
+        return slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32)
+    rows = slice(max(0, row.min() - _SHADOW_REACH_PX), min(camera.height, row.max() + 1 + _SHADOW_REACH_PX))
+    columns = slice(max(0, column.min() - _SHADOW_REACH_PX), min(camera.width, column.max() + 1 + _SHADOW_REACH_PX))
+    mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+    mask[row - rows.start, column - columns.start] = 255
+    soft = Image.fromarray(mask).filter(ImageFilter.MaxFilter(3)).filter(ImageFilter.GaussianBlur(2.0))
+    return rows, columns, np.asarray(soft, np.float32) / 255
+
+
+def _darken(picture: UInt8[np.ndarray, "h w 3"], rows: slice, columns: slice, strength: np.ndarray) -> None:
+    """Lay a shadow over a part of a picture, in place."""
+    part = picture[rows, columns]
+    part[:] = part * (1 - _SHADOW * strength[..., None])

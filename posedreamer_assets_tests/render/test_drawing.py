@@ -36,16 +36,8 @@ def test_hidden_and_unsure_points_are_not_drawn() -> None:
 def test_drawing_leaves_its_input_alone() -> None:
     before = GREY.copy()
     sheets.draw_keypoints(GREY, keypoints(), factor=1)
-    sheets.overlay_mask(GREY, np.ones((64, 48), bool))
+    sheets.overlay_render(GREY, np.full_like(GREY, 9))
     np.testing.assert_array_equal(GREY, before)
-
-
-def test_mask_is_blended_inside_only() -> None:
-    mask = np.zeros((64, 48), np.uint8)
-    mask[10:20, 10:20] = 255
-    drawn = sheets.overlay_mask(GREY, mask, colour=(0, 220, 20), alpha=0.25)
-    np.testing.assert_array_equal(drawn[15, 15], [90, 145, 95])
-    np.testing.assert_array_equal(drawn[mask == 0], GREY[mask == 0])
 
 
 def test_render_is_blended_where_it_is_not_black() -> None:

@@ -20,8 +20,9 @@ from posedreamer_assets.render.appearance import (
 )
 from posedreamer_assets.render.captions import NAMED_COLOURS, make_caption, parse_caption
 from posedreamer_assets.render.control import canonical_colours, render_control_maps, vertex_normals, view_of
-from posedreamer_assets.render.gl import View, renderer
-from posedreamer_assets.render.scene import render_scenes
+from posedreamer_assets.render.gl import Drawn, View, renderer
+from posedreamer_assets.render.scene import _lay_over, render_scenes
+from posedreamer_assets.render.shading import Light, brightness
 
 SIZE = 128
 IDS = [f"procedural-0000/{i:06d}" for i in range(6)]
@@ -238,6 +239,63 @@ def test_shirts_cover_more_than_tank_tops_and_left_equals_right() -> None:
     assert covered["tank-top"].sum() < covered["t-shirt"].sum() < covered["shirt"].sum()
     shirt, x = covered["shirt"], body.v_template[:, 0]
     assert abs((shirt & (x > 0.02)).sum() - (shirt & (x < -0.02)).sum()) < 0.05 * shirt.sum()
+
+
+def test_drawing_beside_another_size_changes_nothing() -> None:
+    """Buffers are kept from draw to draw: nothing of another mesh, size or kind of draw is left in them."""
+    body, (params, camera) = load_body(), frontal()
+    vertices = camera.to_camera(body.forward(params).vertices)[0]
+    view, colours = view_of(camera, 0), canonical_colours(body)
+    first = renderer().draw_data(vertices, body.faces, colours, view)
+    for factor in (2, 3, 4):
+        renderer().draw(vertices, body.faces[:5000], colours, view.scaled(factor), normals=colours, smooth=True)
+    again = renderer().draw_data(vertices, body.faces, colours, view)
+    for before, after in zip(first, again, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_only_the_rectangle_of_the_mesh_is_read_and_nothing_lies_outside_it() -> None:
+    """A mesh half out of the frame, and one near the camera: as many pixels as reading the whole frame shows."""
+    body = load_body()
+    for transl in ((0.9, 1.0, 0.0), (0.0, 1.0, 3.0)):
+        params, camera = frontal()
+        vertices = camera.to_camera(body.forward(params.replace(transl=np.array([transl], np.float32))).vertices)[0]
+        drawn = renderer().draw(vertices, body.faces, np.ones_like(vertices), view_of(camera, 0))
+        far = np.concatenate([vertices, [[0, 0, -1.0]]])  # a vertex of no triangle, behind the camera: all is read
+        whole, _ = renderer().draw_data(far, body.faces, np.ones_like(far), view_of(camera, 0))
+        assert whole.any()
+        assert drawn.value.any(-1).sum() == whole.any(-1).sum()
+
+
+def test_light_on_vertices_equals_the_formula_written_out() -> None:
+    """glTF's metallic-roughness material for one vertex at a time, in plain floats."""
+    rng = np.random.default_rng(0)
+    points, normals = rng.normal(size=(20, 3)) + np.array([0, 0, 4]), rng.normal(size=(20, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    light = Light(np.array([0.3, 0.8, 0.5]), intensity=2.5, ambient=0.4)
+    found = brightness(points, normals, light)
+    for point, n, value in zip(points, normals, found, strict=True):
+        v = -point / np.linalg.norm(point)
+        towards = -light.direction / np.linalg.norm(light.direction)
+        h = (v + towards) / np.linalg.norm(v + towards)
+        nl, nv = min(max(float(n @ towards), 0.001), 1.0), min(max(abs(float(n @ v)), 0.001), 1.0)
+        nh, vh = max(float(n @ h), 0.0), max(float(v @ h), 0.0)
+        f, k = 0.04 + 0.96 * (1 - vh) ** 5, 1.9**2 / 8
+        g = nl / (nl * (1 - k) + k) * nv / (nv * (1 - k) + k)
+        d = 0.9**4 / (np.pi * (nh**2 * (0.9**4 - 1) + 1) ** 2)
+        expected = 2.5 * nl * ((1 - f) * 0.96 / np.pi + f * g * d / (4 * nl * nv + 0.001)) + 0.4
+        assert value == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_body_laid_over_a_picture_mixes_in_the_share_that_it_covers() -> None:
+    picture = np.full((4, 4, 3), 100, np.uint8)
+    depth = np.zeros((3, 3), np.float32)
+    depth[0, 0] = depth[1:, 1:] = 2.0  # starts at (1, 1) of the large picture
+    drawn = Drawn(1, 1, np.full((3, 3, 3), 200, np.uint8), np.zeros((3, 3), np.uint8), None, depth)
+    _lay_over(picture, drawn, 2)
+    expected = np.full((4, 4), 100)
+    expected[0, 0], expected[1, 1] = 125, 200  # a quarter covered, and all of it
+    np.testing.assert_array_equal(picture[..., 0], expected)
 
 
 def test_captions_survive_the_round_trip() -> None:
