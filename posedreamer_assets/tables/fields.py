@@ -166,6 +166,7 @@ RAW_GENERATIONS = pa.schema(
         pa.field("guidance", pa.float32()),
         pa.field("generator", pa.string()),  # backend and digest of its weights
         pa.field("adapter", pa.string()),  # digest of the DPO adapter, or none
+        pa.field("image_id", pa.string()),
     ]
 )
 SAMPLE_SCORES = pa.schema(
@@ -201,7 +202,16 @@ FILTERED_DATASET = pa.schema(
         pa.field("bbox", _vec(4)),
     ]
 )
-DATASET = FILTERED_DATASET.remove(FILTERED_DATASET.get_field_index("keep"))
+# One row for each person: `sample_id` is the image's id for person 0, `<image_id>/<k>` for further people.
+DATASET = pa.schema(
+    [
+        *IDENTITY,
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("person", pa.int32(), nullable=False),
+        pa.field("image_digest", pa.string()),  # `row_digest` of the row of raw_generations that holds the image
+        *(field for field in FILTERED_DATASET if field.name not in ("sample_id", "partition_key", "keep", "image")),
+    ]
+)
 CHECKPOINTS = pa.schema(
     [
         *IDENTITY,  # sample_id: "<name>/<digest>"
@@ -222,6 +232,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     **{f"{r}_raw_generations": RAW_GENERATIONS for r in ("base", "hard")},
     **{f"{r}_sample_scores": SAMPLE_SCORES for r in ("base", "hard")},
     **{f"{r}_filtered_dataset": FILTERED_DATASET for r in ("base", "hard")},
+    "raw_generations": RAW_GENERATIONS,
     "dataset": DATASET,
     "checkpoints": CHECKPOINTS,
 }
