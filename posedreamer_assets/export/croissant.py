@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from posedreamer_assets.export.humandata import IMAGES, LABELS
 from posedreamer_assets.export.licences import licences
 from posedreamer_assets.export.parquet import SCHEMA as PARQUET_SCHEMA
 from posedreamer_assets.export.shards import File, Format, Result
@@ -127,21 +128,15 @@ def _file_sets(form: Format, result: Result) -> list[Page]:
             *(_file_set(f"images{s}", _ENCODINGS[s], [f"*{s}"], tars) for s in _picture_suffixes(result)),
             _file_set("people", "application/octet-stream", [f"*.data.{suffix}"], tars),
         ]
-    sets = [_file_set(f"images{s}", _ENCODINGS[s], [_glob(result, s)]) for s in _picture_suffixes(result)]
+    where = IMAGES if form.name == "humandata" else "images"
+    sets = [_file_set(f"images{s}", _ENCODINGS[s], [f"{where}/**/*{s}"]) for s in _picture_suffixes(result)]
     kind, glob = {
-        "folder": ("application/json", "labels/*/*.json"),
+        "folder": ("application/json", "labels/**/*.json"),
         "coco": ("application/json", "annotations/*.json"),
-        "humandata": ("application/zip", "preprocessed_datasets/*.npz"),
-        "bedlam": ("application/zip", "*.npz"),
+        "humandata": ("application/octet-stream", f"{LABELS}/*.npz"),
+        "bedlam": ("application/octet-stream", "*.npz"),
     }[form.name]
     return [*sets, _file_set("labels", kind, [glob])]
-
-
-def _glob(result: Result, suffix: str) -> str:
-    """Ids are `<partition>/<number>`: pictures lie two folders below their own."""
-    path = next(f.path for f in result.files if f.path.endswith(suffix))
-    depth = path.count("/")
-    return "/".join([path.partition("/")[0], *["*"] * (depth - 1), f"*{suffix}"])
 
 
 def _picture_suffixes(result: Result) -> list[str]:
@@ -164,10 +159,10 @@ def _record_set(name: str, fields: Iterable[Page], key: str | None = None, about
     return page | ({} if about is None else {"description": about})
 
 
-def _field(record: str, name: str, kind: str, source: str, extract: Page, **more: Any) -> Page:
-    of = {"fileSet": {"@id": source}, "extract": extract}
+def _field(record: str, name: str, kind: str, files: str, extract: Page, **more: Any) -> Page:
+    source = {"fileSet": {"@id": files}, "extract": extract} | more.pop("source", {})
     page = {"@type": "cr:Field", "@id": f"{record}/{name}", "name": name, "dataType": kind}
-    return page | {"source": of | more.pop("source", {})} | more
+    return page | {"source": source} | more
 
 
 def _parquet(result: Result) -> list[Page]:

@@ -109,7 +109,8 @@ def _forget(folder: Path, made: list[Path]) -> None:
     """Remove what `writing` made in a folder where no shard was finished; files of others stay."""
     for name in (_MARKER, "lock"):
         (folder / RECORDS / name).unlink(missing_ok=True)
-    for path in made:
+    emptied = [path for path in folder.rglob("*") if path.is_dir()]
+    for path in [*sorted(emptied, reverse=True), *made]:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
