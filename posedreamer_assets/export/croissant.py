@@ -1,7 +1,7 @@
 """Croissant 1.0: files with checksums, and record sets that say how to read them.
 
-Where Croissant can read a format (Parquet, JSON) a record set names every field. It cannot read npz or what lies in a tar's
-npz: there, images are records, and the label files are records with their arrays named in the description.
+Where Croissant can read a format (Parquet, JSON) a record set names its fields. It cannot read npz, nor what lies in the
+files of a tar: there, pictures are records, and the description of the set of label files names their arrays.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +15,15 @@ from posedreamer_assets.export.parquet import SCHEMA as PARQUET_SCHEMA
 from posedreamer_assets.export.shards import File, Format, Result
 
 Page = dict[str, Any]
+
+_ARRAYS = {
+    "humandata": "HumanData, a row for each person: image_path, image_id, sample_id, bbox_xywh, keypoints2d, keypoints3d, smplx, "
+    "meta, misc",
+    "bedlam": "npz of plain arrays, a row for each person: imgname, center, scale, pose_cam, pose_world, shape, trans_cam, "
+    "trans_world, gtkps, cam_int, cam_ext, gender, sub, motion_info, expression, body_*",
+    "hmr2": "a list of people for each image: keypoints_2d, keypoints_3d, center, scale, body_pose, betas, has_body_pose, "
+    "has_betas, smplx_*, cam_int, body_*",
+}
 
 _ENCODINGS = {
     ".parquet": "application/x-parquet",
@@ -126,7 +135,8 @@ def _file_sets(form: Format, result: Result) -> list[Page]:
         suffix = "pyd" if result.options.pickles else "npz"
         return [
             *(_file_set(f"images{s}", _ENCODINGS[s], [f"*{s}"], tars) for s in _picture_suffixes(result)),
-            _file_set("people", "application/octet-stream", [f"*.data.{suffix}"], tars),
+            _file_set("labels", "application/octet-stream", [f"*.data.{suffix}"], tars)
+            | {"description": _ARRAYS["hmr2"]},
         ]
     where = IMAGES if form.name == "humandata" else "images"
     sets = [_file_set(f"images{s}", _ENCODINGS[s], [f"{where}/**/*{s}"]) for s in _picture_suffixes(result)]
@@ -136,7 +146,8 @@ def _file_sets(form: Format, result: Result) -> list[Page]:
         "humandata": ("application/octet-stream", f"{LABELS}/*.npz"),
         "bedlam": ("application/octet-stream", "*.npz"),
     }[form.name]
-    return [*sets, _file_set("labels", kind, [glob])]
+    about = {"description": _ARRAYS[form.name]} if form.name in _ARRAYS else {}
+    return [*sets, _file_set("labels", kind, [glob]) | about]
 
 
 def _picture_suffixes(result: Result) -> list[str]:
@@ -153,10 +164,9 @@ def _file_set(name: str, kind: str, includes: list[str], inside: list[Page] | No
 # Record sets
 
 
-def _record_set(name: str, fields: Iterable[Page], key: str | None = None, about: str | None = None) -> Page:
-    page: Page = {"@type": "cr:RecordSet", "@id": name, "name": name, "field": list(fields)}
-    page |= {} if key is None else {"key": {"@id": f"{name}/{key}"}}
-    return page | ({} if about is None else {"description": about})
+def _record_set(name: str, fields: Iterable[Page], key: str) -> Page:
+    of = {"key": {"@id": f"{name}/{key}"}, "field": list(fields)}
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, **of}
 
 
 def _field(record: str, name: str, kind: str, files: str, extract: Page, **more: Any) -> Page:
@@ -193,11 +203,6 @@ def _images(result: Result) -> list[Page]:
     ]
 
 
-def _label_files(source: str, about: str) -> Page:
-    field = _field("label_files", "path", "sc:Text", source, {"fileProperty": "fullpath"})
-    return _record_set("label_files", [field], "path", about)
-
-
 def _from_json(record: str, paths: Mapping[str, tuple[str, str]], key: str) -> Page:
     fields = [_field(record, name, kind, "labels", {"jsonPath": path}) for name, (path, kind) in paths.items()]
     return _record_set(record, fields, key)
@@ -223,31 +228,11 @@ def _folder(result: Result) -> list[Page]:
     return [_from_json("people", person, "sample_id"), *_images(result)]
 
 
-def _humandata(result: Result) -> list[Page]:
-    about = "HumanData: image_path, image_id, sample_id, bbox_xywh, keypoints2d, keypoints3d, smplx, meta, misc; one row a person"
-    return [_label_files("labels", about), *_images(result)]
-
-
-def _bedlam(result: Result) -> list[Page]:
-    about = (
-        "npz of plain arrays: imgname, center, scale, pose_cam, pose_world, shape, trans_cam, trans_world, gtkps, cam_int, "
-        "cam_ext, gender, sub, motion_info, expression, body_*; one row a person"
-    )
-    return [_label_files("labels", about), *_images(result)]
-
-
-def _hmr2(result: Result) -> list[Page]:
-    about = (
-        "a list of people: keypoints_2d, keypoints_3d, center, scale, body_pose, betas, has_*, smplx_*, cam_int, body_*"
-    )
-    return [_label_files("people", about), *_images(result)]
-
-
 _RECORD_SETS: dict[str, Callable[[Result], list[Page]]] = {
     "parquet": _parquet,
     "coco": _coco,
     "folder": _folder,
-    "humandata": _humandata,
-    "bedlam": _bedlam,
-    "hmr2": _hmr2,
+    "humandata": _images,
+    "bedlam": _images,
+    "hmr2": _images,
 }

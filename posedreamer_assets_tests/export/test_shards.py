@@ -313,17 +313,16 @@ def test_croissant_lists_every_file_with_its_checksum(
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("pickles", [True, False])
 @pytest.mark.parametrize("name", FORMATS)
 def test_mlcroissant_finds_no_errors_and_reads_each_record_set(
-    name: str, pickles: bool, tmp_path: Path, truth: World, subject: Subject, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, truth: World, subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlcroissant = pytest.importorskip("mlcroissant")
     # It keeps what it took out of a tar under the tar's name, whatever dataset that was of.
     from etils import epath
 
     monkeypatch.setattr("mlcroissant._src.operation_graph.operations.extract.EXTRACT_PATH", epath.Path(tmp_path / "c"))
-    finished(truth, subject, name, tmp_path, dataclasses.replace(SMALL, pickles=pickles))
+    finished(truth, subject, name, tmp_path)
     dataset = mlcroissant.Dataset(jsonld=str(tmp_path / "croissant.json"))
     assert not dataset.metadata.ctx.issues.errors
     sets = {s.id: list(dataset.records(s.id)) for s in dataset.metadata.record_sets}
