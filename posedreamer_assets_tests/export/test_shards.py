@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.card import describe, statistics
@@ -297,6 +299,54 @@ def test_the_card_counts_what_was_written(tmp_path: Path, truth: World, subject:
     assert "path: data/val-*.parquet" in card
     median = np.median(truth.table.column("oks").to_numpy())
     assert f"median {median:.3f}" in statistics(result.index)["OKS of the judging detector"]
+
+
+EVIL = "<script>alert(1)</script> | [a](javascript:b)\n# c `d`"
+
+
+def test_names_and_licences_of_the_table_are_escaped(tmp_path: Path, truth: World, subject: Subject) -> None:
+    """A clip, a licence and a generator may be called anything; card and metadata are shown in browsers."""
+    table = truth.table
+    for name in ("family", "licence", "source", "caption"):
+        table = table.set_column(table.column_names.index(name), table.schema.field(name), pa.array([EVIL] * len(IDS)))
+    place = truth.images.column_names.index("generator")
+    images = truth.images.set_column(place, "generator", pa.array([EVIL] * len(IDS)))
+    for form in ("parquet", "folder"):
+        finished(dataclasses.replace(truth, table=table, images=images), subject, form, tmp_path / form)
+        card = (tmp_path / form / "README.md").read_text()
+        front, text = card.split("---\n", 2)[1:]
+        assert "<script" not in text
+        assert "](javascript" not in text
+        assert [line for line in text.splitlines() if line.startswith("# ")] == ["# PoseDreamer dataset"]
+        assert yaml.safe_load(front)["license"] == "other"
+        page = (tmp_path / form / "croissant.json").read_text()
+        assert "<script" not in page
+        assert any(EVIL in name for name in json.loads(page)["license"])
+        rows = [line for line in text.splitlines() if "&lt;script&gt;" in line and line.startswith("|")]
+        assert rows
+        assert {re.sub(r"\\.", "", line).count("|") for line in rows} <= {3, 4}  # no column more
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_label_file_names_the_body(name: str, tmp_path: Path, truth: World, subject: Subject) -> None:
+    finished(truth, subject, name, tmp_path)
+    identity = subject.identity
+    assert (identity.name, identity.vertices) == ("posedreamer-free-body", 13718)
+    for path in (
+        p for p in tmp_path.rglob("*") if p.is_file() and p.suffix in (".npz", ".tar", ".json", ".parquet", ".md")
+    ):
+        if ".shards" in path.parts:
+            continue
+        data = path.read_bytes()
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=name == "humandata") as arrays:
+                held = arrays["misc"].item() if name == "humandata" else arrays
+                data = " ".join(str(held[f"body_{k}"]) for k in vars(identity)).encode()
+        assert identity.sha256.encode() in data
+        assert identity.name.encode() in data
+        assert str(identity.vertices).encode() in data or path.suffix == ".tar"  # a pickled number
+        assert identity.licence.encode() in data
+        assert b"SMPLX_NEUTRAL" not in data
 
 
 @pytest.mark.parametrize("name", ["parquet", "humandata", "folder"])
