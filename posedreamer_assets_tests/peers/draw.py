@@ -10,7 +10,7 @@ from posedreamer_assets.export.hmr2 import BOX_PADDING
 from posedreamer_assets_tests.export.rows import world
 from posedreamer_assets_tests.peers.loaders import at_3_to_4
 
-_ZOOM, _MARGIN = 2, 40
+_ZOOM, _MARGIN = 2, 110
 _WORDS = (
     ("#ffffff", "box of the silhouette (bbox)"),
     ("#ffb000", "200 * scale: 1.2 times as large"),

@@ -188,7 +188,8 @@ def mmpose_top_down(folder: Path, flip: bool, out: tuple[int, int] = (192, 256))
 
     for path in sorted((folder / "annotations").glob("*.json")):
         coco = COCO(str(path))
-        for annotation in coco.loadAnns(coco.getAnnIds()):
+        annotations: Any = coco.loadAnns(coco.getAnnIds())
+        for annotation in annotations:
             [image] = coco.loadImgs(annotation["image_id"])
             picture = read_picture(folder / "images" / image["file_name"])
             x, y, w, h = annotation["bbox"]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -182,9 +183,10 @@ def test_coco_evaluation_scores_the_labels_as_perfect(folder: Callable[[str], Pa
 
     for path in (folder("coco") / "annotations").glob("*.json"):
         truth = COCO(str(path))
-        same = [{**a, "score": 1.0} for a in json.loads(path.read_text())["annotations"]]
-        keys = ("image_id", "category_id", "keypoints", "score")
-        found = truth.loadRes([{k: a[k] for k in keys} for a in same])
+        keys = ("image_id", "category_id", "keypoints")
+        annotations = json.loads(path.read_text())["annotations"]
+        same: Any = [{**{k: a[k] for k in keys}, "score": 1.0} for a in annotations]
+        found = truth.loadRes(same)
         evaluation = COCOeval(truth, found, "keypoints")
         evaluation.evaluate()
         evaluation.accumulate()
