@@ -24,10 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from posedreamer_assets.digests import row_digests
 from posedreamer_assets.export.torch import SampleDataset, SampleStream, image_tensor
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.tables.fields import DATASET, RAW_GENERATIONS
 from posedreamer_assets.tables.images import encode_jpeg
+from posedreamer_assets.tables.rows import make_table
 
 BATCH = 64
 LABELS = ("betas", "body_pose", "keypoints_2d")
@@ -35,8 +37,8 @@ COLUMNS = ("sample_id", "image", *LABELS)
 Batches = Iterator[list[dict]]
 
 
-def make_rows(samples: int, size: int) -> pa.Table:
-    """Rows of the dataset: every image is another smooth pattern, of the size in bytes that photographs have."""
+def make_rows(samples: int, size: int) -> tuple[pa.Table, pa.Table]:
+    """Rows of the dataset and its images: each is another smooth pattern, of the size in bytes that photographs have."""
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0, 255, (64, size // 8, size // 8, 3))
     base = [np.kron(c, np.ones((8, 8, 1))) for c in coarse]
@@ -44,12 +46,18 @@ def make_rows(samples: int, size: int) -> pa.Table:
     for i in range(samples):
         noise = rng.normal(0, 12, (size, size, 1))
         images.append(encode_jpeg(np.clip(base[i % 64] + noise, 0, 255).astype(np.uint8), 90))
+    ids = [f"bench-0000/{i:06d}" for i in range(samples)]
+    pictures = make_table(
+        {"sample_id": ids, "partition_key": ["bench-0000"] * samples, "image_id": ids, "image": images}, RAW_GENERATIONS
+    )
     columns = []
     for field in DATASET:
-        if field.name == "image":
-            columns.append(pa.array(images, field.type))
-        elif field.name == "sample_id":
-            columns.append(pa.array([f"bench-0000/{i:06d}" for i in range(samples)]))
+        if field.name in ("sample_id", "image_id"):
+            columns.append(pa.array(ids))
+        elif field.name == "person":
+            columns.append(pa.array([0] * samples, field.type))
+        elif field.name == "image_digest":
+            columns.append(pa.array(row_digests(pictures)))
         elif field.name in ("partition_key", "source", "licence", "split"):
             columns.append(pa.array(["train" if field.name == "split" else "bench-0000"] * samples, pa.string()))
         elif field.name in LABELS:
@@ -58,13 +66,15 @@ def make_rows(samples: int, size: int) -> pa.Table:
             columns.append(pa.FixedSizeListArray.from_arrays(flat, width))
         else:
             columns.append(pa.nulls(samples, field.type))
-    return pa.table(columns, schema=DATASET)
+    return pa.table(columns, schema=DATASET), pictures
 
 
-def write_all(root: Path, rows: pa.Table) -> None:
+def write_all(root: Path, rows: pa.Table, pictures: pa.Table) -> None:
     """The same rows in four ways, each as its users are told to write them."""
-    LanceStore(root / "lance").replace_partition("dataset", "bench-0000", rows, input_digest="bench")
-    chosen = rows.select(list(COLUMNS))
+    store = LanceStore(root / "lance")
+    store.replace_partition("raw_generations", "bench-0000", pictures, input_digest="bench")
+    store.replace_partition("dataset", "bench-0000", rows, input_digest="bench")
+    chosen = rows.append_column("image", pictures.column("image")).select(list(COLUMNS))
     (root / "parquet").mkdir()
     pq.write_table(chosen, root / "parquet" / "train.parquet", row_group_size=256, compression="none")
     (root / "tar").mkdir()
@@ -230,10 +240,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        rows = make_rows(chosen.samples, chosen.size)
-        mean = sum(len(blob) for blob in rows.column("image").to_pylist()) / chosen.samples / 1024
+        rows, pictures = make_rows(chosen.samples, chosen.size)
+        mean = sum(len(blob) for blob in pictures.column("image").to_pylist()) / chosen.samples / 1024
         print(f"{chosen.samples} samples of {chosen.size} x {chosen.size} pixels, {mean:.0f} KiB each")
-        write_all(root, rows)
+        write_all(root, rows, pictures)
         for kind, ways in WAYS.items():
             rates: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
             for _ in range(chosen.turns):

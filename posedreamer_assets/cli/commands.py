@@ -174,8 +174,13 @@ def view(table: str, partition: str | None, out: Path | None, limit: int, hardes
 )
 @click.option("--version", "version", default=None, help="A version or tag of the table. Default: the newest.")
 @click.option(
-    "--pickle", "pickles", is_flag=True, help="Write the pickled parts that humandata's and hmr2's readers want."
+    "--pickle/--no-pickle",
+    "pickles",
+    default=True,
+    show_default=True,
+    help="humandata and hmr2: write the pickles that their own readers insist on.",
 )
+@click.option("--keypoints-only", is_flag=True, help="hmr2 without SMPL files: keypoints alone, see docs/exports.md.")
 @click.option("--mean-hands", is_flag=True, help="Hands relative to the model's mean hand, not to the flat hand.")
 @click.option("--smpl", type=click.Path(dir_okay=False, path_type=Path), default=None, help="SMPL model, npz.")
 @click.option(
@@ -190,6 +195,7 @@ def export_command(
     shard_size: int | None,
     version: str | None,
     pickles: bool,
+    keypoints_only: bool,
     mean_hands: bool,
     smpl: Path | None,
     smpl_transfer: Path | None,
@@ -204,8 +210,9 @@ def export_command(
     from posedreamer_assets.defs.local.runner import open_store
     from posedreamer_assets.errors import ExportError
     from posedreamer_assets.export.formats import FORMATS
+    from posedreamer_assets.export.records import damaged_files
     from posedreamer_assets.export.run import Request, export_dataset
-    from posedreamer_assets.export.shards import Options, damaged_files
+    from posedreamer_assets.export.shards import Options
     from posedreamer_assets.progress import watching
 
     if verify:
@@ -225,10 +232,11 @@ def export_command(
     store = open_store(place)
     with TerminalDisplay() as display, watching(display):
         display.begin(f"export {form}", sum(info.rows for info in store.partitions("dataset").values()))
-        result = export_dataset(store, place.profile(), request, Options(shard_size, splits, pickles))
+        options = Options(shard_size, splits, pickles, keypoints_only)
+        result = export_dataset(store, place.profile(), request, options)
     click.echo(f"{result.samples} samples, {result.written} shards written, {result.complete} complete before  {out}")
-    if FORMATS[form].reads_pickles and not pickles:
-        click.echo(f"{form}: without pickles; readers that insist on them need --pickle, see docs/exports.md")
+    for note in FORMATS[form].notes(options, result.subject):
+        click.echo(f"{form}: {note.replace('**', '').replace('`', '')}")
 
 
 @cli.command("train-pocket")

@@ -1,7 +1,10 @@
 """Label files as BEDLAM's data_processing writes them, and images beside them.
 
 `pose_cam` and `trans_cam` have the camera's rotation folded in, not its translation: a reader adds `cam_ext[:3, 3]`.
-Plain arrays; nothing is pickled. Has no expression of its own: `expression` is an extra array that its readers ignore.
+Plain arrays; nothing is pickled. Has no expression of its own: `expression` is an extra array that its readers ignore, as
+are the arrays `body_*`, which name the body.
+
+Pixels are the table's: the reader cuts between pixels, scales areas, and projects about width / 2, so (0, 0) is a corner.
 """
 
 from collections.abc import Iterable
@@ -22,8 +25,9 @@ def write(batches: Iterable[Samples], shard: Shard) -> None:
     """`<shard>.npz` and the images."""
     columns = Columns()
     for samples in batches:
-        columns.add(imgname=np.array(shard.put_images(samples)), **_labels(samples, shard))
-    save_npz(shard, f"{shard.name}.npz", columns.arrays())
+        shard.put_images(samples)
+        columns.add(imgname=np.array(samples.image_names), **_labels(samples, shard))
+    save_npz(shard, f"{shard.name}.npz", columns.arrays() | shard.subject.identity.arrays())
 
 
 def _labels(samples: Samples, shard: Shard) -> dict[str, np.ndarray]:
@@ -44,7 +48,7 @@ def _labels(samples: Samples, shard: Shard) -> dict[str, np.ndarray]:
         "cam_int": samples.intrinsics,
         "cam_ext": extrinsics,
         "gender": np.full(n, "neutral"),
-        "sub": np.array([name.rpartition("/")[0] for name in samples.ids]),
+        "sub": np.array(samples.rows.column("partition_key").to_pylist(), dtype=str),
         "motion_info": np.array(samples.rows.column("provenance").to_pylist(), dtype=str),
         "expression": samples.params.expression.astype(np.float64),
     }
@@ -71,4 +75,4 @@ def _box(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     return centers, scales
 
 
-BEDLAM = Format("bedlam", "BEDLAM-style npz", 10_000, write)
+BEDLAM = Format("bedlam", "BEDLAM-style npz", 10_000, write, pixels="(0, 0) is the corner of the image")

@@ -1,11 +1,15 @@
 """COCO keypoints, with COCO-WholeBody's feet and hands in the same file.
 
 The face's 68 points are not labelled and say so (`face_valid` false). `area` is 0.53 of the box, the share that COCO's
-tools assume where there is no segmentation. Coordinates are measured from the image's top left corner.
+tools assume where there is no segmentation.
+
+Keypoints are numbers of pixels, as COCO's are: (0, 0) is the centre of the first pixel. mmpose flips them with w - 1 - x,
+detectron2 adds 0.5 to come to corners. Boxes are measured from the image's corner by all of them.
 """
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -39,18 +43,24 @@ _HANDS = {"lefthand": _hand(20, 25, 66), "righthand": _hand(21, 40, 71)}
 
 
 def write(batches: Iterable[Samples], shard: Shard) -> None:
-    """`annotations/person_keypoints_<shard>.json` and the images; ids are unique over all shards."""
+    """`annotations/person_keypoints_<shard>.json` and the images; an image has one annotation for each person.
+
+    Ids are made from the image's and the sample's ids: unique over all shards, and the same in every export.
+    """
     images, annotations = [], []
     for samples in batches:
-        names = shard.put_images(samples)
-        for i, name in enumerate(names):
-            number = shard.first + len(images) + 1
-            width, height = (int(v) for v in samples.size[i])
+        shard.put_images(samples)
+        for image, people in samples.people.items():
+            number = shard.numbers[image]
+            width, height = (int(v) for v in samples.size[people[0]])
+            name = samples.picture_names[image]
             images.append({"id": number, "file_name": name, "width": width, "height": height})
-            annotations.append({"id": number, "image_id": number, **_annotation(samples, i)})
-    licences = "see README.md beside this file"
+            for i in people:
+                ids = {"id": shard.numbers[samples.ids[i]], "image_id": number}
+                annotations.append({**ids, **_annotation(samples, i)})
+    info = {"description": "PoseDreamer dataset", "split": shard.split, "licences": "see README.md beside this file"}
     page = {
-        "info": {"description": "PoseDreamer dataset", "split": shard.split, "licences": licences},
+        "info": {**info, "body": asdict(shard.subject.identity), "pixels": COCO.pixels},
         "images": images,
         "annotations": annotations,
         "categories": [_CATEGORY],
@@ -87,7 +97,7 @@ def _triplets(samples: Samples, i: int, points: np.ndarray) -> list[float]:
         if not samples.in_frame[i, point]:
             flat += [0.0, 0.0, 0]
             continue
-        x, y = (round(float(v), 2) for v in samples.joints_px[i, point])
+        x, y = (round(float(v), 2) for v in samples.joints_index[i, point])
         flat += [x, y, 2 if samples.visible[i, point] else 1]
     return flat
 
@@ -99,4 +109,10 @@ def _box(points: np.ndarray) -> list[float]:
     return [round(float(v), 2) for v in (*low, *(high - low))]
 
 
-COCO = Format("coco", "COCO keypoints and COCO-WholeBody JSON", 10_000, write)
+COCO = Format(
+    "coco",
+    "COCO keypoints and COCO-WholeBody JSON",
+    10_000,
+    write,
+    pixels="keypoints: (0, 0) is the centre of the first pixel; boxes: (0, 0) is the corner of the image",
+)

@@ -39,8 +39,11 @@ class Request:
 def export_dataset(store: "LanceStore", profile: Profile, request: Request, options: Options) -> Result:
     """Write the dataset, or finish an export that was interrupted; then the card and the list of checksums.
 
+    Of the profile only the body is taken, and the rows are compared with it: the card says what the rows say.
+
     Raises:
-        ExportError: an unknown format, a folder that holds something else, or rows that the format cannot hold.
+        ExportError: an unknown format, a folder that holds something else, images that were made again since the dataset
+            was, or rows or a body that the format cannot hold.
         BodyModelError: a body or transfer file that cannot be used.
         StorageError: there is no dataset yet.
     """
@@ -50,7 +53,7 @@ def export_dataset(store: "LanceStore", profile: Profile, request: Request, opti
     reader = StoreReader(store, request.version)
     subject = Subject.load(profile.body.model_path, request.mean_hands, _converter(profile, request))
     result = export(reader, subject, form, request.folder, options)
-    finish(request.folder, form, result, options, describe(form, result, _provenance(store, profile, reader)))
+    finish(request.folder, form, result, describe(form, result, reader.versions))
     return result
 
 
@@ -64,23 +67,3 @@ def _converter(profile: Profile, request: Request) -> "SmplConverter | None":
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return SmplConverter.load(load_body(profile.body.model_path), *request.smpl, device=device)
-
-
-def _provenance(store: "LanceStore", profile: Profile, reader: StoreReader) -> dict[str, str]:
-    def named(checkpoint: str) -> str:
-        found = store.checkpoint(checkpoint)
-        if found is None:
-            return "none"
-        if found.metrics.get("method") == "none":
-            return str(found.metrics["note"])
-        return f"{found.metrics.get('name', checkpoint)} ({found.digest[:12]})"
-
-    return {
-        "profile, seed": f"{profile.name}, {profile.seed}",
-        "body model": named("body_model"),
-        "generator": named("control_checkpoint"),
-        "adapter": named("dpo_checkpoint"),
-        "filter": f"OKS at least {profile.curation.min_oks}, at most {profile.curation.max_people} people, head within "
-        f"{profile.curation.max_head_error_deg} degrees",
-        "version of the table": str(reader.version),
-    }

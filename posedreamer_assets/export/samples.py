@@ -7,8 +7,12 @@ the shape puts it, not about the origin,
     x_world = R_g (x - J) + J + T            x_cam = R x_world + t
 
 so folding the camera into the parameters gives R R_g for the orientation and R (J + T) + t - J for the translation.
+
+Pixels of the table have (0, 0) in the corner of the image. Readers that flip with w - 1 - x have it in the centre of the
+first pixel: for them, half a pixel comes off (`joints_index`, `intrinsics_index`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,6 +29,7 @@ from posedreamer_assets.tables.rows import array, bodies, points, texts
 
 # A label may differ this much from the body it is exported with: rounding, not another body.
 _SAME_BODY_M = 2e-3
+HALF_PIXEL = 0.5
 _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
 
@@ -65,14 +70,16 @@ class Rig:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A few rows of the dataset, and what formats want to know about them.
+    """People of a few images, and what formats want to know about them.
 
     Attributes:
-        rows: rows of `records.DATASET`, whatever their order.
+        rows: rows of `DATASET`, one for each person; people of one image lie together.
+        pictures: encoded images as they are stored, by image id.
         rig: of the body that made the labels.
     """
 
     rows: pa.Table
+    pictures: Mapping[str, bytes]
     rig: Rig = field(repr=False)
 
     def __len__(self) -> int:
@@ -80,22 +87,35 @@ class Samples:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Sample ids."""
+        """Sample id of each person."""
         return texts(self.rows, "sample_id")
 
     @cached_property
-    def images(self) -> list[bytes]:
-        """Encoded images as they are stored."""
-        return self.rows.column("image").to_pylist()
+    def image_ids(self) -> list[str]:
+        """Image of each person."""
+        return texts(self.rows, "image_id")
 
     @cached_property
-    def image_names(self) -> list[str]:
-        """`<sample id>.png` or `.jpg`.
+    def people(self) -> dict[str, list[int]]:
+        """Rows of the people of each image, by image id."""
+        found: dict[str, list[int]] = {}
+        for row, image in enumerate(self.image_ids):
+            found.setdefault(image, []).append(row)
+        return found
+
+    @cached_property
+    def picture_names(self) -> dict[str, str]:
+        """`<image id>.png` or `.jpg`, by image id.
 
         Raises:
             ExportError: an image that is neither.
         """
-        return [f"{name}.{image_suffix(name, image)}" for name, image in zip(self.ids, self.images, strict=True)]
+        return {name: f"{name}.{image_suffix(name, image)}" for name, image in self.pictures.items()}
+
+    @cached_property
+    def image_names(self) -> list[str]:
+        """`<image id>.png` or `.jpg` of each person."""
+        return [self.picture_names[image] for image in self.image_ids]
 
     @cached_property
     def size(self) -> Float[np.ndarray, "n 2"]:
@@ -122,6 +142,11 @@ class Samples:
         matrix[:, :2, 2] = array(self.rows, "principal_px")
         matrix[:, 2, 2] = 1
         return matrix
+
+    @cached_property
+    def intrinsics_index(self) -> Float[np.ndarray, "n 3 3"]:
+        """The same where the centre of the first pixel is (0, 0)."""
+        return self.intrinsics - [[0, 0, HALF_PIXEL], [0, 0, HALF_PIXEL], [0, 0, 0]]
 
     # Body
 
@@ -160,21 +185,25 @@ class Samples:
 
     # Points
 
-    @cached_property
-    def joints_cam(self) -> Float[np.ndarray, "n 76 3"]:
-        """SMPL-X's 55 joints and 21 landmarks in the camera frame, metres.
+    def check_body(self) -> None:
+        """Compare the stored joints with those of the body that is exported and named.
 
         Raises:
             ExportError: the stored joints are those of another body.
         """
-        found = np.einsum("nab,njb->nja", self.rotation, self.rig.joints(self.params)) + self.translation[:, None]
-        gap = np.linalg.norm(found[:, :55] - points(self.rows, "joints_cam_m", 3), axis=2).max(axis=1)
-        if len(gap) and gap.max() > _SAME_BODY_M:
+        stored = points(self.rows, "joints_cam_m", 3)
+        gap = np.linalg.norm(self.joints_cam[:, :55] - stored, axis=2).max(axis=1)
+        if len(gap) and not gap.max() <= _SAME_BODY_M:  # nor where joints are missing
             raise ExportError(
                 f"sample {self.ids[int(gap.argmax())]!r}: its stored joints lie {1000 * gap.max():.0f} mm from those of "
                 "the body that it is exported with; set body.model_path to the body that made the dataset"
             )
-        return found
+
+    @cached_property
+    def joints_cam(self) -> Float[np.ndarray, "n 76 3"]:
+        """SMPL-X's 55 joints and 21 landmarks in the camera frame, metres."""
+        joints = self.rig.joints(self.params)
+        return np.einsum("nab,njb->nja", self.rotation, joints) + self.translation[:, None]
 
     @cached_property
     def joints_px(self) -> Float[np.ndarray, "n 76 2"]:
@@ -182,6 +211,11 @@ class Samples:
         homogeneous = np.einsum("nab,njb->nja", self.intrinsics, self.joints_cam)
         depth = np.where(self.in_front, homogeneous[..., 2], 1.0)
         return np.where(self.in_front[..., None], homogeneous[..., :2] / depth[..., None], 0.0)
+
+    @cached_property
+    def joints_index(self) -> Float[np.ndarray, "n 76 2"]:
+        """The same where the centre of the first pixel is (0, 0); 0 for points behind the camera."""
+        return np.where(self.in_front[..., None], self.joints_px - HALF_PIXEL, 0.0)
 
     @cached_property
     def in_front(self) -> Bool[np.ndarray, "n 76"]:
@@ -213,6 +247,12 @@ class Samples:
         """x, y, width and height of the silhouette, pixels; x and y are the top left corner."""
         return array(self.rows, "bbox").astype(np.float64)
 
+    def padded_bbox(self, padding: float) -> Float[np.ndarray, "n 4"]:
+        """The box so many times as large about its middle, cut at the image's border; x, y, width and height, pixels."""
+        middle, half = self.bbox[:, :2] + self.bbox[:, 2:] / 2, self.bbox[:, 2:] * padding / 2
+        low, high = np.clip(middle - half, 0, self.size), np.clip(middle + half, 0, self.size)
+        return np.concatenate([low, high - low], axis=1)
+
 
 def image_suffix(name: str, image: bytes) -> str:
     """`png` or `jpg`.
@@ -224,4 +264,4 @@ def image_suffix(name: str, image: bytes) -> str:
         return "png"
     if image[:3] == _JPEG:
         return "jpg"
-    raise ExportError(f"sample {name!r}: its image is neither PNG nor JPEG, it begins with {image[:4]!r}")
+    raise ExportError(f"image {name!r}: it is neither PNG nor JPEG but begins with {image[:4]!r}")

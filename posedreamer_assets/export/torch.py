@@ -10,14 +10,14 @@
     stream = SampleStream("posedreamer_home/storage", split="train", seed=0) # shards itself over workers and ranks
     loader = DataLoader(stream, batch_size=64, num_workers=4, multiprocessing_context="spawn")
 
-Both keep to the version of the table that was the newest when they were made, or to the one they are given: who trains
-while the graph writes sees one dataset. Samples are ordered by their id, so an order is the same wherever rows lie.
+A sample is a person; people of one image share its pixels. Both keep to the version of the table that was the newest when
+they were made, or to the one they are given: who trains while the graph writes sees one dataset. Samples are ordered by
+their id, so an order is the same wherever rows lie.
 
 Lance does not survive a fork: loaders with workers are given `multiprocessing_context="spawn"` or `"forkserver"`.
 """
 
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +30,7 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from posedreamer_assets.errors import ExportError
-from posedreamer_assets.export.source import TABLE
+from posedreamer_assets.export.source import RandomRows
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.fields import BODY_COLUMNS
 
@@ -47,7 +47,7 @@ Sample = dict[str, Any]
 
 
 class _Rows:
-    """Rows of one version of the table by number, ordered by sample id; opened anew in every process.
+    """Samples of one version of the table by number, ordered by sample id.
 
     Args:
         storage: the store, or its root: a folder or an URI.
@@ -67,42 +67,17 @@ class _Rows:
         transform: Callable[[Sample], Any] | None,
         decode: Callable[[bytes], Any] | None,
     ) -> None:
-        self._store = storage if isinstance(storage, LanceStore) else LanceStore(storage)
-        self.version = self._store.version(TABLE) if version is None else version
-        self._columns = list(columns)
+        store = storage if isinstance(storage, LanceStore) else LanceStore(storage)
+        self._rows = RandomRows(store, split, columns, version)
+        self.version, self._columns = self._rows.version, self._rows.columns
         self._transform, self._decode = transform, decode
-        self._opened: tuple[int, Any] | None = None
-        index = self._table().scanner(columns=["sample_id", "split"]).to_table()
-        names = np.array(index.column("sample_id").to_pylist(), dtype=str)
-        wanted = np.ones(len(names), bool)
-        if split is not None:
-            wanted = np.array([found == split for found in index.column("split").to_pylist()], bool)
-        places = np.flatnonzero(wanted)
-        if not len(places):
-            raise ExportError(f"table {TABLE!r}, version {self.version}: no rows of split {split!r}")
-        # Where each sample lies in the table, in the order of ids.
-        self.places = places[np.argsort(names[places])]
 
-    def _table(self) -> Any:
-        if self._opened is None:
-            table = self._store.table_at(TABLE, self.version)
-            if table is None:
-                raise ExportError(f"table {TABLE!r} does not exist under {self._store.root}; materialise it first")
-            self._opened = os.getpid(), table
-        process, table = self._opened
-        if process != os.getpid():
-            raise ExportError(
-                "the table was opened before a fork, which Lance does not survive; "
-                'give the loader multiprocessing_context="spawn" or "forkserver"'
-            )
-        return table
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_opened": None}
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def fetch(self, numbers: Sequence[int] | np.ndarray) -> pa.Table:
-        """Rows of these numbers, in that order, in one request."""
-        return self._table().take(self.places[np.asarray(numbers)], columns=self._columns)
+        """Rows of these numbers, in that order, in one request to each table."""
+        return self._rows.fetch(numbers)
 
     def samples(self, rows: pa.Table) -> Iterator[Any]:
         """The samples of fetched rows; each image is decoded when its sample is asked for."""
@@ -160,7 +135,7 @@ class SampleDataset(Dataset[Any]):
         return self._rows.version
 
     def __len__(self) -> int:
-        return len(self._rows.places)
+        return len(self._rows)
 
     def __getitem__(self, number: int) -> Any:
         return next(self._rows.samples(self._rows.fetch([number])))
@@ -328,10 +303,10 @@ class SampleStream(IterableDataset[Any]):
 
     def _identity(self) -> dict[str, int]:
         workers = _workers()[1]
-        return {"seed": self._seed, "samples": len(self._rows.places), "ranks": self._ranks, "workers": workers}
+        return {"seed": self._seed, "samples": len(self._rows), "ranks": self._ranks, "workers": workers}
 
     def _mine(self) -> np.ndarray:
-        samples = len(self._rows.places)
+        samples = len(self._rows)
         order = np.arange(samples)
         if self._shuffle:
             order = epoch_order(samples, self._seed, self._epoch, *self._runs)

@@ -35,7 +35,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory, truth: World, subject: Su
     def make(name: str, pickles: bool = False) -> Path:
         if (name, pickles) not in made:
             folder = tmp_path_factory.mktemp(name)
-            export(TableReader(truth.table), subject, FORMATS[name], folder, Options(shard_size=3, pickles=pickles))
+            options = Options(shard_size=3, pickles=pickles, keypoints_only=True)
+            export(TableReader(truth), subject, FORMATS[name], folder, options)
             made[name, pickles] = folder
         return made[name, pickles]
 

@@ -57,7 +57,7 @@ _HUMANDATA_NAMES = (
 
 def read_humandata(folder: Path, body: StockBody, pickled: bool) -> Iterator[Seen]:
     """MMHuman3D, docs/human_data.md: `smplx` is a dictionary of arrays; perspective cameras are in `meta`."""
-    for path in sorted(folder.glob("*.npz")):
+    for path in sorted((folder / "preprocessed_datasets").glob("*.npz")):
         with np.load(path, allow_pickle=pickled) as data:
             arrays = {name: data[name] for name in data.files}
         assert not arrays["__keypoints_compressed__"]
@@ -73,13 +73,15 @@ def read_humandata(folder: Path, body: StockBody, pickled: bool) -> Iterator[See
             vertices, joints = body(**{key: smplx[key][i] for key in _HUMANDATA_NAMES})
             (fx, fy), (cx, cy) = meta["focal_length"][i], meta["principal_point"][i]
             extra = {
-                "keypoints2d": arrays["keypoints2d_smplx"][i],
-                "keypoints3d": arrays["keypoints3d_smplx"][i],
-                "mask": arrays["keypoints2d_smplx_mask"],
+                "keypoints2d": arrays["keypoints2d"][i],
+                "keypoints3d": arrays["keypoints3d"][i],
+                "mask": arrays["keypoints2d_mask"],
                 "bbox": arrays["bbox_xywh"][i],
                 "size": (meta["width"][i], meta["height"][i]),
             }
-            yield Seen(f"images/{name}", vertices, joints, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), extra)
+            yield Seen(
+                f"datasets/posedreamer/{name}", vertices, joints, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), extra
+            )
 
 
 def read_bedlam(folder: Path, body: StockBody) -> Iterator[Seen]:
@@ -127,7 +129,8 @@ def read_people(folder: Path) -> dict[str, dict[str, np.ndarray]]:
                 file = tar.extractfile(label)
                 assert file is not None
                 with np.load(io.BytesIO(file.read()), allow_pickle=False) as data:
-                    people[key] = {name: data[name] for name in data.files}
+                    [_] = data["personid"]  # one person an image
+                    people[key] = {name: data[name][0] if data[name].ndim else data[name] for name in data.files}
     return people
 
 
@@ -143,7 +146,8 @@ def read_folder(folder: Path, body: StockBody) -> Iterator[Seen]:
     """One JSON for each image; the body in the world frame, then moved by the camera."""
     for path in sorted((folder / "labels").rglob("*.json")):
         label = json.loads(path.read_text())
-        in_world, in_camera = dict(label["smplx_world"]), dict(label["smplx_world"]) | label["camera_frame"]
+        [person] = label["people"]
+        in_world, in_camera = dict(person["smplx_world"]), dict(person["smplx_world"]) | person["camera_frame"]
         vertices, joints = body(**{k: np.array(v) for k, v in in_camera.items()})
         world, _ = body(**{k: np.array(v) for k, v in in_world.items()})
         rotation = np.array(label["camera"]["cam_rotation"]).reshape(3, 3)

@@ -1,5 +1,5 @@
-"""A few rows of the dataset with all that exports can get wrong: shapes, hands, faces, rolled cameras, split and format
-of images; and the silhouettes that the bodies have in them."""
+"""A few rows of the dataset, one person in each image, with all that exports can get wrong: shapes, hands, faces, rolled
+cameras, split and format of images; and the silhouettes that the bodies have in them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import sample_cameras
 from posedreamer_assets.config import CameraConfig, ImageConfig
 from posedreamer_assets.digests import row_digests
+from posedreamer_assets.export.source import MADE_BY, Batch
 from posedreamer_assets.poses.procedural import procedural_poses
 from posedreamer_assets.render.control import ControlMaps, render_control_maps
-from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, DATASET, RAW_GENERATIONS
 from posedreamer_assets.tables.images import encode_jpeg, encode_png
 from posedreamer_assets.tables.rows import make_table
 
@@ -29,7 +31,8 @@ IDS = [f"procedural-{i // 4:04d}/{i % 4:06d}" for i in range(len(SPLITS))]
 class World:
     """Rows, and what is true of them."""
 
-    table: pa.Table  # records.DATASET and row_digest
+    table: pa.Table  # DATASET and row_digest
+    images: pa.Table  # RAW_GENERATIONS and row_digest
     params: BodyParams
     cameras: Cameras
     maps: ControlMaps
@@ -53,13 +56,18 @@ def world() -> World:
     # Off the middle: who forgets the principal point is seen.
     cameras = Cameras(**{**vars(cameras), "principal_px": cameras.principal_px + np.array([9, -7], np.float32)})
     maps = render_control_maps(body, params, cameras)
+    keys = [name.partition("/")[0] for name in IDS]
+    encoded = [encode_jpeg(c) if i % 3 == 0 else encode_png(c) for i, c in enumerate(maps.control)]
+    images = image_rows(IDS, keys, encoded)
     columns = {
         "sample_id": IDS,
-        "partition_key": [name.partition("/")[0] for name in IDS],
+        "partition_key": keys,
+        "image_id": IDS,
+        "person": [0] * n,
+        "image_digest": images.column("row_digest").to_pylist(),
         "reason": ["kept"] * n,
         "reasons": [[]] * n,
         "oks": rng.uniform(0.8, 1, n).astype(np.float32),
-        "image": [encode_jpeg(c) if i % 3 == 0 else encode_png(c) for i, c in enumerate(maps.control)],
         "round": ["base"] * n,
         "source": ["procedural"] * n,
         "family": families,
@@ -74,27 +82,76 @@ def world() -> World:
         "joints_cam_m": maps.joints_cam_m,
         "bbox": maps.bbox,
     }
-    table = make_table(columns, DATASET)
-    digests = pa.array(row_digests(table.combine_chunks().to_batches()[0]))
-    return World(table.append_column("row_digest", digests), params, cameras, maps)
+    return World(with_digests(make_table(columns, DATASET)), images, params, cameras, maps)
+
+
+def image_rows(ids: list[str], keys: list[str], encoded: list[bytes]) -> pa.Table:
+    """Rows of `raw_generations` with their digests."""
+    columns = {"sample_id": ids, "image_id": ids, "partition_key": keys, "image": encoded}
+    columns |= {"generator": ["pocket:shipped:0123"] * len(ids), "adapter": ["none"] * len(ids)}
+    return with_digests(make_table(columns, RAW_GENERATIONS))
+
+
+def with_digests(rows: pa.Table) -> pa.Table:
+    """With the digests that a store would give them."""
+    return rows.append_column("row_digest", pa.array(row_digests(rows.combine_chunks().to_batches()[0])))
+
+
+def pictured(truth: World, encoded: list[bytes]) -> World:
+    """The same people in other pictures."""
+    images = image_rows(IDS, [name.partition("/")[0] for name in IDS], encoded)
+    table = truth.table.drop_columns(["row_digest"])
+    place = table.column_names.index("image_digest")
+    table = table.set_column(place, "image_digest", images.column("row_digest"))
+    return World(with_digests(table), images, truth.params, truth.cameras, truth.maps)
+
+
+def crowded(truth: World) -> World:
+    """The first two people of the training split in one image: the second one's label tells of the first one's image."""
+    rows = truth.table.drop_columns(["row_digest"]).to_pylist()
+    assert rows[0]["split"] == rows[1]["split"]
+    rows[1] |= {"sample_id": f"{IDS[0]}/1", "image_id": IDS[0], "person": 1, "image_digest": rows[0]["image_digest"]}
+    # One camera for an image: the second person stands before the first one's.
+    moved = {f.name: rows[0][f.name] for f in CAMERA} | {
+        name: rows[0][name] for name in (*BODY_COLUMNS, "joints_cam_m")
+    }
+    rows[1] |= moved
+    table = with_digests(pa.Table.from_pylist(rows, schema=DATASET))
+    return World(table, truth.images, truth.params, truth.cameras, truth.maps)
+
+
+def write_store(store: LanceStore, truth: World) -> None:
+    """The rows as the stages leave them; the last partition is written first."""
+    for name, rows in (("raw_generations", truth.images), ("dataset", truth.table)):
+        keys = sorted(set(rows.column("partition_key").to_pylist()), reverse=True)
+        for key in keys:
+            own = rows.filter(pa.array([k == key for k in rows.column("partition_key").to_pylist()]))
+            store.replace_partition(name, key, own.drop_columns(["row_digest"]), input_digest="x")
 
 
 class TableReader:
     """A reader of rows in memory, which counts what was asked of it and can be made to fail."""
 
-    def __init__(self, table: pa.Table, fail_after: int | None = None) -> None:
-        self.table = table
+    def __init__(self, truth: World, fail_after: int | None = None) -> None:
+        self.truth = truth
         self.read = 0
         self._fail_after = fail_after
 
     def index(self) -> pa.Table:
-        return self.table.drop_columns(["image"])
+        table, images = self.truth.table, self.truth.images
+        made = {row["image_id"]: row for row in images.drop_columns(["image"]).to_pylist()}
+        for name in MADE_BY:
+            values = [made[image][name] for image in table.column("image_id").to_pylist()]
+            table = table.append_column(name, pa.array(values, pa.string()))
+        return table.sort_by([("image_id", "ascending"), ("person", "ascending")])
 
-    def batches(self, ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        places = {name: i for i, name in enumerate(self.table.column("sample_id").to_pylist())}
-        for start in range(0, len(ids), 2):
+    def batches(self, image_ids: Sequence[str]) -> Iterator[Batch]:
+        encoded = dict(zip(*(self.truth.images.column(n).to_pylist() for n in ("image_id", "image")), strict=True))
+        owners = self.truth.table.column("image_id").to_pylist()
+        for start in range(0, len(image_ids), 2):
+            some = image_ids[start : start + 2]
             if self._fail_after is not None and self.read >= self._fail_after:
                 raise OSError("the cable came out")
-            some = ids[start : start + 2]
-            self.read += len(some)
-            yield from self.table.take([places[name] for name in some]).combine_chunks().to_batches()
+            people = [row for name in some for row, owner in enumerate(owners) if owner == name]
+            self.read += len(people)
+            yield Batch(self.truth.table.take(people), {name: encoded[name] for name in some})

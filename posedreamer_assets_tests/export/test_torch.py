@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from posedreamer_assets.digests import row_digests
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.torch import SampleDataset, SampleOrder, SampleStream, _one_ahead, epoch_order
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.tables.fields import DATASET, RAW_GENERATIONS
 from posedreamer_assets.tables.images import decode, encode_png
 
 KEYS = ("procedural-0000", "procedural-0001", "hard-0000")
@@ -29,16 +30,31 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("storage")
     store = LanceStore(folder)
     for key in KEYS:
-        store.replace_partition("dataset", key, rows(key), input_digest="one")
-    store.replace_partition("dataset", "hard-0000", rows("hard-0000"), input_digest="two")
+        write(store, key)
+    write(store, "hard-0000")
+    for key in reversed(KEYS):  # images lie in another order than labels
+        store.replace_partition("raw_generations", key, pictures(key), input_digest="one")
     return folder
 
 
-def rows(key: str) -> pa.Table:
+def write(store: LanceStore, key: str, count: int = ROWS) -> None:
+    store.replace_partition("raw_generations", key, pictures(key), input_digest="one")
+    store.replace_partition("dataset", key, rows(key).slice(0, count), input_digest=str(count))
+
+
+def pictures(key: str, blue: int = 7) -> pa.Table:
     made = []
     for i in range(ROWS):
-        image = np.full((8, 8, 3), (KEYS.index(key), i, 7), np.uint8)
-        row = {"sample_id": f"{key}/{i:06d}", "partition_key": key, "image": encode_png(image)}
+        image, name = np.full((8, 8, 3), (KEYS.index(key), i, blue), np.uint8), f"{key}/{i:06d}"
+        made.append({"sample_id": name, "partition_key": key, "image_id": name, "image": encode_png(image)})
+    return pa.Table.from_pylist(made, schema=RAW_GENERATIONS)
+
+
+def rows(key: str) -> pa.Table:
+    made, digests = [], row_digests(pictures(key).combine_chunks().to_batches()[0])
+    for i in range(ROWS):
+        name = f"{key}/{i:06d}"
+        row = {"sample_id": name, "partition_key": key, "image_id": name, "person": 0, "image_digest": digests[i]}
         row |= {"split": "test" if i % 5 == 0 else "train", "source": "test", "licence": "CC0-1.0"}
         made.append(row | {"betas": [float(i)] * 10, "focal_px": float(i), "keypoints_2d": list(map(float, range(34)))})
     return pa.Table.from_pylist(made, schema=DATASET)
@@ -80,14 +96,45 @@ def test_images_can_stay_encoded_and_samples_be_transformed(root: Path) -> None:
 
 def test_the_version_stays_while_the_table_is_written(tmp_path: Path) -> None:
     store = LanceStore(tmp_path)
-    store.replace_partition("dataset", KEYS[0], rows(KEYS[0]), input_digest="one")
+    write(store, KEYS[0])
     samples, stream = SampleDataset(store, columns=COLUMNS), SampleStream(store, columns=COLUMNS)
-    store.replace_partition("dataset", KEYS[0], rows(KEYS[0]).slice(0, 3), input_digest="two")
-    store.replace_partition("dataset", KEYS[1], rows(KEYS[1]), input_digest="one")
+    write(store, KEYS[0], 3)
+    write(store, KEYS[1])
     expected = [name for name in TRAIN if name.startswith(KEYS[0])]
     assert [check(s) for s in samples.__getitems__(range(len(samples)))] == expected
     assert sorted(check(s) for s in stream) == expected
     assert len(SampleDataset(store, version=samples.version)) == len(samples)
+
+
+def test_images_that_were_made_again_are_refused_unless_a_tag_keeps_them(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    write(store, KEYS[0])
+    for table in ("dataset", "raw_generations"):
+        store.tag(table, "v1", store.version(table) or 0)
+    store.replace_partition("raw_generations", KEYS[0], pictures(KEYS[0], blue=9), input_digest="two")
+    with pytest.raises(ExportError, match=r"made again since the dataset was.*--version"):
+        SampleDataset(store, columns=COLUMNS)
+    assert [check(s) for s in SampleDataset(store, columns=COLUMNS, version="v1").__getitems__([0, 3])]
+    assert len(SampleDataset(store, columns=("sample_id", "betas"))) == 20  # labels alone need no image
+    store.delete_partition("raw_generations", KEYS[0])
+    with pytest.raises(ExportError, match="not in table 'raw_generations' any more"):
+        SampleDataset(store, columns=COLUMNS)
+
+
+def test_people_of_one_image_share_it(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    write(store, KEYS[0])
+    made = rows(KEYS[0]).to_pylist()
+    first = made[1]
+    for person in (1, 2):
+        made.append(
+            first | {"sample_id": f"{first['image_id']}/{person}", "person": person, "focal_px": 100.0 + person}
+        )
+    store.replace_partition("dataset", KEYS[0], pa.Table.from_pylist(made, schema=DATASET), input_digest="crowd")
+    samples = SampleDataset(store, columns=("sample_id", "focal_px", "image"))
+    found = [s for s in samples.__getitems__(range(len(samples))) if s["sample_id"].startswith(first["image_id"])]
+    assert [s["focal_px"].item() for s in found] == [1.0, 101.0, 102.0]
+    assert all(s["image"][:, 0, 0].tolist() == [0, 1, 7] for s in found)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
