@@ -200,7 +200,7 @@ def _disc(radius: float) -> np.ndarray:
 
 def visibility_follows_depth(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """A joint is marked visible exactly when it is in the frame and the depth map has nothing clearly before it."""
-    from posedreamer_assets.render.control import _VISIBLE_MARGIN_M
+    from posedreamer_assets.render.control import VISIBLE_MARGIN_M
 
     joints, depths = rows.numbers("joints_2d", 2), rows.numbers("joints_cam_m", 3)[..., 2] * _MILLIMETRES
     stored = rows.numbers("joints_visible")
@@ -213,7 +213,7 @@ def visibility_follows_depth(rows: Rows, check: DataCheck, around: Around) -> Ve
         inside = ((points >= 0) & (points < (width, height))).all(1)
         column, row = np.clip(points.astype(int), 0, (width - 1, height - 1)).T
         surface = picture.pixels[row, column].astype(float)
-        behind = np.where(surface == 0, -np.inf, z - surface - _VISIBLE_MARGIN_M * _MILLIMETRES)
+        behind = np.where(surface == 0, -np.inf, z - surface - VISIBLE_MARGIN_M * _MILLIMETRES)
         clear = ~inside | (np.abs(behind) > _CLOSE_MM)
         verdicts.append(bool(((visible == 1) == (inside & (behind < 0)))[clear].all()))
     return verdicts

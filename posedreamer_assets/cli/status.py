@@ -1,21 +1,20 @@
 """`posedreamer status`: what is stored, what is out of date, what failed, and what the checks last said."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyarrow import fs
 
-from posedreamer_assets.checks import checks_folder, load_table_checks
-from posedreamer_assets.pipeline.graph import ORDER, Snapshot, Stage, planned_keys
+from posedreamer_assets.cli.dagster_log import DagsterKnows, dagster_knows
+from posedreamer_assets.pipeline import Stage
+from posedreamer_assets.pipeline.rounds import planned_keys
+from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
-from posedreamer_assets.tables.fields import SCHEMAS
 
 if TYPE_CHECKING:
-    import dagster as dg
-
     from posedreamer_assets.storage import LanceStore
 
 
@@ -25,113 +24,94 @@ class StageStatus:
 
     Attributes:
         asset: key, parts joined by "/".
-        done: partitions that are stored and up to date.
+        done: partitions that are stored, up to date and passed their checks.
         stale: stored, but made from other inputs than there are now.
+        unchecked: stored and made from the present inputs, but not all of their checks of severity error have been run.
         missing: asked for by the profile or known to Dagster, and not stored.
-        failed: whose last run failed.
+        failed: whose stored rows failed a check of severity error, or whose last run failed before it made any.
         rows: stored rows; None for an asset without a table.
-        bytes: stored, older versions included.
-        checks_passed: last results of its checks, over all partitions.
-        checks_failed: names of the checks whose last result is a failure, with how many partitions.
+        bytes: stored, older versions included; those of a table that several assets share are divided by their rows.
+        checks_passed: last results of its checks, over all stored partitions.
+        checks_failed: names of the checks of severity error whose last result is a failure, with how many partitions.
+        checks_warned: the same of those of severity warn.
     """
 
     asset: str
     done: int
     stale: int
+    unchecked: int
     missing: int
     failed: int
     rows: int | None
     bytes: int
     checks_passed: int
     checks_failed: dict[str, int]
+    checks_warned: dict[str, int]
 
 
-def look(home: Home, store: "LanceStore") -> list[StageStatus]:
+def status_of(home: Home, store: "LanceStore") -> list[StageStatus]:
     """The status of every asset, in the order of the graph."""
     snapshot = Snapshot(home.profile(), store)
-    if not (home.dagster / "history").exists():
-        return [_status(snapshot, stage, None) for stage in ORDER]
-    import dagster as dg
-
-    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
-        return [_status(snapshot, stage, instance) for stage in ORDER]
+    log = dagster_knows(home, snapshot.graph)
+    sizes = {name: _bytes(place) for name, place in _places(snapshot).items()}
+    return [_status(snapshot, stage, log, sizes) for stage in snapshot.graph]
 
 
-def _status(snapshot: Snapshot, stage: Stage, instance: "dg.DagsterInstance | None") -> StageStatus:
-    keys = _known_keys(snapshot, stage, instance)
-    if stage.group is None:
-        stored = 1 if snapshot.checkpoint(stage) else 0
-        done = 1 if snapshot.is_current(stage) else 0
-    else:
-        partitions = snapshot.partitions(stage)
-        stored, done = len(partitions), len(snapshot.current_keys(stage))
-    in_table = snapshot.partitions(stage).values() if stage.table in SCHEMAS else None
-    passed, failed_checks = _checks(stage, instance)
+def _status(snapshot: Snapshot, stage: Stage, log: DagsterKnows, sizes: Mapping[str, int]) -> StageStatus:
+    stored = _stored(snapshot, stage)
+    done = {key for key in stored if snapshot.is_current(stage, key)}
+    bad = {key for key in stored if snapshot.failed(stage, key)}
+    stale = {key for key in stored if not snapshot.is_fresh(stage, key)}
+    known = [found for key in stored if (found := snapshot.known(stage, key))]
     return StageStatus(
         stage.key,
-        done=done,
-        stale=stored - done,
-        missing=max(1, len(keys)) - stored if stage.group is None else len(keys - set(snapshot.partitions(stage))),
-        failed=_failed_runs(stage, keys, instance),
-        rows=None if in_table is None else sum(info.rows for info in in_table),
-        bytes=sum(
-            _bytes(f"{snapshot.store.root}/{place}") for place in (f"{stage.table}.lance", f"checkpoints/{stage.table}")
-        ),
-        checks_passed=passed,
-        checks_failed=failed_checks,
+        done=len(done),
+        stale=len(stale),
+        unchecked=len(stored - done - stale - bad),
+        missing=len(_expected(snapshot, stage, log) - stored),
+        failed=len(bad | log.failed.get(stage.key, set()) - done),
+        rows=sum(one.rows for one in snapshot.partitions(stage).values()) if stage.table else None,
+        bytes=_share_of(snapshot, stage, sizes[stage.stored_as]),
+        checks_passed=sum(one.checks - len(one.failed) - len(one.warned) for one in known),
+        checks_failed=_counted(one.failed for one in known),
+        checks_warned=_counted(one.warned for one in known),
     )
 
 
-def _known_keys(snapshot: Snapshot, stage: Stage, instance: "dg.DagsterInstance | None") -> set[str]:
-    if stage.group is None:
-        return set()
-    keys = {*planned_keys(snapshot.profile, stage.group), *snapshot.partitions(stage)}
-    if instance is not None:
-        keys |= set(instance.get_dynamic_partitions(f"{stage.group}_batches"))
-    return keys
+def _stored(snapshot: Snapshot, stage: Stage) -> set[str | None]:
+    """Keys of what is stored; None stands for the result of a stage without partitions."""
+    if stage.partitioned:
+        return {*snapshot.partitions(stage)}
+    return {None} if snapshot.checkpoint(stage) else set()
 
 
-def _failed_runs(stage: Stage, keys: set[str], instance: "dg.DagsterInstance | None") -> int:
-    """Partitions whose last attempt ended without rows."""
-    if instance is None:
-        return 0
-    import dagster as dg
-    from dagster._core.storage.partition_status_cache import AssetPartitionStatus
-
-    key = dg.AssetKey(stage.key.split("/"))
-    if stage.group is None:
-        record = next(iter(instance.get_asset_records([key])), None)
-        return int(record is not None and record.asset_entry.last_run_id is not None and _has_failed(instance, record))
-    definition = dg.DynamicPartitionsDefinition(name=f"{stage.group}_batches")
-    statuses = instance.get_status_by_partition(key, sorted(keys), definition) or {}
-    return Counter(statuses.values())[AssetPartitionStatus.FAILED]
+def _expected(snapshot: Snapshot, stage: Stage, log: DagsterKnows) -> set[str | None]:
+    """Keys that the profile asks for or that Dagster knows."""
+    if not stage.partitioned:
+        return {None}
+    return {*planned_keys(snapshot.profile, stage.groups), *log.partitions.get(stage.groups, ())}
 
 
-def _has_failed(instance: "dg.DagsterInstance", record: "dg.AssetRecord") -> bool:
-    import dagster as dg
-
-    entry = record.asset_entry
-    run = instance.get_run_by_id(str(entry.last_run_id))
-    made_by_it = entry.last_materialization is not None and entry.last_materialization.run_id == entry.last_run_id
-    return run is not None and run.status == dg.DagsterRunStatus.FAILURE and not made_by_it
+def _counted(names: Iterable[Sequence[str]]) -> dict[str, int]:
+    return dict(sorted(Counter(name for some in names for name in some).items()))
 
 
-def _checks(stage: Stage, instance: "dg.DagsterInstance | None") -> tuple[int, dict[str, int]]:
-    """How many last results are passes, and the failed checks with the number of partitions."""
-    if instance is None or not (checks_folder() / f"{stage.table}.yml").exists():
-        return 0, {}
-    import dagster as dg
-    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+def _places(snapshot: Snapshot) -> dict[str, str]:
+    """Where each table and checkpoint lies."""
+    root = snapshot.store.root
+    return {
+        s.stored_as: f"{root}/{s.table}.lance" if s.table else f"{root}/checkpoints/{s.stored_as}"
+        for s in snapshot.graph
+    }
 
-    asset = dg.AssetKey(stage.key.split("/"))
-    keys = [dg.AssetCheckKey(asset, check.name) for check in load_table_checks(stage.table).checks]
-    infos = instance.event_log_storage.get_asset_check_partition_info(keys)
-    infos = [info for info in infos if stage.group is None or info.partition_key is not None]
-    statuses = Counter(info.latest_execution_status for info in infos)
-    failed = Counter(
-        i.check_key.name for i in infos if i.latest_execution_status == AssetCheckExecutionRecordStatus.FAILED
-    )
-    return statuses[AssetCheckExecutionRecordStatus.SUCCEEDED], dict(sorted(failed.items()))
+
+def _share_of(snapshot: Snapshot, stage: Stage, size: int) -> int:
+    """The stage's part of the size of its table; all of a checkpoint's."""
+    if stage.table is None:
+        return size
+    everything = sum(one.rows for one in snapshot.table(stage.table).values())
+    own = sum(one.rows for one in snapshot.partitions(stage).values())
+    return size * own // everything if everything else 0
 
 
 def _bytes(place: str) -> int:
@@ -145,12 +125,25 @@ def _bytes(place: str) -> int:
 
 def as_lines(statuses: Sequence[StageStatus]) -> list[str]:
     """A table for the terminal."""
-    lines = [f"{'asset':<24} {'done':>6} {'stale':>6} {'missing':>7} {'failed':>6} {'rows':>9} {'MB':>9}  checks"]
+    wide = max([len("asset"), *(len(status.asset) for status in statuses)])
+    lines = [f"{'asset':<{wide}} {'done':>6} {'stale':>6} {'missing':>7} {'failed':>6} {'rows':>9} {'MB':>9}  checks"]
     for s in statuses:
         rows = "" if s.rows is None else str(s.rows)
-        failed = ", ".join(f"{name} ({count})" for name, count in s.checks_failed.items())
-        checks = f"{s.checks_passed} ok" if s.checks_passed else ""
-        checks = "; ".join(filter(None, [checks, f"FAILED: {failed}" if failed else ""]))
-        line = f"{s.asset:<24} {s.done:>6} {s.stale:>6} {s.missing:>7} {s.failed:>6} {rows:>9} {s.bytes / 1e6:>9.1f}  {checks}"
-        lines.append(line.rstrip())
+        line = (
+            f"{s.asset:<{wide}} {s.done:>6} {s.stale:>6} {s.missing:>7} {s.failed:>6} {rows:>9} {s.bytes / 1e6:>9.1f}"
+        )
+        lines.append(f"{line}  {_checks_in_words(s)}".rstrip())
     return lines
+
+
+def _checks_in_words(status: StageStatus) -> str:
+    def listed(names: dict[str, int]) -> str:
+        return ", ".join(f"{name} ({count})" for name, count in names.items())
+
+    parts = (
+        f"{status.checks_passed} ok" if status.checks_passed else "",
+        f"not checked: {status.unchecked}" if status.unchecked else "",
+        f"FAILED: {listed(status.checks_failed)}" if status.checks_failed else "",
+        f"warnings: {listed(status.checks_warned)}" if status.checks_warned else "",
+    )
+    return "; ".join(filter(None, parts))

@@ -5,12 +5,14 @@ from. Poses and control maps exist for both, so there is one set of all and one 
 """
 
 from collections.abc import Iterable
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 from posedreamer_assets.pipeline import Graph
 from posedreamer_assets.pipeline.stage import POSES
 from posedreamer_assets.tables.keys import of_groups
+
+if TYPE_CHECKING:  # `posedreamer status` names the sets without it, in less time than the import takes
+    import dagster as dg
 
 
 def set_name(groups: tuple[str, ...]) -> str:
@@ -18,8 +20,10 @@ def set_name(groups: tuple[str, ...]) -> str:
     return "pose_batches" if set(groups) == set(POSES) else f"{'_'.join(groups)}_batches"
 
 
-def partition_set(groups: tuple[str, ...]) -> dg.DynamicPartitionsDefinition:
+def partition_set(groups: tuple[str, ...]) -> "dg.DynamicPartitionsDefinition":
     """The partitions of these groups."""
+    import dagster as dg
+
     return dg.DynamicPartitionsDefinition(name=set_name(groups))
 
 
@@ -28,7 +32,7 @@ def all_groups(graph: Graph) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(stage.groups for stage in graph if stage.groups))
 
 
-def new_keys(instance: dg.DagsterInstance, graph: Graph, keys: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
+def new_keys(instance: "dg.DagsterInstance", graph: Graph, keys: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
     """By the groups of a set, those of the keys that belong to it and that Dagster does not know."""
     keys = list(keys)
     found: dict[tuple[str, ...], list[str]] = {}
@@ -40,7 +44,7 @@ def new_keys(instance: dg.DagsterInstance, graph: Graph, keys: Iterable[str]) ->
     return found
 
 
-def register(instance: dg.DagsterInstance, graph: Graph, keys: Iterable[str]) -> None:
+def register(instance: "dg.DagsterInstance", graph: Graph, keys: Iterable[str]) -> None:
     """Add keys to every set that they belong to."""
     for groups, new in new_keys(instance, graph, keys).items():
         instance.add_dynamic_partitions(set_name(groups), new)

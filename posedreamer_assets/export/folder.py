@@ -14,7 +14,7 @@ import numpy as np
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.samples import Samples
 from posedreamer_assets.export.shards import Format, Shard
-from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, DATASET
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, SCHEMAS
 
 _WORLD = frozenset(BODY_COLUMNS)
 _CAMERA = tuple(field.name for field in CAMERA)
@@ -25,7 +25,7 @@ def write(batches: Iterable[Samples], shard: Shard) -> None:
     """`images/<image id>.png` or `.jpg`, and `labels/<image id>.json`."""
     for samples in batches:
         shard.put_images(samples)
-        rows = samples.rows.select(DATASET.names).to_pylist()
+        rows = samples.rows.select(SCHEMAS["dataset"].names).to_pylist()
         for image, people in samples.people.items():
             camera = _camera(image, [rows[i] for i in people])
             label = {

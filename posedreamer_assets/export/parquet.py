@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from posedreamer_assets.export.samples import Samples
 from posedreamer_assets.export.shards import Format, Shard
-from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.tables.fields import SCHEMAS
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _VECTOR = pa.list_(pa.float32(), 3)
@@ -29,7 +29,7 @@ _ADDED = [
 
 
 def _arrow_schema() -> pa.Schema:
-    fields = [*(pa.field(f.name, f.type) for f in DATASET), *_ADDED]
+    fields = [*(pa.field(f.name, f.type) for f in SCHEMAS["dataset"]), *_ADDED]
     features = {field.name: _feature(field.type) for field in fields}
     # Read by `datasets`: without it the image would be a dictionary of bytes.
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})

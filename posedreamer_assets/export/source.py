@@ -14,7 +14,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from posedreamer_assets.errors import ExportError
-from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.tables.fields import SCHEMAS
 
 if TYPE_CHECKING:
     from posedreamer_assets.storage import LanceStore
@@ -34,7 +34,7 @@ class Batch:
     """People of a few images.
 
     Attributes:
-        people: rows of `DATASET`; images in the order asked for, the people of an image together and in their order.
+        people: rows of `SCHEMAS["dataset"]`; images in the order asked for, the people of an image together and in their order.
         images: encoded images by image id.
     """
 
@@ -185,7 +185,7 @@ class StoreReader:
             people = np.array([row for name in some for row in self._places[name][0]], np.int64)
             images = np.array([self._places[name][1] for name in some], np.int64)
             encoded = self._tables.take(IMAGE_TABLE, images, ["image"]).column("image").to_pylist()
-            rows = self._tables.take(TABLE, people, [*DATASET.names, "row_digest"])
+            rows = self._tables.take(TABLE, people, [*SCHEMAS["dataset"].names, "row_digest"])
             yield Batch(rows, dict(zip(some, encoded, strict=True)))
 
 

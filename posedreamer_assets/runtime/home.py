@@ -151,8 +151,21 @@ class Home:
             save_profile(profile, self.profile_path)
 
 
-FORMER_TABLES = ("hard_samples", "base_control_maps", "base_raw_generations", "hard_control_maps", "hard_raw_generations")
+FORMER_TABLES = (
+    "hard_samples",
+    "base_control_maps",
+    "base_raw_generations",
+    "hard_control_maps",
+    "hard_raw_generations",
+)
 """Tables of releases before 0.2, which had some for each round."""
+
+
+def former_tables(root: str) -> list[str]:
+    """Tables of a former layout in a local storage root."""
+    if "://" in root:
+        return []
+    return [name for name in FORMER_TABLES if (Path(root) / f"{name}.lance").exists()]
 
 
 def refuse_former_layout(store: "LanceStore") -> None:
@@ -161,9 +174,7 @@ def refuse_former_layout(store: "LanceStore") -> None:
     Raises:
         StorageError: the store holds tables of a former layout.
     """
-    if "://" in store.root:
-        return
-    found = [name for name in FORMER_TABLES if (Path(store.root) / f"{name}.lance").exists()]
+    found = former_tables(store.root)
     if found:
         raise StorageError(
             f"{store.root} was written by a release before 0.2, which had other tables ({found[0]}, ...). "

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from posedreamer_assets.digests import row_digests
 from posedreamer_assets.errors import StorageError
-from posedreamer_assets.tables.fields import BOOKKEEPING, SCHEMAS
+from posedreamer_assets.tables.fields import BOOKKEEPING, SCHEMAS, names_of
 from posedreamer_assets.tables.keys import PARTITION_KEY_PATTERN
 
 BATCH_ROWS = 256  # rows that are held at a time while a table is digested and written
-BOOKKEEPING_NAMES = tuple(f.name for f in BOOKKEEPING)
+BOOKKEEPING_NAMES = names_of(BOOKKEEPING)
 
 
 def table_schema(table: str) -> pa.Schema:
@@ -22,7 +22,7 @@ def table_schema(table: str) -> pa.Schema:
     """
     if table not in SCHEMAS:
         raise StorageError(f"unknown table {table!r}; known: {', '.join(SCHEMAS)}")
-    return pa.schema([*SCHEMAS[table], *BOOKKEEPING])
+    return pa.schema([*SCHEMAS[table], *(column.field for column in BOOKKEEPING)])
 
 
 def check_key(table: str, key: str) -> None:

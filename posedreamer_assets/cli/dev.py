@@ -1,0 +1,85 @@
+"""Dagster's UI and daemon on a home, and a small server of the home's pages, so that links in the metadata can be clicked.
+
+Browsers do not follow links from a web page to files, so the pages are served on this machine's loopback address alone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from posedreamer_assets.defs.local.register_planned import register_planned
+from posedreamer_assets.runtime.home import HOME_VARIABLE, PAGES_VARIABLE, Home
+
+SERVED = ("reports", "checks")
+_GRACE_S = 20.0
+
+
+class _Pages(SimpleHTTPRequestHandler):
+    """Files below the folders SERVED of a home; nothing else of it."""
+
+    def send_head(self) -> Any:
+        first = self.path.lstrip("/").split("/")[0]
+        if first not in SERVED:
+            self.send_error(404)
+            return None
+        return super().send_head()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: Dagster's own log is the one to read."""
+
+
+def serve_pages(home: Home, port: int) -> ThreadingHTTPServer:
+    """A server of the home's pages in a thread of its own; `server_address` says where."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Pages, directory=str(home.path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def serve(home: Home, port: int, pages_port: int) -> int:
+    """Run the UI until it ends or a signal comes; returns its exit code."""
+    home.prepare()
+    register_planned(home)
+    pages = serve_pages(home, pages_port)
+    url = f"http://127.0.0.1:{pages.server_address[1]}"
+    environment = {
+        **os.environ,
+        HOME_VARIABLE: str(home.path),
+        "DAGSTER_HOME": str(home.dagster),
+        PAGES_VARIABLE: url,
+    }
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "posedreamer_assets.definitions", "-p", str(port)]
+    print(
+        f"UI      http://127.0.0.1:{port}\nreport  {url}/reports/latest/report.html\nchecks  {url}/checks/index.html",
+        flush=True,
+    )
+    child = subprocess.Popen(command, env=environment, preexec_fn=_default_signals, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _end(child))
+    try:
+        return child.wait()
+    finally:
+        _end(child)
+        pages.shutdown()
+
+
+def _default_signals() -> None:
+    """Background jobs of a script ignore SIGINT, and Dagster would do so, too."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the UI with all processes that it started."""
+    for number, wait in ((signal.SIGINT, _GRACE_S), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(wait)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,83 @@
+"""`posedreamer export`."""
+
+from pathlib import Path
+
+import click
+
+from posedreamer_assets.cli.options import find_home, home_option
+from posedreamer_assets.errors import ConfigError
+
+
+@click.command("export")
+@click.option(
+    "--format", "form", required=True, metavar="NAME", help="humandata, hmr2, bedlam, coco, parquet or folder."
+)
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@click.option("--split", "splits", multiple=True, help="Only this split; can be given many times. Default: all.")
+@click.option(
+    "--shard-size", type=click.IntRange(min=1), default=None, help="Samples of a shard. Default: the format's."
+)
+@click.option("--version", "version", default=None, help="A version or tag of the table. Default: the newest.")
+@click.option(
+    "--pickle/--no-pickle",
+    "pickles",
+    default=True,
+    show_default=True,
+    help="humandata and hmr2: write the pickles that their own readers insist on.",
+)
+@click.option("--keypoints-only", is_flag=True, help="hmr2 without SMPL files: keypoints alone, see docs/exports.md.")
+@click.option("--mean-hands", is_flag=True, help="Hands relative to the model's mean hand, not to the flat hand.")
+@click.option("--smpl", type=click.Path(dir_okay=False, path_type=Path), default=None, help="SMPL model, npz.")
+@click.option(
+    "--smpl-transfer", type=click.Path(dir_okay=False, path_type=Path), default=None, help="SMPL-X to SMPL, npz."
+)
+@click.option("--verify", is_flag=True, help="Only compare a finished export with its checksums.")
+@home_option
+def export_command(
+    form: str,
+    out: Path,
+    splits: tuple[str, ...],
+    shard_size: int | None,
+    version: str | None,
+    pickles: bool,
+    keypoints_only: bool,
+    mean_hands: bool,
+    smpl: Path | None,
+    smpl_transfer: Path | None,
+    verify: bool,
+    home: Path | None,
+) -> None:
+    """Write the dataset in a format that others train from. Run it again and it goes on where it stopped.
+
+    docs/exports.md says what the conventions of each format are, and what it cannot hold.
+    """
+    from posedreamer_assets.cli.display import TerminalDisplay
+    from posedreamer_assets.errors import ExportError
+    from posedreamer_assets.export.formats import FORMATS
+    from posedreamer_assets.export.records import damaged_files
+    from posedreamer_assets.export.run import Request, export_dataset
+    from posedreamer_assets.export.shards import Options
+    from posedreamer_assets.progress import watching
+
+    if verify:
+        wrong = damaged_files(out)
+        for name, what in wrong.items():
+            click.echo(f"{what:<8} {name}")
+        if wrong:
+            raise ExportError(f"{len(wrong)} files are not what was written; export again to write them")
+        click.echo(f"ok  {out}")
+        return
+    if (smpl is None) != (smpl_transfer is None):
+        raise ConfigError("--smpl and --smpl-transfer go together")
+    files = (smpl, smpl_transfer) if smpl and smpl_transfer else None
+    place = find_home(home)
+    chosen = int(version) if version and version.isdigit() else version
+    request = Request(form, out, chosen, mean_hands, files)
+    store = place.store()
+    with TerminalDisplay() as display, watching(display):
+        display.begin(f"export {form}", sum(info.rows for info in store.partitions("dataset").values()))
+        options = Options(shard_size, splits, pickles, keypoints_only)
+        result = export_dataset(store, place.profile(), request, options)
+    click.echo(f"{result.samples} samples, {result.written} shards written, {result.complete} complete before  {out}")
+    for note in FORMATS[form].notes(options, result.subject):
+        click.echo(f"{form}: {note.replace('**', '').replace('`', '')}")

@@ -1,0 +1,58 @@
+"""`posedreamer run`."""
+
+from pathlib import Path
+
+import click
+
+from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option, storage_option
+
+
+@click.command()
+@click.option(
+    "--poses",
+    default=None,
+    metavar="DIR",
+    help="A folder or s3:// URI of BVH files, AMASS-style npz (SMPL-X or SMPL-H) or per-image fits. Default: procedural poses.",
+)
+@click.option("--poses-per-batch", type=click.IntRange(min=1), default=None, help="Poses of each batch.")
+@click.option("--batches", type=click.IntRange(min=1), default=None, help="Batches of the base round.")
+@click.option("--align-batches", type=click.IntRange(min=1), default=None, help="Batches that alignment learns from.")
+@click.option("--seed", type=int, default=None, help="Seed of everything that is drawn.")
+@home_option
+@storage_option
+@profile_option
+@set_option
+@click.option("--force", is_flag=True, help="Make everything again, also what is up to date.")
+def run(
+    poses: str | None,
+    poses_per_batch: int | None,
+    batches: int | None,
+    align_batches: int | None,
+    seed: int | None,
+    home: Path | None,
+    storage: str | None,
+    profile_name: str | None,
+    settings: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Run the whole graph: poses, images, alignment, filter, hard round, dataset and report.
+
+    What is up to date is not made again: change a setting and run again to make only what depends on it.
+    """
+    shortcuts = {
+        "poses.source": str(Path(poses).resolve()) if poses and "://" not in poses else poses,
+        "poses.batch_size": poses_per_batch,
+        "poses.batches": batches,
+        "poses.align_batches": align_batches,
+        "seed": seed,
+    }
+    profile = resolve(profile_name, settings, shortcuts)
+
+    from posedreamer_assets.cli.display import TerminalDisplay
+    from posedreamer_assets.cli.run import run_main_job
+    from posedreamer_assets.report.run_report import print_summary
+
+    with TerminalDisplay() as display:
+        summary = run_main_job(find_home(home, storage), profile, force=force, display=display)
+    print_summary(summary.figures)
+    click.echo(f"\nreport   {summary.report}\nfigures  {summary.summary_json}")
