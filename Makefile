@@ -8,13 +8,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.posedreamer-setup
+DEV_STAMP := $(VENV)/.posedreamer-setup-dev
 HOME_DIR ?= posedreamer_home
 ARGS ?=
 GL_PACKAGES := libegl1 libgl1-mesa-dri
 export PYOPENGL_PLATFORM ?= egl
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup run dev test check lint docs gl clean
+.PHONY: help setup setup-dev run dev test check lint faults docs gl clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -28,8 +29,14 @@ $(STAMP): pyproject.toml constraints.txt
 	        || { echo "Python 3.11 or 3.12 is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	    "$$interpreter" -m venv $(VENV)
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	$(MAKE) --no-print-directory gl
+	touch $@
+
+setup-dev: $(DEV_STAMP)  ## the same, and what tests and lint need
+
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 gl:
@@ -49,14 +56,12 @@ run: setup  ## the whole graph on the pocket profile; ARGS="--poses DIR" etc.
 	$(BIN)/posedreamer run --home $(HOME_DIR) $(ARGS)
 
 dev: setup  ## Dagster's UI on the same home
-	export POSEDREAMER_HOME="$$(realpath -m $(HOME_DIR))"
-	$(BIN)/posedreamer status --home "$$POSEDREAMER_HOME" --prepare >/dev/null
-	DAGSTER_HOME="$$POSEDREAMER_HOME/dagster" exec $(BIN)/dagster dev -w workspace.yaml $(ARGS)
+	exec $(BIN)/posedreamer dev --home $(HOME_DIR) $(ARGS)
 
-test: setup  ## the tests
+test: setup-dev  ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-lint: setup  ## formatting, lint, types
+lint: setup-dev  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
@@ -64,9 +69,12 @@ lint: setup  ## formatting, lint, types
 check: lint test  ## what continuous integration runs, and lint
 	$(BIN)/posedreamer checks validate
 
+faults: setup-dev  ## a thousand kills of writers, up to an hour; the report is faults.md
+	$(BIN)/python benchmarks/faults.py --kills 1000 --report faults.md
+
 docs: setup  ## the asset graph and the commands, as text for the README
 	$(BIN)/posedreamer --help
-	for command in run doctor view train-pocket checks status; do $(BIN)/posedreamer $$command --help; done
+	for command in run dev status doctor view export checks storage train-pocket; do $(BIN)/posedreamer $$command --help; done
 
 clean:  ## caches; neither the environment nor the data
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,3 +1,3 @@
 """Photorealistic images of people with exact SMPL-X labels, as a Dagster asset graph over Lance tables."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

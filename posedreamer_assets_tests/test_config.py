@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from posedreamer_assets.config import load_profile, profile_names, save_profile
+from posedreamer_assets.config import RoundConfig, load_profile, profile_names, save_profile
 from posedreamer_assets.errors import ConfigError
 
 
@@ -38,6 +38,9 @@ def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
         ("alignment.method", "dpo", "alignment: method: expected one of flow_dpo, none, found 'dpo'"),
         ("alignment.method", None, "expected one of flow_dpo, none, found None"),
         ("generator.backend", "sdxl", "sdxl predicts noise .* set alignment.method to none"),
+        ("curriculum.rounds", [{"sise": 3}], "unknown key 'sise'"),
+        ("curriculum.rounds", [3], "expected a mapping"),
+        ("curriculum.rounds", 2, "found 2"),
         ("alignment.val_share", 0.5, "are 1 together and leave no poses to train on"),
     ],
 )
@@ -56,6 +59,14 @@ def test_the_sdxl_profile_names_public_weights_a_depth_control_and_no_alignment(
     assert profile.generator.model_path == "stabilityai/stable-diffusion-xl-base-1.0"
     assert profile.generator.control_lora_path == "diffusers/controlnet-depth-sdxl-1.0"
     assert (profile.generator.control, profile.alignment.off) == ("depth", True)
+
+
+def test_rounds_are_a_list_of_sections_whose_fields_have_defaults(tmp_path: Path) -> None:
+    profile = load_profile("pocket", {"curriculum.rounds": [{"size": 5}, {"batches": 2, "size": 7}]})
+    assert profile.curriculum.rounds == (RoundConfig(1, 5), RoundConfig(2, 7))
+    save_profile(profile, tmp_path / "profile.yaml")
+    assert load_profile(tmp_path / "profile.yaml") == profile
+    assert load_profile("pocket", {"curriculum.rounds": []}).curriculum.rounds == ()
 
 
 def test_an_integer_serves_where_a_float_is_expected() -> None:

@@ -17,6 +17,7 @@ from posedreamer_assets.runtime.home import HOME_VARIABLE, PAGES_VARIABLE, Home
 
 SERVED = ("reports", "checks")
 _GRACE_S = 20.0
+_DG = "import sys; sys.argv[0] = 'dg'; from dagster_dg_cli.cli import main; main()"  # `dg`, of this very Python
 
 
 class _Pages(SimpleHTTPRequestHandler):
@@ -52,7 +53,7 @@ def serve(home: Home, port: int, pages_port: int) -> int:
         "DAGSTER_HOME": str(home.dagster),
         PAGES_VARIABLE: url,
     }
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "posedreamer_assets.definitions", "-p", str(port)]
+    command = [sys.executable, "-c", _DG, "dev", "-m", "posedreamer_assets.definitions", "--port", str(port)]
     print(
         f"UI      http://127.0.0.1:{port}\nreport  {url}/reports/latest/report.html\nchecks  {url}/checks/index.html",
         flush=True,

@@ -1,6 +1,6 @@
 """Where steps run, and what a GPU step asks each executor for. `POSEDREAMER_EXECUTOR` chooses; see docs/deploy.md.
 
-The heavy ones are extras: `pip install 'posedreamer-assets[ray]'`, `[k8s]`, `[aws]`.
+Ray and Kubernetes are extras: `pip install 'posedreamer-assets[ray]'`, `[k8s]`.
 """
 
 import json
@@ -65,7 +65,7 @@ _EXECUTORS = {
     "k8s": _k8s,
     "ecs": _ecs,
 }
-_EXTRAS = {"ray": "ray", "k8s": "k8s", "ecs": "aws"}
+_EXTRAS = {"ray": "ray", "k8s": "k8s"}
 
 
 def step_tags(pool: str | None, deployment: Deployment) -> dict[str, Any]:

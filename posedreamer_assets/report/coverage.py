@@ -9,15 +9,16 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
-from posedreamer_assets.tables.rows import array, bodies, cameras, texts
+from posedreamer_assets.tables.rows import CAMERA_COLUMNS, array, cameras, texts
 
-COLUMNS = ("sample_id", "family", "appearance")  # and those of bodies and cameras
+COLUMNS = ("sample_id", "family", "appearance", "betas", "global_orient", "transl", *CAMERA_COLUMNS)
+"""Of table `pose_library`."""
 LOOKS = {"skin": "Skin tone", "hair_style": "Hair", "top_colour": "Colour of the top", "bottom_colour": "Of the bottom"}
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Poses of all rounds; `kept` says which of their images the filter kept.
+    """Poses of all rounds, or some of them; `kept` says which of their images the filter kept.
 
     Attributes:
         kept: bool (n,).
@@ -42,7 +43,7 @@ class Coverage:
 
 
 def coverage(poses: pa.Table, kept: Sequence[str]) -> Coverage:
-    """Coverage of poses (columns as in `records.POSE_LIBRARY`), given the ids of the kept samples."""
+    """Coverage of poses (`COLUMNS`), given the ids of the kept samples."""
     chosen = set(kept)
     looks = [json.loads(text) for text in texts(poses, "appearance")]
     names = {"family": texts(poses, "family"), **{part: [str(look[part]) for look in looks] for part in LOOKS}}
@@ -54,8 +55,8 @@ def measured(poses: pa.Table) -> dict[str, np.ndarray]:
     back), `upright` (degrees between the spine and the vertical), `pitch` and `roll` of the camera (degrees), `focal`
     (image heights), `distance` (metres from camera to pelvis), `shape 1` and `shape 2` (the first two betas).
     """
-    params, views = bodies(poses), cameras(poses)
-    root = axis_angle_to_matrix(params.global_orient)
+    views, betas = cameras(poses), array(poses, "betas")
+    root = axis_angle_to_matrix(array(poses, "global_orient"))
     front = np.einsum("nij,nj->ni", views.rotation, root[:, :, 2])
     return {
         "facing": np.degrees(np.arctan2(np.abs(front[:, 0]), -front[:, 2])),
@@ -63,9 +64,9 @@ def measured(poses: pa.Table) -> dict[str, np.ndarray]:
         "pitch": np.asarray(views.pitch_deg),
         "roll": np.asarray(views.roll_deg),
         "focal": np.asarray(views.focal_px) / views.height,
-        "distance": np.linalg.norm(views.to_camera(params.transl[:, None])[:, 0], axis=1),
-        "shape 1": params.betas[:, 0],
-        "shape 2": params.betas[:, 1],
+        "distance": np.linalg.norm(views.to_camera(array(poses, "transl")[:, None])[:, 0], axis=1),
+        "shape 1": betas[:, 0],
+        "shape 2": betas[:, 1],
     }
 
 

@@ -24,14 +24,14 @@ class GallerySample:
     Attributes:
         sample_id: its id in every table.
         panels: RGB images by title, in the order to show (image, control, keypoints, mesh overlay).
-        facts: scores and provenance; numbers can be sorted by.
+        figures: scores and provenance; numbers can be sorted by.
         verdict: `kept`, `rejected`, or "" where it was not judged.
         reason: the first failed test; "" or "kept" where none failed.
     """
 
     sample_id: str
     panels: Mapping[str, UInt8[np.ndarray, "_h _w 3"]]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
     verdict: str = ""
     reason: str = ""
 
@@ -49,7 +49,7 @@ def write_gallery(
     """Write the gallery as one HTML file that needs nothing else; the file appears whole or not at all."""
     labels = Counter(sample.label for sample in samples)
     order = sorted(labels, key=lambda label: (label != "kept", -labels[label], label))
-    sortable = sortable_facts(samples)
+    sortable = sortable_figures(samples)
     text = (
         environment()
         .get_template("gallery.html.j2")
@@ -67,8 +67,8 @@ def write_gallery(
     return write_atomically(Path(path), text)
 
 
-def sortable_facts(samples: Sequence[GallerySample]) -> list[str]:
-    """Names of facts that are numbers in at least one sample, in order of appearance."""
+def sortable_figures(samples: Sequence[GallerySample]) -> list[str]:
+    """Names of figures that are numbers in at least one sample, in order of appearance."""
     names: dict[str, None] = {}
     for sample in samples:
         names.update(dict.fromkeys(_sort_keys(sample)))
@@ -78,6 +78,6 @@ def sortable_facts(samples: Sequence[GallerySample]) -> list[str]:
 def _sort_keys(sample: GallerySample) -> dict[str, float]:
     return {
         name: float(value)
-        for name, value in sample.facts.items()
+        for name, value in sample.figures.items()
         if isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isfinite(value)
     }

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,8 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from posedreamer_assets.errors import MetricsError
-from posedreamer_assets.report.plots import Plot
 from posedreamer_assets.tables.images import encode_jpeg, encode_png
+
+if TYPE_CHECKING:
+    from posedreamer_assets.report.plots import Plot
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -46,7 +48,7 @@ class Table:
 class Plots:
     """Plots side by side where there is room."""
 
-    plots: Sequence[Plot]
+    plots: "Sequence[Plot]"
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,13 @@ class PanelRow:
     Attributes:
         images: RGB arrays by title, in the order to show.
         title: the sample's id.
-        facts: short figures below it, such as {"OKS": "0.93"}.
+        figures: in short below it, such as {"OKS": "0.93"}.
         tone: `good`, `bad` or "" colours its edge.
     """
 
     images: Mapping[str, UInt8[np.ndarray, "_h _w 3"]]
     title: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
     tone: str = ""
 
 
@@ -110,14 +112,14 @@ def write_report(path: Path | str, summary: Mapping[str, Any], sections: Sequenc
     Args:
         path: the HTML file; its folder is made.
         summary: `title`, `subtitle`, `headline` (list of {label, value, note, tone}; tone is good, bad or ""),
-            `stages` (list of {name, seconds, items, note}), `notes` (list of str) and `facts` (dict, shown last);
+            `stages` (list of {name, seconds, items, note}), `notes` (list of str) and `setup` (dict, shown last);
             all but `title` and `headline` may be left out.
         sections: the body, in order.
 
     Raises:
         MetricsError: a summary without title or headline, or with keys that are not known.
     """
-    known = {"title", "subtitle", "headline", "stages", "notes", "facts"}
+    known = {"title", "subtitle", "headline", "stages", "notes", "setup"}
     missing, unknown = {"title", "headline"} - set(summary), set(summary) - known
     if missing or unknown:
         raise MetricsError(f"report summary: missing {sorted(missing)}, unknown {sorted(unknown)}")
@@ -133,7 +135,7 @@ def write_report(path: Path | str, summary: Mapping[str, Any], sections: Sequenc
             longest=max((stage["seconds"] for stage in stages), default=0.0) or 1.0,
             total=sum(stage["seconds"] for stage in stages),
             notes=list(summary.get("notes", ())),
-            facts=dict(summary.get("facts", {})),
+            setup=dict(summary.get("setup", {})),
             sections=_anchored(sections),
         )
     )
@@ -150,7 +152,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters.update(
-        image=data_uri, show=show, fact=show_fact, seconds=show_seconds, breakable=breakable, numeric=is_number
+        image=data_uri, show=show, plain=show_plain, seconds=show_seconds, breakable=breakable, numeric=is_number
     )
     env.tests["block"] = lambda block, name: type(block).__name__ == name
     return env
@@ -195,7 +197,7 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def show_fact(value: Any) -> str:
+def show_plain(value: Any) -> str:
     """As `show`, but whole numbers (seeds, counts of people) without separators."""
     return str(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else show(value)
 

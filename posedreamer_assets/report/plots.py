@@ -149,9 +149,13 @@ def loss_curves(
 
 
 def difficulty_scatter(
-    predicted: Float[np.ndarray, " n"], true: Float[np.ndarray, " n"], *, figures: Mapping[str, str] | None = None
+    predicted: Float[np.ndarray, " n"],
+    true: Float[np.ndarray, " n"],
+    *,
+    figures: Mapping[str, str] | None = None,
+    title: str = "Difficulty model",
 ) -> Plot:
-    """Predicted against measured OKS of held-out poses; `figures` (R2, Spearman) go into the caption."""
+    """Predicted against measured OKS of poses that it has not learnt from; `figures` (R2, Spearman) go into the caption."""
 
     def paint(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -160,7 +164,7 @@ def difficulty_scatter(
         axes.set(xlabel="predicted OKS", ylabel="measured OKS", xlim=(max(0.0, low - 0.05), 1), ylim=(0, 1))
 
     caption = " · ".join(f"{name} {value}" for name, value in (figures or {}).items())
-    return _plot("Difficulty model on held-out poses", caption, paint)
+    return _plot(title, caption, paint)
 
 
 def distributions(

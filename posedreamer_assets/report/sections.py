@@ -2,22 +2,21 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from posedreamer_assets.metrics.quality import CLASSIFIER_SCORE
 from posedreamer_assets.report import plots
 from posedreamer_assets.report.html import Cell, Note, PanelRow, Panels, Plots, Section, Table
+from posedreamer_assets.scoring.verdict import KEPT, TESTS
 
-REASON_TEXTS = {
-    "kept": "passes every test",
-    "low_oks": "the detected pose is too far from the label's",
-    "no_person": "no person was found",
-    "crowded": "more people than allowed",
-    "head_pose": "the head looks another way than the label's",
-}
+if TYPE_CHECKING:
+    from posedreamer_assets.metrics.group_rates import GroupRates
+
+FAIR_LEVEL = 0.01  # as in dbt_like_checks/filtered_dataset.yml
+REASON_WORDS = {KEPT: "passes every test", **{test.reason: test.words for test in TESTS}}
 
 
 def samples_section(rows: Sequence[PanelRow], *, title: str = "Samples", intro: str = "") -> Section:
@@ -76,12 +75,12 @@ def curation_section(
     min_oks: float,
     examples: Mapping[str, Sequence[PanelRow]] | None = None,
 ) -> Section:
-    """What the filter kept and why it rejected the rest; `reasons` holds "kept" or the first failed test."""
+    """What the filter kept and why it rejected the rest; `reasons` holds `kept` or the first failed test."""
     counts = Counter(reasons)
-    order = sorted(counts, key=lambda reason: (reason != "kept", -counts[reason]))
-    rows = [[Cell(r, REASON_TEXTS.get(r, "")), counts[r], f"{counts[r] / len(reasons):.1%}"] for r in order]
+    order = sorted(counts, key=lambda reason: (reason != KEPT, -counts[reason]))
+    rows = [[Cell(r, REASON_WORDS.get(r, "")), counts[r], f"{counts[r] / len(reasons):.1%}"] for r in order]
     values = np.asarray(oks, np.float64)
-    kept = np.array([reason == "kept" for reason in reasons], dtype=bool)
+    kept = np.array([reason == KEPT for reason in reasons], dtype=bool)
     histogram = plots.oks_histogram(
         {"kept": values[kept], "rejected": values[~kept]}, threshold=min_oks, colours=(plots.GOOD, plots.SECOND)
     )
@@ -89,31 +88,52 @@ def curation_section(
         Plots([plots.reason_bars(counts), histogram]),
         Table(("verdict", "images", "share"), rows),
     ]
-    for reason in sorted(examples or {}, key=lambda name: (name != "kept", name)):
-        title = "Kept" if reason == "kept" else f"Rejected: {reason}"
-        blocks.append(Panels((examples or {})[reason], title, REASON_TEXTS.get(reason, "")))
+    for reason in sorted(examples or {}, key=lambda name: (name != KEPT, name)):
+        title = "Kept" if reason == KEPT else f"Rejected: {reason}"
+        blocks.append(Panels((examples or {})[reason], title, REASON_WORDS.get(reason, "")))
     return Section("Curation", blocks, "Rejected images stay in the table with their reason.")
 
 
-def difficulty_section(
-    predicted: Float[np.ndarray, " n"],
-    measured: Float[np.ndarray, " n"],
-    figures: Mapping[str, str],
-    *,
-    rounds: Mapping[str, Float[np.ndarray, " _k"]] | None = None,
-    hardest: Sequence[PanelRow] = (),
-) -> Section:
-    """How well OKS is predicted from the label alone, and what the hard round picked.
+@dataclass(frozen=True)
+class Difficulty:
+    """What a difficulty model expected of a round's poses, and what came.
 
-    `predicted` are out-of-fold predictions; `rounds` gives measured OKS by round.
+    Attributes:
+        predicted: OKS that it expected, before the poses were painted.
+        measured: OKS of the same poses.
+        figures: how good it is, by name.
+        hardest: strips of poses with the lowest predicted OKS.
     """
-    shown = [plots.difficulty_scatter(predicted, measured, figures=figures)]
-    if rounds:
-        shown.append(plots.oks_histogram(rounds))
-    blocks: list[Any] = [Plots(shown)]
-    if hardest:
-        blocks.append(Panels(hardest, "Hardest poses", "Lowest predicted OKS first."))
-    intro = "A gradient-boosted model predicts OKS from body and camera; the hard round draws what it expects to fail."
+
+    predicted: Float[np.ndarray, " n"]
+    measured: Float[np.ndarray, " n"]
+    figures: Mapping[str, str]
+    hardest: Sequence[PanelRow] = ()
+
+
+def difficulty_section(found: Mapping[str, Difficulty], rounds: Mapping[str, Float[np.ndarray, " _k"]]) -> Section:
+    """How well OKS is predicted from the label alone, and what the hard rounds picked.
+
+    Args:
+        found: by hard round.
+        rounds: measured OKS by round, the base round among them.
+    """
+    several = len(found) > 1
+    shown = [
+        plots.difficulty_scatter(
+            one.predicted,
+            one.measured,
+            figures=one.figures,
+            title=f"Difficulty model, round {name}" if several else "Difficulty model",
+        )
+        for name, one in found.items()
+    ]
+    blocks: list[Any] = [Plots([*shown, plots.oks_histogram(rounds)])]
+    for name, one in found.items():
+        if one.hardest:
+            title = f"Hardest poses, round {name}" if several else "Hardest poses"
+            blocks.append(Panels(one.hardest, title, "Lowest predicted OKS first."))
+    intro = "A gradient-boosted model predicts OKS from body and camera; a hard round draws what it expects to fail."
     return Section("Hard samples", blocks, intro)
 
 
@@ -122,13 +142,14 @@ def quality_section(
 ) -> Section:
     """Quality figures, one column per image set; each value is a result of `quality_report`, as `plane` is."""
     first = next(iter(results.values()))
+    score = f"{first['classifier_name']}_score"
     figures = (
         ("FID, 2048 features ↓", "fid_2048"),
         ("FID, 64 features ↓", "fid_64"),
         ("KID ↓", "kid"),
         ("precision ↑", "precision"),
         ("recall ↑", "recall"),
-        (f"{CLASSIFIER_SCORE} ↑", CLASSIFIER_SCORE),
+        (f"{score} ↑", score),
     )
     rows: list[list[Any]] = [
         ["generated / reference images", *(f"{r['generated']:,} / {r['reference']:,}" for r in results.values())]
@@ -137,8 +158,7 @@ def quality_section(
     rows.append(["KID over blocks, mean ± std", *(_blocks_cell(r) for r in results.values())])
     rows.append(["FID 2048 between reference halves", *(r["fid_2048_halves"] for r in results.values())])
     rows.append(["FID 64 between reference halves", *(r["fid_64_halves"] for r in results.values())])
-    reference = f"{CLASSIFIER_SCORE}_reference"
-    rows.append([f"{CLASSIFIER_SCORE} of the reference", *(interval_cell(r[reference]) for r in results.values())])
+    rows.append([f"{score} of the reference", *(interval_cell(r[f"{score}_reference"]) for r in results.values())])
     caption = "In brackets: 95 % interval, value ± 1.96 bootstrap standard errors over images."
     blocks: list[Any] = [Table(("figure", *results), rows, caption=caption)]
     if plane:
@@ -147,10 +167,25 @@ def quality_section(
     return Section("Image quality", blocks, "How close the images are to the reference as a set.")
 
 
-def coverage_section(groups: Sequence[plots.Plot]) -> Section:
+def coverage_section(groups: Sequence[plots.Plot], note: str = "") -> Section:
     """What poses, bodies, cameras and looks there are, and which of them the filter kept."""
     intro = "What was asked for, and what of it was kept: a filter that drops one kind of image more than others shows here."
-    return Section("Coverage", [Plots(groups)], intro)
+    return Section("Coverage", [Plots(groups), *([Note(note)] if note else [])], intro)
+
+
+def fairness_section(found: "GroupRates") -> Section:
+    """Whether the filter keeps images of all skin tones equally often."""
+    rows = [
+        (g.name, g.asked, g.kept, Cell(f"{g.rate:.0%}", f"[{g.low:.0%}, {g.high:.0%}]"), f"{g.p:.2g}")
+        for g in sorted(found.groups, key=lambda g: g.rate)
+    ]
+    caption = "In brackets: 95 % Wilson intervals. p: Fisher's exact test, corrected by Holm for testing every tone."
+    table = Table(("skin tone", "images", "kept", "share", "p against the others"), rows, caption=caption)
+    apart = ", ".join(g.name for g in found.groups if g.p < FAIR_LEVEL)
+    differ = f"Shares that differ so much would come about by chance with a probability of {found.p:.2g}. "
+    verdict = f"Groups apart from the others: {apart}." if apart else "No group is apart from the others."
+    note = Note(differ + verdict, "warn" if found.p < FAIR_LEVEL else "")
+    return Section("Skin tone", [table, note], "Whether the filter keeps images of all skin tones equally often.")
 
 
 def interval_cell(estimate: Mapping[str, Any]) -> Cell:

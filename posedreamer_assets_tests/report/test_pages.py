@@ -13,7 +13,7 @@ from PIL import Image
 
 from posedreamer_assets.errors import MetricsError
 from posedreamer_assets.report import html, plots, sections
-from posedreamer_assets.report.gallery import GallerySample, sortable_facts, write_gallery
+from posedreamer_assets.report.gallery import GallerySample, sortable_figures, write_gallery
 
 EVIL = '<script>alert("x")</script> & "quoted" http-free'
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
@@ -101,7 +101,7 @@ def full_report(path: Path) -> str:
         "headline": [{"label": EVIL, "value": EVIL, "note": EVIL}, {"label": "FID", "value": 12.34567}],
         "stages": [{"name": EVIL, "seconds": 95.0, "items": 10, "note": EVIL}, {"name": "b/c_d", "seconds": 0.2}],
         "notes": [EVIL],
-        "facts": {EVIL: EVIL, "seed": 1234567},
+        "setup": {EVIL: EVIL, "seed": 1234567},
     }
     html.write_report(path, summary, report)
     return path.read_text(encoding="utf-8")
@@ -258,6 +258,6 @@ def test_gallery_groups_by_reason_and_sorts_by_numbers(tmp_path: Path) -> None:
     assert keys == ["0.9||", "||", "0.2|1234567.0|"]
 
 
-def test_sortable_facts_leave_out_words_and_yes_no() -> None:
+def test_sortable_figures_leave_out_words_and_yes_no() -> None:
     samples = [GallerySample("a", {}, {"oks": 0.1, "family": "yoga", "truncated": True, "people": np.int32(1)})]
-    assert sortable_facts(samples) == ["oks", "people"]
+    assert sortable_figures(samples) == ["oks", "people"]

@@ -1,0 +1,134 @@
+"""Every figure of a run, gathered from the store: what `summary.json` holds."""
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from posedreamer_assets.config import profile_to_dict
+from posedreamer_assets.metrics.intervals import bootstrap_difference, bootstrap_mean
+from posedreamer_assets.pipeline import Round, Stage
+from posedreamer_assets.report.reading import count_of, poses_in_parts, result_of, rows_of
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.scoring.verdict import KEPT
+from posedreamer_assets.tables.keys import BASE
+from posedreamer_assets.tables.rows import array
+
+if TYPE_CHECKING:
+    from posedreamer_assets.metrics.group_rates import GroupRates
+
+Figures = dict[str, Any]
+
+
+def gather(snapshot: Snapshot) -> Figures:
+    """Figures of everything that is stored and up to date. Stages that were not made leave their figures out."""
+    profile = snapshot.profile
+    rounds = {one.name: found for one in snapshot.graph.rounds if (found := _round(snapshot, one))}
+    hard = [one for one in snapshot.graph.rounds if one.learns_from]
+    lower = {one.name: found for one in hard if (found := _minus_base(snapshot, one))}
+    models = {one.name: found for one in hard if (found := _metrics(snapshot, f"{one.name}/difficulty_model"))}
+    rates = kept_by_skin_tone(snapshot)
+    figures: Figures = {
+        "profile": profile.name,
+        "seed": profile.seed,
+        "settings": profile_to_dict(profile),
+        "body_model": _metrics(snapshot, "body_model").get("name"),
+        "generator": _metrics(snapshot, "control_checkpoint").get("name"),
+        "poses": sum(count_of(snapshot, stage) for stage in snapshot.graph.stored_as("pose_library")),
+        "images_made": sum(r["images"] for r in rounds.values()),
+        "kept": sum(r["kept"] for r in rounds.values()),
+        "rejected": dict(sum((Counter(r["rejected"]) for r in rounds.values()), Counter[str]())),
+        "quarantined": _quarantined(snapshot),
+        "rounds": rounds,
+        "pairs": pair_statuses(snapshot),
+        "dpo": _metrics(snapshot, "dpo_checkpoint"),
+        "difficulty": models.get("hard"),
+        "difficulties": models,
+        "hard_minus_base_oks": lower.get("hard"),
+        "rounds_minus_base_oks": lower if len(lower) > 1 else None,
+        "kept_by_skin_tone": rates.as_dict() if rates else None,
+        "dataset": _metrics(snapshot, "dataset_release"),
+        "quality": _metrics(snapshot, "quality_report"),
+    }
+    return {name: value for name, value in figures.items() if name == "rejected" or value not in (None, {})}
+
+
+def _metrics(snapshot: Snapshot, key: str) -> Figures:
+    found = result_of(snapshot, key)
+    return dict(found.metrics) if found else {}
+
+
+def _quarantined(snapshot: Snapshot) -> dict[str, int]:
+    if snapshot.profile.poses.source == "procedural":
+        return {}
+    rows = snapshot.store.read("quarantine", columns=["path", "reason", "detail"], missing_ok=True)
+    # Batches that share a file each report it.
+    once = {(row["path"], row["reason"], row["detail"]) for row in rows.to_pylist()}
+    return dict(Counter(reason for _, reason, _ in once))
+
+
+def _round(snapshot: Snapshot, one: Round) -> Figures:
+    stage = snapshot.graph[f"{one.name}/filtered_dataset"]
+    rows = rows_of(snapshot, stage, ["reason", "oks"])
+    if rows is None:
+        return {}
+    reasons = counted(rows.column("reason"))
+    kept = reasons.pop(KEPT, 0)
+    return {
+        "batches": len(snapshot.current_of(stage)),
+        "images": rows.num_rows,
+        "kept": kept,
+        "pass_rate": round(kept / max(1, rows.num_rows), 4),
+        "rejected": dict(sorted(reasons.items())),
+        "oks": bootstrap_mean(array(rows, "oks"), snapshot.profile.seed).as_dict(),
+    }
+
+
+def counted(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each text is there."""
+    return {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
+
+
+def pair_statuses(snapshot: Snapshot) -> dict[str, int]:
+    """Alignment poses by what their candidates gave."""
+    rows = rows_of(snapshot, snapshot.graph["preference_pairs"], ["status"])
+    return {} if rows is None else counted(rows.column("status"))
+
+
+def kept_by_skin_tone(snapshot: Snapshot) -> "GroupRates | None":
+    """How much of each skin tone the filter kept, over all rounds; None where nothing was judged."""
+    from posedreamer_assets.metrics.group_rates import group_rates
+
+    tones: list[str] = []
+    kept: list[np.ndarray] = []
+    for judged in snapshot.graph.named("filtered_dataset"):
+        verdicts = rows_of(snapshot, judged, ["sample_id", "keep"])
+        if verdicts is not None and verdicts.num_rows:
+            tones += _skin_tones(snapshot, judged, verdicts.column("sample_id"))
+            kept.append(array(verdicts, "keep").astype(bool))
+    return group_rates(tones, np.concatenate(kept)) if tones else None
+
+
+def _skin_tones(snapshot: Snapshot, judged: Stage, ids: pa.ChunkedArray) -> list[str]:
+    """Of the samples of a round, in their order."""
+    parts = list(map(_names_and_tones, poses_in_parts(snapshot, judged, ("sample_id", "appearance"))))
+    own = pa.concat_tables(parts)
+    places = pc.call_function("index_in", [ids], pc.SetLookupOptions(own.column("sample_id").combine_chunks()))
+    return own.column("tone").take(places).to_pylist()
+
+
+def _names_and_tones(poses: pa.Table) -> pa.Table:
+    tones = [json.loads(look)["skin"] for look in poses.column("appearance").to_pylist()]
+    return pa.table({"sample_id": poses.column("sample_id"), "tone": pa.array(tones, pa.string())})
+
+
+def _minus_base(snapshot: Snapshot, one: Round) -> Figures:
+    """How much lower a hard round scores than the base round, whose poses are random."""
+    found = [rows_of(snapshot, snapshot.graph[f"{name}/sample_scores"], ["oks"]) for name in (one.name, BASE)]
+    hard, base = (None if rows is None else array(rows, "oks") for rows in found)
+    if hard is None or base is None:
+        return {}
+    return bootstrap_difference(hard, base, snapshot.profile.seed).as_dict()
