@@ -24,9 +24,8 @@ def executor(name: str) -> dg.ExecutorDefinition:
     try:
         return _EXECUTORS[name]()
     except ImportError as error:
-        raise ConfigError(
-            f"POSEDREAMER_EXECUTOR={name} needs another package: {error}; pip install 'posedreamer-assets[{_EXTRAS[name]}]'"
-        ) from error
+        extra = f"; pip install 'posedreamer-assets[{name}]'" if name in _EXTRAS else ""
+        raise ConfigError(f"POSEDREAMER_EXECUTOR={name} needs another package: {error}{extra}") from error
 
 
 def _in_process() -> dg.ExecutorDefinition:
@@ -65,7 +64,7 @@ _EXECUTORS = {
     "k8s": _k8s,
     "ecs": _ecs,
 }
-_EXTRAS = {"ray": "ray", "k8s": "k8s"}
+_EXTRAS = ("ray", "k8s")
 
 
 def step_tags(pool: str | None, deployment: Deployment) -> dict[str, Any]:

@@ -105,9 +105,7 @@ def sample_of(row: Row) -> GallerySample:
 
 def panels(row: Row) -> dict[str, np.ndarray]:
     """Titled pictures of a sample, as far as its row has them."""
-    shown = {
-        title: decode(row[title]) for title in ("control", "render", "winner", "loser", "image") if row.get(title)
-    }
+    shown = {title: decode(row[title]) for title in ("control", "render", "winner", "loser", "image") if row.get(title)}
     control = shown.get("control")
     picture = next((shown[title] for title in ("image", "winner", "render", "control") if title in shown), None)
     if picture is None:
