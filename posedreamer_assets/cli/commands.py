@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from posedreamer_assets import __version__
+from posedreamer_assets.cli.endings import Signals, in_one_line, is_interrupt
 from posedreamer_assets.errors import PoseDreamerError
 
 COMMANDS = {
@@ -49,10 +50,22 @@ class _Commands(click.Group):
             formatter.write_dl([(name, about) for name, (_, _, about) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        signals = Signals()
         try:
             return super().invoke(ctx)
         except PoseDreamerError as error:
             click.echo(f"posedreamer: {type(error).__name__}: {error}", err=True)
+            ctx.exit(1)
+        except (click.exceptions.Exit, click.ClickException):
+            raise
+        except BaseException as error:
+            if is_interrupt(error):
+                click.echo("posedreamer: interrupted; run again to go on", err=True)
+                ctx.exit(signals.exit_code)
+            line = in_one_line(error)
+            if line is None:
+                raise
+            click.echo(f"posedreamer: {line}", err=True)
             ctx.exit(1)
 
 

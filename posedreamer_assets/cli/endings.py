@@ -1,0 +1,78 @@
+"""How a command ends when something outside of it goes wrong: one line and an exit code, no traceback.
+
+A signal is not an error: what was finished stays, and the same command goes on. A full or read-only disk, a locked or
+damaged file of Dagster's are named with what to do.
+"""
+
+import errno
+import signal
+import sqlite3
+from collections.abc import Iterator
+from types import FrameType
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: make room, and run the same command again",
+    errno.EDQUOT: "the quota of the disk is used up: make room, and run the same command again",
+    errno.EROFS: "the file system is read-only: choose another --home, or mount it writable",
+    errno.EACCES: "permission denied: choose another --home, or change the folder's permissions",
+    errno.EPERM: "permission denied: choose another --home, or change the folder's permissions",
+    errno.ENOTDIR: "a file stands where a folder should be: move it away, or choose another --home",
+    errno.EIO: "the disk reports an error: look at the system's log",
+}
+_SQLITE = {
+    "readonly": "Dagster's files cannot be written: choose another --home, or change their permissions",
+    "unable to open": "Dagster's files cannot be opened: choose another --home, or change their permissions",
+    "full": "the disk is full: make room, and run the same command again",
+    "disk i/o": "the disk is full or reports an error: make room, and run the same command again",
+    "malformed": "Dagster's event log is damaged: move <home>/dagster away; rows and images lie elsewhere",
+    "not a database": "Dagster's event log is damaged: move <home>/dagster away; rows and images lie elsewhere",
+    "locked": "another process holds Dagster's files: wait for it, and run the same command again",
+}
+
+
+class Signals:
+    """Turns SIGTERM into what SIGINT does, and remembers which one came."""
+
+    def __init__(self) -> None:
+        self.exit_code = INTERRUPTED
+        signal.signal(signal.SIGTERM, self._terminated)
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        self.exit_code = TERMINATED
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):  # a background job of a script ignores SIGINT
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a signal ended the work; Dagster has an exception of its own for that."""
+    return any(
+        isinstance(one, KeyboardInterrupt) or type(one).__name__ == "DagsterExecutionInterruptedError"
+        for one in _causes(error)
+    )
+
+
+def in_one_line(error: BaseException) -> str | None:
+    """What is wrong outside of this program and what to do, or None where the error is of another kind."""
+    for one in _causes(error):
+        if isinstance(one, OSError) and one.errno in _REMEDIES:
+            return ": ".join(filter(None, [str(one.filename or ""), _REMEDIES[one.errno]]))
+        origin = getattr(one, "orig", one)  # SQLAlchemy wraps sqlite3's
+        if isinstance(origin, sqlite3.Error):
+            text = str(origin).lower()
+            found = next((remedy for word, remedy in _SQLITE.items() if word in text), None)
+            if found:
+                return f"{found} ({origin})"
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
