@@ -16,17 +16,28 @@ Arguments common to all tests: `severity` (error or warn), `where` (rows it is a
 must pass), `name` and `description`. Nulls pass every test but `not_null`.
 """
 
-from posedreamer_assets.checks.files import (
-    CHECKPOINT_ASSETS,
-    checks_folder,
-    load_checks,
-    load_table_checks,
-    mistakes,
-    schema_of,
-)
-from posedreamer_assets.checks.kinds import KINDS, Kind
-from posedreamer_assets.checks.model import Around, CheckOutcome, DataCheck, Measured, TableChecks
-from posedreamer_assets.checks.suite import EXAMPLES, run_checks
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from posedreamer_assets.checks.files import (
+        CHECKPOINT_ASSETS,
+        checks_folder,
+        load_checks,
+        load_table_checks,
+        mistakes,
+        schema_of,
+    )
+    from posedreamer_assets.checks.kinds import KINDS, Kind
+    from posedreamer_assets.checks.model import Around, CheckOutcome, DataCheck, Measured, TableChecks
+    from posedreamer_assets.checks.suite import EXAMPLES, run_checks
+
+_PLACES = {
+    "files": ("CHECKPOINT_ASSETS", "checks_folder", "load_checks", "load_table_checks", "mistakes", "schema_of"),
+    "kinds": ("KINDS", "Kind"),
+    "model": ("Around", "CheckOutcome", "DataCheck", "Measured", "TableChecks"),
+    "suite": ("EXAMPLES", "run_checks"),
+}
 
 __all__ = [
     "run_checks",
@@ -45,3 +56,11 @@ __all__ = [
     "CHECKPOINT_ASSETS",
     "EXAMPLES",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Names are found when they are asked for: reading check files stays light."""
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"posedreamer_assets.checks.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

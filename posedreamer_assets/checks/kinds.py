@@ -4,15 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
-from posedreamer_assets.checks.rows import Rows
 from posedreamer_assets.scoring.verdict import COLUMNS as JUDGED
 from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, names_of
 
-Compute = Callable[[Rows, DataCheck, Around], Verdicts | Measured]
+if TYPE_CHECKING:
+    from posedreamer_assets.checks.rows import Rows
+
+Compute = Callable[["Rows", DataCheck, Around], Verdicts | Measured]
 
 
 def is_plain(kind: pa.DataType) -> bool:
@@ -79,7 +82,7 @@ class Kind:
 def _late(module: str, name: str) -> Compute:
     """A function that is imported when it is first called: reading check files stays light."""
 
-    def call(rows: Rows, check: DataCheck, around: Around) -> Verdicts | Measured:
+    def call(rows: "Rows", check: DataCheck, around: Around) -> Verdicts | Measured:
         return getattr(import_module(f"posedreamer_assets.checks.{module}"), name)(rows, check, around)
 
     return call

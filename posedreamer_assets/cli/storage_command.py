@@ -1,6 +1,8 @@
 """`posedreamer storage`."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 

@@ -2,15 +2,18 @@
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import UInt8
 
 from posedreamer_assets.config import GeneratorConfig
-from posedreamer_assets.diffusion.controls import depth_controls, normal_controls
 from posedreamer_assets.tables.rows import images
 
 
-def control_images(cfg: GeneratorConfig, maps: pa.Table) -> UInt8[np.ndarray, "n h w 3"]:
-    """Control images of rows of `control_maps`, of the kind that `generator.control` names; black is background."""
+def control_images(cfg: GeneratorConfig, maps: pa.Table) -> np.ndarray:
+    """Control images of rows of `control_maps`, of the kind that `generator.control` names: uint8 (n, h, w, 3).
+
+    Black is background.
+    """
+    from posedreamer_assets.diffusion.controls import depth_controls, normal_controls
+
     found = images(maps, control_column(cfg))
     if cfg.control == "depth":
         return depth_controls(found)

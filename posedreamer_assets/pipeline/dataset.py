@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.stage import Inputs, Made, Reads, Stage, copied
@@ -41,6 +40,8 @@ is the corner of the image. Labels belong to the body model above and do not tra
 
 def make(inputs: Inputs) -> Made:
     """The rows that the filter keeps."""
+    import pyarrow.compute as pc
+
     rows = inputs.rows("filtered_dataset").filter(pc.field("keep")).select(SCHEMAS[TABLE].names)
     some = rows.column("sample_id").slice(0, _SHOWN).to_pylist()
     pictures = images(inputs.take("raw_generations", some, ("image",)), "image") if some else None

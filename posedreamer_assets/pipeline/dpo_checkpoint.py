@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from posedreamer_assets.config import GeneratorConfig, Profile
 from posedreamer_assets.errors import AlignmentError
@@ -79,6 +78,8 @@ def pair_data(
     Raises:
         AlignmentError: there are none.
     """
+    import pyarrow.compute as pc
+
     from posedreamer_assets.diffusion.dpo import PairData
     from posedreamer_assets.diffusion.pairs import all_pairs
     from posedreamer_assets.tables.images import decode_all

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.figures import mean, share
@@ -47,6 +46,8 @@ def make(inputs: Inputs) -> Made:
 
 def _kept_first(inputs: Inputs, rows: pa.Table) -> np.ndarray | None:
     """Some images, kept ones before rejected ones."""
+    import pyarrow.compute as pc
+
     ids = pa.concat_tables([rows.filter(pc.field("keep")), rows.filter(~pc.field("keep"))]).column("sample_id")
     some = ids.slice(0, _SHOWN).to_pylist()
     return images(inputs.take("raw_generations", some, ("image",)), "image") if some else None

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import MetricsError
@@ -78,6 +77,8 @@ def make(inputs: Inputs) -> Made:
 
 
 def _kept(inputs: Inputs) -> list[str]:
+    import pyarrow.compute as pc
+
     rows = inputs.rows("filtered_dataset", ("keep",)).filter(pc.field("keep"))
     return _some(inputs, "generated", texts(rows, "sample_id"))
 
@@ -87,6 +88,8 @@ def _ids(inputs: Inputs, table: str) -> list[str]:
 
 
 def _base_ids(inputs: Inputs) -> list[str]:
+    import pyarrow.compute as pc
+
     rows = inputs.rows("filtered_dataset", ("round",))
     return texts(rows.filter(pc.field("round") == BASE), "sample_id")
 
@@ -110,6 +113,8 @@ def _reference(inputs: Inputs) -> Iterator[np.ndarray]:
     Raises:
         MetricsError: the user's folder holds no images.
     """
+    import pyarrow.compute as pc
+
     profile = inputs.profile
     if profile.quality.reference is None:
         rows = inputs.rows("rendered_scenes", ("split",)).filter(pc.field("split") == "reference")

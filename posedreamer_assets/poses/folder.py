@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
-
-from pyarrow import fs
+from typing import TYPE_CHECKING
 
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.seeds import unit_hash
+
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 SUFFIXES = (".bvh", ".npz")
 LICENCE_NAMES = frozenset(
@@ -43,7 +45,9 @@ class Folder:
         self.name = PurePosixPath(self.root).name
 
     @cached_property
-    def _opened(self) -> tuple[fs.FileSystem, str]:
+    def _opened(self) -> "tuple[fs.FileSystem, str]":
+        from pyarrow import fs
+
         if self.remote:
             return fs.FileSystem.from_uri(self.root)
         return fs.LocalFileSystem(), self.root
@@ -55,6 +59,8 @@ class Folder:
         Raises:
             PoseFileError: `empty` when there is no such folder.
         """
+        from pyarrow import fs
+
         system, base = self._opened
         found = system.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
         if not found and system.get_file_info(base).type != fs.FileType.Directory:

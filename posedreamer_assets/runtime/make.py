@@ -122,28 +122,42 @@ class Listed:
 
 
 def refuse_bad_rows(snapshot: Snapshot, stage: Stage, key: str | None) -> None:
-    """Keep a stage from being made of rows that failed a check of severity error, or of another body than it says.
+    """Keep a stage from being made of what failed a check of severity error, or of another body than it says.
+
+    Rows of this partition that others between them and the stage were made from count as well: what lies between may have
+    been left as it was.
 
     Raises:
-        CheckError: an upstream partition at the same key is bad.
+        CheckError: an upstream partition at the same key, or a checkpoint, is bad.
         StorageError: an upstream model was imported from a file that has changed since.
     """
-    as_run, graph = snapshot.as_run(stage), snapshot.graph
-    for reads in as_run.reads:
-        writer = graph.writer(reads.table, key or "") if reads.groups is None else None
-        failed = snapshot.failed(writer, key) if writer else ()
-        if writer and failed:
+    for writer in _above(snapshot, stage, key):
+        if failed := snapshot.failed(writer, key):
             raise CheckError(
                 f"{stage.key} must not be made from {writer.key}[{key}], which failed {', '.join(failed)}; "
                 "make that partition again"
             )
-    for name in as_run.checkpoints:
-        model = graph[name]
+    for name in snapshot.as_run(stage).checkpoints:
+        model = snapshot.graph[name]
+        if failed := snapshot.failed(model):
+            raise CheckError(
+                f"{stage.key} must not be made from {name}, which failed {', '.join(failed)}; make it again"
+            )
         if model.starts == "import" and snapshot.checkpoint(model) and not snapshot.is_fresh(model):
             raise StorageError(
                 f"{stage.key} reads {name}, which was imported from another file or setting than the profile names now; "
                 f"materialise {name} first"
             )
+
+
+def _above(snapshot: Snapshot, stage: Stage, key: str | None) -> list[Stage]:
+    """The stages whose rows at the same partition a stage reads, and those above them, nearest last."""
+    found: dict[str, Stage] = {}
+    for reads in snapshot.as_run(stage).reads:
+        writer = snapshot.graph.writer(reads.table, key or "") if reads.groups is None else None
+        if writer:
+            found |= {one.key: one for one in (*_above(snapshot, writer, key), writer)}
+    return [*found.values()]
 
 
 def with_outcomes(snapshot: Snapshot, stage: Stage, key: str | None) -> Snapshot:

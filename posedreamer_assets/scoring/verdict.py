@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Bool, Shaped
 
 from posedreamer_assets.config import CurationConfig
 
@@ -28,7 +27,7 @@ class Test:
 
     reason: str
     column: str
-    fails: Callable[[Shaped[np.ndarray, " n"], CurationConfig], Bool[np.ndarray, " n"]]
+    fails: Callable[[np.ndarray, CurationConfig], np.ndarray]
     rule: str
     words: str
 
@@ -79,11 +78,11 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def judge_samples(scores: Mapping[str, Shaped[np.ndarray, " n"]], cfg: CurationConfig) -> list[Verdict]:
+def judge_samples(scores: Mapping[str, np.ndarray], cfg: CurationConfig) -> list[Verdict]:
     """One verdict per sample.
 
     Args:
-        scores: `COLUMNS` by name; NaN stands for what could not be measured.
+        scores: `COLUMNS` by name, (n,) each; NaN stands for what could not be measured.
         cfg: the thresholds.
     """
     failed = {test.reason: test.fails(scores[test.column], cfg) for test in TESTS}

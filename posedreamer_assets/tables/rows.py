@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, names_of
-from posedreamer_assets.tables.images import decode_all
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.params import BodyParams
@@ -31,6 +30,8 @@ def texts(table: pa.Table, name: str) -> list[str]:
 
 def images(table: pa.Table, name: str) -> np.ndarray:
     """An image column, decoded: (n, h, w, ...)."""
+    from posedreamer_assets.tables.images import decode_all
+
     return decode_all(table.column(name).to_pylist())
 
 
