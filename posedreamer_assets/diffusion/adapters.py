@@ -2,13 +2,12 @@
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import FluxControlPipeline
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -59,6 +58,17 @@ class AdapterSlot:
                 self.network.set_adapters(others)
         self.loaded = None
 
+    def write(self, folder: Path, state: dict[str, Any], config: LoraConfig) -> Path:
+        """Write an adapter of this network as diffusers does, with its configuration; equal adapters make equal files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        metadata = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+        network = self.network_name
+        parts = {f"{network}_lora_layers": state, f"{network}_lora_adapter_metadata": metadata}
+        self.pipeline.save_lora_weights(str(folder), **parts)
+        file = folder / WEIGHTS_NAME
+        sort_header(file)
+        return file
+
     def _load(self, file: Path) -> None:
         state, metadata = read_adapter(file)
         check_adapter(state, metadata, self.network, self.network_name, str(file))
@@ -87,10 +97,10 @@ def beside_others() -> Iterator[None]:
         yield
 
 
-def add_adapter(network: Any, rank: int, targets: list[str]) -> LoraConfig:
+def add_adapter(network: Any, rank: int, targets: Sequence[str]) -> LoraConfig:
     """Add a fresh adapter whose output is exactly zero, and leave only its weights trainable, in float32."""
     others = list(getattr(network, "peft_config", {}))
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights=True)
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets), init_lora_weights=True)
     with beside_others():
         network.add_adapter(config, adapter_name=ADAPTER)
     network.set_adapters([*others, ADAPTER])
@@ -104,18 +114,6 @@ def add_adapter(network: Any, rank: int, targets: list[str]) -> LoraConfig:
 def adapter_state(network: Any) -> dict[str, Tensor]:
     """Copies of the adapter's weights, named as in its file without the network's prefix."""
     return {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(network, adapter_name=ADAPTER).items()}
-
-
-def write_adapter(folder: Path, state: dict[str, Any], config: LoraConfig) -> Path:
-    """Write a transformer's adapter as diffusers does, with its configuration; equal adapters make equal files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    metadata = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
-    FluxControlPipeline.save_lora_weights(
-        str(folder), transformer_lora_layers=state, transformer_lora_adapter_metadata=metadata
-    )
-    file = folder / WEIGHTS_NAME
-    sort_header(file)
-    return file
 
 
 def sort_header(file: Path) -> None:

@@ -22,6 +22,7 @@ from posedreamer_assets.diffusion.cores import cores_of, map_on_cores
 from posedreamer_assets.digests import digest, file_digest, folder_digest
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.progress import advance
+from posedreamer_assets.training.precision import cpu_multiplies_bfloat16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -152,12 +153,6 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise BackendError(f"generator.dtype: expected one of auto, {', '.join(DTYPES)}, found {name!r}")
     return DTYPES[name]
-
-
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for it; without them bfloat16 is slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def weights_digest(*sources: str | Path | None) -> str:

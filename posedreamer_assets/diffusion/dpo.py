@@ -13,7 +13,7 @@ adapter switched off; both see the same noise, noise level, latents, control and
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +31,16 @@ from posedreamer_assets.diffusion.adapters import (
     adapter_state,
     add_adapter,
     without_adapter,
-    write_adapter,
 )
 from posedreamer_assets.diffusion.cores import cores_of, map_on_cores
-from posedreamer_assets.diffusion.flux import FluxGenerator
-from posedreamer_assets.diffusion.generator import Generator
+from posedreamer_assets.diffusion.generator import FlowModel, Generator
 from posedreamer_assets.diffusion.halves import body_share, body_window, half_windows
 from posedreamer_assets.diffusion.networks import PlainAttention
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.progress import advance
+from posedreamer_assets.training.loop import Budget, Duty, Progress, run_loop
+from posedreamer_assets.training.schedule import rate_factor
 
-TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 VALIDATION_DRAWS = 2  # noise levels per validation pair
 MAX_VALIDATION_PAIRS = 96
 CPU_PAIRS = 8
@@ -128,8 +127,7 @@ class PairRows(NamedTuple):
     controls: Float[Tensor, "b tokens c"]
     body: Float[Tensor, "b tokens"]  # share of the token's pixels that show the body
     window: Int[Tensor, "b"]  # index of the half image that the tokens are of; 0 where they are of the whole
-    hidden: Float[Tensor, "b words d"]
-    pooled: Float[Tensor, "b e"]
+    captions: tuple[Float[Tensor, "b ..."], ...]  # what the model is told about each caption
 
 
 class Part(NamedTuple):
@@ -143,7 +141,7 @@ class Part(NamedTuple):
 class PairEncoder:
     """Latents and caption embeddings of pairs; each pair is encoded once where `cache` is true."""
 
-    def __init__(self, pairs: PairData, generator: FluxGenerator, *, cache: bool, halves: bool) -> None:
+    def __init__(self, pairs: PairData, generator: FlowModel, *, cache: bool, halves: bool) -> None:
         self.pairs, self.generator, self.cache = pairs, generator, cache
         rows, columns = generator.token_grid
         self.windows = half_windows(rows, columns) if halves else np.arange(rows * columns)[None]
@@ -152,7 +150,12 @@ class PairEncoder:
     def rows(self, indices: np.ndarray) -> PairRows:
         """The pairs at these indices, as one batch."""
         found = [self._row(int(i)) for i in indices]
-        return PairRows._make(torch.stack(part).to(self.generator.device) for part in zip(*found, strict=True))
+        captions = zip(*(row.captions for row in found), strict=True)
+        images = (self._stack(part) for part in zip(*(row[:-1] for row in found), strict=True))
+        return PairRows._make((*images, tuple(map(self._stack, captions))))
+
+    def _stack(self, rows: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(rows)).to(self.generator.device)
 
     def window_of(self, indices: np.ndarray) -> Int[np.ndarray, "b"]:
         """The half image of each pair."""
@@ -168,28 +171,26 @@ class PairEncoder:
 
     def _encode(self, index: int) -> PairRows:
         pairs, generator = self.pairs, self.generator
-        winner, loser, control = (
-            generator.encode_image(images[index]).cpu() for images in (pairs.winners, pairs.losers, pairs.controls)
-        )
+        winner, loser = (generator.encode_image(images[index]).cpu() for images in (pairs.winners, pairs.losers))
+        control = generator.encode_controls(pairs.controls[index : index + 1])[0].cpu()
         body = body_share(pairs.controls[index], *generator.token_grid)
         window = int(body_window(body[None], self.windows, np.random.default_rng(index))[0])
         tokens = torch.from_numpy(self.windows[window])
-        hidden, pooled = generator.encode_captions([pairs.captions[index]])
+        captions = generator.encode_captions([pairs.captions[index]])
         return PairRows(
             winner[tokens],
             loser[tokens],
             control[tokens],
             torch.from_numpy(body)[tokens],
             torch.tensor(window),
-            hidden[0].cpu(),
-            pooled[0].cpu(),
+            tuple(part[0].cpu() for part in captions),
         )
 
 
 class DpoTrainer:
     """The adapter's training steps."""
 
-    def __init__(self, pairs: PairData, generator: FluxGenerator, cfg: AlignmentConfig, seed: int) -> None:
+    def __init__(self, pairs: PairData, generator: FlowModel, cfg: AlignmentConfig, seed: int) -> None:
         self.cfg, self.generator = cfg, generator
         self.cores = cores_of(generator.device)
         self.encoder = PairEncoder(pairs, generator, cache=cfg.latent_cache, halves=cfg.half_images)
@@ -199,8 +200,8 @@ class DpoTrainer:
         self.validation = np.flatnonzero(pairs.validation)[:MAX_VALIDATION_PAIRS].repeat(VALIDATION_DRAWS)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.lora = add_adapter(generator.transformer, cfg.lora_rank, TARGETS)
-        self.parameters = [p for p in generator.transformer.parameters() if p.requires_grad]
+            self.lora = add_adapter(generator.network, cfg.lora_rank, generator.lora_targets)
+        self.parameters = [p for p in generator.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=cfg.learning_rate, weight_decay=0.01)
         self.batch_size = min(cfg.batch_size, len(self.train))
         self.steps = min(cfg.steps, math.ceil(cfg.max_epochs * len(self.train) / self.batch_size))
@@ -212,7 +213,7 @@ class DpoTrainer:
         indices = next(self._batches)
         noise, sigma = self._draw(len(indices), self.noise)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.cfg.learning_rate * rate_factor(number, self.steps)
+            group["lr"] = self.cfg.learning_rate * rate_at(number, self.steps)
         parts = [self._part(indices[chunk], noise[chunk], sigma[chunk]) for chunk in self._chunks(indices)]
         references = self._reference_errors(parts)
 
@@ -255,7 +256,7 @@ class DpoTrainer:
         return Part(self.encoder.rows(indices), noise.to(device), sigma.to(device))
 
     def _reference_errors(self, parts: list[Part]) -> list[PairErrors]:
-        with without_adapter(self.generator.transformer):
+        with without_adapter(self.generator.network):
             return list(map_on_cores(torch.no_grad()(self._errors), parts, self.cores))
 
     def _errors(self, part: Part) -> PairErrors:
@@ -264,11 +265,11 @@ class DpoTrainer:
         images = torch.cat([rows.winners, rows.losers]).float()
         noise, sigma = torch.cat([part.noise, part.noise]), torch.cat([part.sigma, part.sigma])
         noisy = torch.lerp(images, noise, sigma[:, None, None])
-        controls, hidden, pooled = (torch.cat([half, half]) for half in (rows.controls, rows.hidden, rows.pooled))
+        controls, *captions = (torch.cat([half, half]) for half in (rows.controls, *rows.captions))
         weight = 1.0 + self.cfg.body_weight * torch.cat([rows.body, rows.body])
         tokens = self.encoder.windows[int(rows.window[0])]
         with PlainAttention() if self.generator.device.type == "cpu" else nullcontext():
-            velocity = self.generator.velocity(noisy, controls, hidden, pooled, sigma, tokens)
+            velocity = self.generator.velocity(noisy, controls, tuple(captions), sigma, tokens)
         errors = velocity_error(velocity, noise - images, weight)
         return PairErrors._make(errors.chunk(2))
 
@@ -283,7 +284,7 @@ class DpoTrainer:
         does not depend on the generator's batch size.
         """
         on_cpu = self.generator.device.type == "cpu"
-        size = CPU_PAIRS if on_cpu else max(1, self.generator.cfg.batch_size // 2)
+        size = CPU_PAIRS if on_cpu else max(1, self.generator.block_size // 2)
         windows = self.encoder.window_of(indices)
         for window in np.unique(windows):
             mates = np.flatnonzero(windows == window)
@@ -307,8 +308,8 @@ def train_dpo(pairs: PairData, generator: Generator, cfg: AlignmentConfig, seed:
         AlignmentError: a backend that does not predict velocities, no training or no validation pairs, or a loss that
             is not finite.
     """
-    if not isinstance(generator, FluxGenerator):
-        raise AlignmentError(f"Flow-DPO needs a FLUX-like generator, found {generator.name}")
+    if not isinstance(generator, FlowModel):
+        raise AlignmentError(f"Flow-DPO needs a generator that predicts velocities (FlowModel), found {generator.name}")
     for kind, count in (("training", int((~pairs.validation).sum())), ("validation", int(pairs.validation.sum()))):
         if count == 0:
             raise AlignmentError(f"no {kind} pairs among {len(pairs)}: make more poses or lower alignment.min_gap")
@@ -321,19 +322,29 @@ def train_dpo(pairs: PairData, generator: Generator, cfg: AlignmentConfig, seed:
 
 
 def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path) -> DpoResult:
-    network = trainer.generator.transformer
+    network, progress = trainer.generator.network, Progress()
     steps: list[dict[str, float]] = []
     validations = [trainer.validate(0)]
     best = adapter_state(network)
-    for number in range(1, trainer.steps + 1):
+
+    def step(_: float) -> float:
+        number = progress.step + 1
         steps.append(trainer.step(number))
         if not np.isfinite(steps[-1]["loss"]):
             raise AlignmentError(f"Flow-DPO diverged at step {number}: lower alignment.learning_rate or alignment.beta")
-        if number % cfg.eval_every == 0 or number == trainer.steps:
-            validations.append(trainer.validate(number))
-            if validations[-1]["loss"] < min(v["loss"] for v in validations[:-1]):
-                best = adapter_state(network)
+        return steps[-1]["loss"]
+
+    def validate() -> None:
+        nonlocal best
+        validations.append(trainer.validate(progress.step))
+        if validations[-1]["loss"] < min(v["loss"] for v in validations[:-1]):
+            best = adapter_state(network)
+
+    def report() -> None:
         advance(1, f"loss {steps[-1]['loss']:.3f}")
+
+    duties = [Duty(validate, steps=cfg.eval_every), Duty(report, steps=1)]
+    run_loop(step, Budget(max_steps=trainer.steps), progress, duties)
     advance(cfg.steps - trainer.steps)  # progress counts on all steps
     chosen = min(validations, key=lambda v: v["loss"])
     _write(best, trainer, out_dir, steps, validations, int(chosen["step"]))
@@ -348,7 +359,7 @@ def _write(
     validations: list[dict[str, float]],
     best_step: int,
 ) -> None:
-    write_adapter(out_dir, best, trainer.lora)
+    trainer.generator.adapter.write(out_dir, best, trainer.lora)
     trajectory = {
         "config": dataclasses.asdict(trainer.cfg),
         "train_pairs": len(trainer.train),
@@ -360,12 +371,10 @@ def _write(
     (out_dir / "trajectory.json").write_text(json.dumps(trajectory, indent=1))
 
 
-def rate_factor(step: int, steps: int) -> float:
+def rate_at(step: int, steps: int) -> float:
     """Warm-up over a tenth of the steps, then a cosine to zero: the last steps average the noise of single pairs out."""
     warmup = max(1.0, 0.1 * steps)
-    if step < warmup:
-        return step / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1.0, steps + 1 - warmup)))
+    return rate_factor(max(0.0, step - warmup), max(1.0, steps + 1 - warmup), step / warmup)
 
 
 def _figures(policy: PairErrors, reference: PairErrors, sigma: Tensor, beta: float) -> dict[str, Tensor]:

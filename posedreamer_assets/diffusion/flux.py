@@ -19,8 +19,8 @@ from posedreamer_assets.diffusion.backend import (
     weights_digest,
 )
 from posedreamer_assets.diffusion.networks import encode_mode, image_ids, pack_latents
+from posedreamer_assets.diffusion.pixels import to_signed
 from posedreamer_assets.errors import BackendError
-from posedreamer_assets.pocket.generator_shards import to_signed
 
 CONTROL_ADAPTER = "control"
 MAX_CAPTION_TOKENS = 128
@@ -37,6 +37,11 @@ class FluxGenerator(PipelineGenerator):
     @property
     def network_name(self) -> str:
         return "transformer"
+
+    @property
+    def lora_targets(self) -> tuple[str, ...]:
+        """The attention's projections of image tokens."""
+        return ("to_q", "to_k", "to_v", "to_out.0")
 
     @property
     def transformer(self) -> FluxTransformer2DModel:
@@ -136,15 +141,16 @@ class FluxGenerator(PipelineGenerator):
         self,
         tokens: Float[Tensor, "n tokens c"],
         controls: Float[Tensor, "n tokens c"],
-        hidden: Float[Tensor, "n words d"],
-        pooled: Float[Tensor, "n e"],
+        captions: tuple[Float[Tensor, "n ..."], ...],
         sigma: Float[Tensor, "n"],
         shown: Int[np.ndarray, "tokens"] | None = None,
     ) -> Float[Tensor, "n tokens c"]:
         """The transformer's velocity for noisy tokens at noise level sigma in [0, 1].
 
-        `shown`: the indices of the tokens where they are of a part of the image only.
+        `captions`: token embeddings (n, words, d) and pooled embeddings (n, e); `shown`: the indices of the tokens where
+        they are of a part of the image only.
         """
+        hidden, pooled = captions
         rows, columns = self.token_grid
         ids = image_ids(2 * rows, 2 * columns)
         if shown is not None:

@@ -1,16 +1,31 @@
-"""The protocol behind which every image generator stands, and the choice among them."""
+"""The protocols behind which image generators stand, and the choice among them.
 
+A new backend is one file with a class that fulfils `Generator` and has a classmethod `load(cfg, image)`, and one line in
+`BACKENDS`. If it also fulfils `FlowModel`, Flow-DPO aligns it.
+"""
+
+import importlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.flux import FluxGenerator
-from posedreamer_assets.diffusion.pocket import PocketGenerator
-from posedreamer_assets.diffusion.sdxl import SdxlGenerator
 from posedreamer_assets.errors import BackendError
+
+if TYPE_CHECKING:  # peft and diffusers take seconds to import
+    from posedreamer_assets.diffusion.adapters import AdapterSlot
+
+# Module and class of each value of `generator.backend`, imported when it is chosen.
+BACKENDS = {
+    "pocket": ("posedreamer_assets.diffusion.pocket", "PocketGenerator"),
+    "flux": ("posedreamer_assets.diffusion.flux", "FluxGenerator"),
+    "sdxl": ("posedreamer_assets.diffusion.sdxl", "SdxlGenerator"),
+}
 
 
 @runtime_checkable
@@ -51,16 +66,81 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
+class FlowModel(Generator, Protocol):
+    """A `Generator` that predicts the velocities of a rectified flow and takes LoRA: what Flow-DPO needs.
+
+    An image is `tokens` vectors of `c` numbers (its latents, packed and normalised to about unit variance). At noise level
+    sigma in [0, 1] the model sees `(1 - sigma) image + sigma noise` and predicts `noise - image`, with noise from a standard
+    normal distribution.
+    """
+
+    @property
+    def adapter(self) -> "AdapterSlot":
+        """Where LoRA is put into `network`, taken out, and written to a file that `generate` reads."""
+        ...
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that predicts velocities, in evaluation mode and without gradients but for LoRA's."""
+        ...
+
+    @property
+    def lora_targets(self) -> Sequence[str]:
+        """Ends of the names of the layers of `network` that a fresh LoRA changes."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where `network` computes."""
+        ...
+
+    @property
+    def block_size(self) -> int:
+        """Images that fit through `network` together."""
+        ...
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of an image; token i shows row i // columns, column i % columns."""
+        ...
+
+    def encode_image(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "tokens c"]:
+        """An image as the network sees it without noise, the same bits at every call."""
+        ...
+
+    def encode_controls(
+        self, controls: UInt8[np.ndarray, "n h w 3"], strength: float = 1.0
+    ) -> Float[Tensor, "n tokens d"]:
+        """Control images as the network sees them, at that strength."""
+        ...
+
+    def encode_captions(self, captions: Sequence[str]) -> tuple[Float[Tensor, "n ..."], ...]:
+        """Everything that the network is told about captions, one row per caption in each tensor."""
+        ...
+
+    def velocity(
+        self,
+        tokens: Float[Tensor, "n shown c"],
+        controls: Float[Tensor, "n shown d"],
+        captions: tuple[Float[Tensor, "n ..."], ...],
+        sigma: Float[Tensor, " n"],
+        shown: Int[np.ndarray, " shown"] | None = None,
+    ) -> Float[Tensor, "n shown c"]:
+        """The velocity of noisy tokens at noise level sigma.
+
+        `shown`: the indices of the tokens where they are of a part of the image only.
+        """
+        ...
+
+
 def load_generator(cfg: GeneratorConfig, image: ImageConfig) -> Generator:
     """Load the configured backend.
 
     Raises:
         BackendError: an unknown backend, or weights that are missing or do not fit.
     """
-    if cfg.backend == "pocket":
-        return PocketGenerator.load(cfg, image)
-    if cfg.backend == "flux":
-        return FluxGenerator.load(cfg, image)
-    if cfg.backend == "sdxl":
-        return SdxlGenerator.load(cfg, image)
-    raise BackendError(f"generator.backend: expected pocket, flux or sdxl, found {cfg.backend!r}")
+    if cfg.backend not in BACKENDS:
+        raise BackendError(f"generator.backend: expected one of {', '.join(BACKENDS)}, found {cfg.backend!r}")
+    module, name = BACKENDS[cfg.backend]
+    return getattr(importlib.import_module(module), name).load(cfg, image)

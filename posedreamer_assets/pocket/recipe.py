@@ -63,7 +63,8 @@ def render_scenes(profile: Profile, plan: PocketPlan) -> dict[str, Any]:
 
 def train_generator(plan: PocketPlan) -> dict[str, Any]:
     """Train autoencoder, transformer and caption encoder; returns their held-out figures."""
-    from posedreamer_assets.pocket.train_generator import FluxTraining, VaeTraining, train_flux, train_vae
+    from posedreamer_assets.pocket.train_flow import FluxTraining, train_flux
+    from posedreamer_assets.pocket.train_vae import VaeTraining, train_vae
 
     shards, out = plan.folder / "scenes" / FIRST, plan.folder / "generator"
     figures: dict[str, Any] = {}

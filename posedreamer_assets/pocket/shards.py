@@ -1,19 +1,101 @@
-"""Labelled training shards: npz files of images with 2D keypoints and silhouettes."""
+"""Shards: npz files of rendered rows, as the generator and as detectors see them, divided by one hold-out rule.
+
+`pocket/scenes.py` writes all arrays; a model asks for those that it learns from, so that shards of other origin need no
+others. Which rows are held out is said by `training/hold_out.py` for each file, whoever reads it.
+"""
 
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.errors import PoseDreamerError
+from posedreamer_assets.training.hold_out import held_out
 
-HELD_OUT_ROWS = 256
+BEHIND_CAMERA_PX = -1e4  # far out of frame, in place of NaN, which would spread through masked sums
+
+
+Kind = TypeVar("Kind", bound="Rows")
+
+
+class ShardError(PoseDreamerError):
+    """A shard that is missing, cut off, or whose arrays do not belong together."""
+
+
+def shard_paths(folder: Path, pattern: str = "*.npz") -> list[Path]:
+    """The shards of a folder, sorted by name; files that are still being written are none.
+
+    Raises:
+        ShardError: there is none.
+    """
+    paths = sorted(path for path in folder.glob(pattern) if not path.name.endswith(".partial.npz"))
+    if not paths:
+        raise ShardError(f"no training shards {pattern} in {folder}")
+    return paths
+
+
+def read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Arrays of one file by name, all with as many rows.
+
+    Raises:
+        ShardError: a file that is cut off or no npz, a missing array, pickled objects, or arrays of different lengths.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            arrays = {key: data[key] for key in (*needed, *optional) if key in needed or key in data}
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ShardError(f"{path}: not a training shard: {error}") from error
+    lengths = {key: len(value) for key, value in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ShardError(f"{path}: arrays differ in length: {lengths}")
+    return arrays
 
 
 @dataclass(frozen=True)
-class KeypointRows:
-    """Rows of one or more shards.
+class Rows:
+    """Rows of one or more shards; every field is an array with one entry per row.
+
+    `held_out`: bool (n,), the rows that no model may learn from.
+    """
+
+    images: np.ndarray
+    held_out: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self: Kind, rows: np.ndarray | slice) -> Kind:
+        """Some of the rows."""
+        return type(self)(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    @classmethod
+    def concat(cls: type[Kind], parts: Sequence[Kind]) -> Kind:
+        """One after the other."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+
+@dataclass(frozen=True)
+class PaintedRows(Rows):
+    """What the generator learns from.
+
+    Attributes:
+        images: uint8 (n, h, w, 3), RGB.
+        controls: uint8 (n, h, w, 3), the control image of each.
+        captions: str (n,).
+        body_share: float32 (n, h/8, w/8), the share of each 8 x 8 block that shows the body.
+    """
+
+    controls: np.ndarray
+    captions: np.ndarray
+    body_share: np.ndarray
+
+
+@dataclass(frozen=True)
+class KeypointRows(Rows):
+    """What detectors learn from.
 
     Attributes:
         images: uint8 (n, h, w, 3), RGB.
@@ -22,19 +104,9 @@ class KeypointRows:
         silhouettes: bool (n, h, w).
     """
 
-    images: np.ndarray
     keypoints: np.ndarray
     visible: np.ndarray
     silhouettes: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, indices: np.ndarray | slice) -> "KeypointRows":
-        """The rows at `indices`."""
-        return KeypointRows(
-            self.images[indices], self.keypoints[indices], self.visible[indices], self.silhouettes[indices]
-        )
 
     @property
     def in_frame(self) -> np.ndarray:
@@ -44,55 +116,58 @@ class KeypointRows:
         return (x >= 0) & (x < w) & (y >= 0) & (y < h)
 
 
-def read_shard(path: Path) -> KeypointRows:
-    """Read one shard; rows that show other than one person are left out.
+def read_painted(path: Path) -> PaintedRows:
+    """The generator's rows of one shard; without silhouettes the body is where the control image is not black.
 
     Raises:
-        DetectorError: a truncated file, a missing array, or arrays of different lengths.
+        ShardError: see `read_arrays`; or control images of another size than the images.
     """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            images, keypoints, visible = data["images"], data["keypoints"], data["visible"]
-            silhouettes = data["silhouettes"]
-            people = data["people"] if "people" in data else np.ones(len(images), int)
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise DetectorError(f"{path}: not a training shard: {error}") from error
+    found = read_arrays(path, ("images", "controls", "captions"), ("silhouettes",))
+    images, controls = found["images"], found["controls"]
+    if images.shape != controls.shape:
+        raise ShardError(f"{path}: images {images.shape}, controls {controls.shape}")
+    mask = (found["silhouettes"] if "silhouettes" in found else controls.max(-1)) > 0
+    return PaintedRows(images, _held_out(path, len(images)), controls, found["captions"], _block_mean(mask, 8))
+
+
+def read_keypoints(path: Path) -> KeypointRows:
+    """The detectors' rows of one shard; rows that show other than one person are left out.
+
+    Raises:
+        ShardError: see `read_arrays`; or arrays of shapes that do not belong together.
+    """
+    found = read_arrays(path, ("images", "keypoints", "visible", "silhouettes"), ("people",))
+    images, keypoints, visible, silhouettes = (found[k] for k in ("images", "keypoints", "visible", "silhouettes"))
     n = len(images)
     if keypoints.shape != (n, 17, 2) or visible.shape != (n, 17) or silhouettes.shape != images.shape[:3]:
-        raise DetectorError(
+        raise ShardError(
             f"{path}: images {images.shape}, keypoints {keypoints.shape}, visible {visible.shape}, "
             f"silhouettes {silhouettes.shape} do not belong together"
         )
-    # A point behind the camera projects to NaN; it is out of frame, and NaN would spread through masked sums.
-    finite = np.nan_to_num(keypoints.astype(np.float32), nan=-1e4)
-    rows = KeypointRows(images, finite, visible.astype(bool), silhouettes > 0)
-    single = np.broadcast_to(people, (n,)) == 1
+    finite = np.nan_to_num(keypoints.astype(np.float32), nan=BEHIND_CAMERA_PX)
+    rows = KeypointRows(images, _held_out(path, n), finite, visible.astype(bool), silhouettes > 0)
+    single = np.broadcast_to(found.get("people", np.ones(n, int)), (n,)) == 1
     return rows if single.all() else rows.take(single)
 
 
-def concat(parts: list[KeypointRows]) -> KeypointRows:
-    """One after the other."""
-    return KeypointRows(
-        np.concatenate([p.images for p in parts]),
-        np.concatenate([p.keypoints for p in parts]),
-        np.concatenate([p.visible for p in parts]),
-        np.concatenate([p.silhouettes for p in parts]),
-    )
-
-
-def read_folder(folder: Path, pattern: str = "*.npz") -> tuple[KeypointRows, KeypointRows, list[str]]:
+def read_keypoint_folder(folder: Path, pattern: str = "*.npz") -> tuple[KeypointRows, KeypointRows, list[str]]:
     """Rows to train on, rows held out, and the names of the shards.
 
-    Held out are the last 256 rows of the last shard (in order of name), or a quarter of it where it is small.
-
     Raises:
-        DetectorError: no shard matches, or one cannot be read.
+        ShardError: no shard matches, or one cannot be read.
     """
-    paths = sorted(folder.glob(pattern))
-    if not paths:
-        raise DetectorError(f"no training shards {pattern} in {folder}")
-    parts = [read_shard(path) for path in paths]
-    held = min(HELD_OUT_ROWS, max(1, len(parts[-1]) // 4))
-    held_out = parts[-1].take(slice(len(parts[-1]) - held, None))
-    parts[-1] = parts[-1].take(slice(0, len(parts[-1]) - held))
-    return concat(parts), held_out, [path.stem for path in paths]
+    paths = shard_paths(folder, pattern)
+    rows = KeypointRows.concat([read_keypoints(path) for path in paths])
+    return rows.take(~rows.held_out), rows.take(rows.held_out), [path.stem for path in paths]
+
+
+def _held_out(path: Path, rows: int) -> np.ndarray:
+    try:
+        return held_out(rows)
+    except ValueError as error:
+        raise ShardError(f"{path}: {error}") from error
+
+
+def _block_mean(mask: np.ndarray, block: int) -> np.ndarray:
+    n, h, w = mask.shape
+    return mask.reshape(n, h // block, block, w // block, block).mean((2, 4), dtype=np.float32)

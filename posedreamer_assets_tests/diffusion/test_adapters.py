@@ -16,7 +16,6 @@ from posedreamer_assets.diffusion.adapters import (
     add_adapter,
     sort_header,
     without_adapter,
-    write_adapter,
 )
 from posedreamer_assets.diffusion.pocket import PocketGenerator
 from posedreamer_assets.errors import BackendError
@@ -33,7 +32,7 @@ def adapter(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     torch.manual_seed(0)
     config = add_adapter(generator.transformer, 2, ["to_q", "to_v"])
     state = {k: torch.randn_like(v) for k, v in adapter_state(generator.transformer).items()}
-    write_adapter(folder, state, config)
+    generator.adapter.write(folder, state, config)
     return folder
 
 
@@ -69,7 +68,7 @@ def test_switching_an_adapter_off_equals_the_base_model(tiny_generator: PocketGe
     tokens, controls, hidden, pooled = (torch.randn(1, *shape) for shape in ((16, 16), (16, 16), (12, 32), (32,)))
 
     def velocity() -> Tensor:
-        return tiny_generator.velocity(tokens, controls, hidden, pooled, torch.tensor([0.4]))
+        return tiny_generator.velocity(tokens, controls, (hidden, pooled), torch.tensor([0.4]))
 
     base = velocity()
     tiny_generator.adapter.use(adapter)

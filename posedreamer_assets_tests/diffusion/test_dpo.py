@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from posedreamer_assets.diffusion.dpo import (
     beta_at,
     flow_dpo_loss,
     preference_margin,
-    rate_factor,
+    rate_at,
     train_dpo,
     velocity_error,
 )
+from posedreamer_assets.diffusion.generator import FlowModel
 from posedreamer_assets.diffusion.pocket import PocketGenerator
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets_tests.diffusion.conftest import draw_discs
@@ -195,7 +197,7 @@ def test_half_images_keep_their_places(tiny_generator: PocketGenerator) -> None:
     trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, seed=0)
     tokens = trainer.encoder.windows[2]
     rows = trainer.encoder.rows(np.array([0]))
-    ask = (rows.winners, rows.controls, rows.hidden, rows.pooled, torch.tensor([0.5]))
+    ask = (rows.winners, rows.controls, rows.captions, torch.tensor([0.5]))
     with torch.no_grad():
         placed = tiny_generator.velocity(*ask, tokens)
         moved = tiny_generator.velocity(*ask, trainer.encoder.windows[0])
@@ -252,7 +254,55 @@ def test_columns_of_different_lengths_are_refused() -> None:
 
 
 def test_the_rate_rises_over_a_tenth_and_falls_to_nothing() -> None:
-    rates = [rate_factor(step, 50) for step in range(1, 51)]
+    rates = [rate_at(step, 50) for step in range(1, 51)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert all(b < a for a, b in itertools.pairwise(rates[4:])) and 0 < rates[-1] < 0.01
-    assert rate_factor(1, 1) == 1.0
+    assert rate_at(1, 1) == 1.0
+
+
+def test_the_rate_is_what_it_always_was_to_the_last_bit() -> None:
+    """Adapters of stored runs depend on it."""
+    for steps in (1, 3, 9, 10, 50, 60, 100, 1000):
+        warmup = max(1.0, 0.1 * steps)
+        for step in range(1, steps + 1):
+            plain = 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1.0, steps + 1 - warmup)))
+            assert rate_at(step, steps) == (step / warmup if step < warmup else plain)
+
+
+class Foreign:
+    """A backend that shares no class with FLUX and is told a third thing about captions."""
+
+    name, digest, block_size, lora_targets = "foreign", "0", 1, ("to_q", "to_k", "to_v", "to_out.0")
+
+    def __init__(self, inner: PocketGenerator) -> None:
+        self.inner = inner
+        self.adapter, self.network, self.device = inner.adapter, inner.network, inner.device
+        self.token_grid, self.encode_image, self.encode_controls = (
+            inner.token_grid,
+            inner.encode_image,
+            inner.encode_controls,
+        )
+        self.generate = inner.generate
+
+    def encode_captions(self, captions: Sequence[str]) -> tuple[torch.Tensor, ...]:
+        return (*self.inner.encode_captions(captions), torch.ones(len(captions), 3))
+
+    def velocity(
+        self,
+        tokens: torch.Tensor,
+        controls: torch.Tensor,
+        captions: tuple[torch.Tensor, ...],
+        sigma: torch.Tensor,
+        shown: np.ndarray | None = None,
+    ) -> torch.Tensor:
+        hidden, pooled, mark = captions
+        assert torch.equal(mark, torch.ones(len(tokens), 3))
+        return self.inner.velocity(tokens, controls, (hidden, pooled), sigma, shown)
+
+
+def test_any_flow_model_is_aligned(tiny_generator: PocketGenerator, tmp_path: Path) -> None:
+    flux = train_dpo(make_pairs_data(), tiny_generator, CONFIG, 0, tmp_path / "flux")
+    foreign = Foreign(tiny_generator)
+    assert isinstance(foreign, FlowModel) and isinstance(tiny_generator, FlowModel)
+    other = train_dpo(make_pairs_data(), foreign, CONFIG, 0, tmp_path / "foreign")
+    assert flux.adapter_path.read_bytes() == other.adapter_path.read_bytes()

@@ -181,7 +181,7 @@ def test_weights_of_another_size_are_refused(tiny_folder: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backend": "dalle"}, "expected pocket, flux or sdxl"),
+        ({"backend": "dalle"}, "expected one of pocket, flux, sdxl"),
         ({"guidance": 3.5}, "has no guidance"),
         ({"dtype": "int8"}, "generator.dtype"),
         ({"device": "cuda:99"}, "cannot be used"),

@@ -52,7 +52,7 @@ def test_seed_and_control_each_change_the_image_and_company_does_not(sdxl: SdxlG
 def test_flow_dpo_does_not_apply(sdxl: SdxlGenerator, tmp_path: Path) -> None:
     images, controls, captions = draw_discs(2)
     pairs = PairData(controls, images, images, captions, np.array([True, False]))
-    with pytest.raises(AlignmentError, match="FLUX-like"):
+    with pytest.raises(AlignmentError, match="predicts velocities"):
         train_dpo(pairs, sdxl, AlignmentConfig(), 0, tmp_path)
 
 

@@ -10,7 +10,7 @@ from posedreamer_assets_tests.scoring.figures import stick_figures
 @pytest.fixture(scope="module")
 def rows() -> KeypointRows:
     data = stick_figures(16, 0)
-    return KeypointRows(data["images"], data["keypoints"], data["visible"], data["silhouettes"] > 0)
+    return KeypointRows(data["images"], np.zeros(16, bool), data["keypoints"], data["visible"], data["silhouettes"] > 0)
 
 
 def test_all_counts_occur_and_the_seed_decides(rows: KeypointRows) -> None:

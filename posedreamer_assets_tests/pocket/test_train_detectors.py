@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from posedreamer_assets.config import DetectorConfig
-from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.pocket.shards import read_folder, read_shard
-from posedreamer_assets.pocket.train_detectors import (
-    TrainConfig,
-    _Run,
-    centre_loss,
-    keypoint_loss,
-    learning_rate_factor,
-    train,
-)
+from posedreamer_assets.errors import ConfigError, DetectorError
+from posedreamer_assets.pocket.detector_figures import evaluate_counter
+from posedreamer_assets.pocket.detector_learning import centre_loss, keypoint_loss, make_network
+from posedreamer_assets.pocket.shards import read_keypoint_folder, read_keypoints
+from posedreamer_assets.pocket.train_detectors import DetectorRun, TrainConfig, train
 from posedreamer_assets.scoring.detectors import load_detector
 from posedreamer_assets.scoring.people import load_counter
+from posedreamer_assets.training.loop import Budget, run_loop
 from posedreamer_assets_tests.scoring.figures import stick_figures, write_shards
 
 
@@ -36,7 +33,7 @@ def config(kind: str, shards: Path, out: Path, steps: int, **changes) -> TrainCo
 def test_a_run_leaves_weights_that_load_with_card_and_log(kind: str, shards: Path, tmp_path: Path) -> None:
     figures = train(config(kind, shards, tmp_path, 2))
     assert 0 <= figures["oks"] <= 1
-    images = read_shard(sorted(shards.glob("*.npz"))[0]).images[:3]
+    images = read_keypoints(sorted(shards.glob("*.npz"))[0]).images[:3]
     assert load_detector(DetectorConfig(kind, str(tmp_path))).detect(images).shape == (3, 17, 3)
     state = load_file(tmp_path / "model.safetensors")
     assert {v.dtype for v in state.values() if v.is_floating_point()} == {torch.float16}
@@ -47,7 +44,9 @@ def test_a_run_leaves_weights_that_load_with_card_and_log(kind: str, shards: Pat
 
 
 def test_the_counter_trains_and_loads(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("posedreamer_assets.pocket.train_detectors.COUNT_TRIALS", 12)
+    monkeypatch.setattr(
+        "posedreamer_assets.pocket.train_detectors.evaluate_counter", partial(evaluate_counter, trials=12)
+    )
     figures = train(config("counter", shards, tmp_path, 2))
     assert 0 <= figures["accuracy"] <= 1
     counts, _ = load_counter(path=str(tmp_path)).count(stick_figures(3, 9, 64)["images"])
@@ -73,10 +72,11 @@ def test_resuming_another_kind_is_refused(shards: Path, tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_on_one_batch(shards: Path, tmp_path: Path) -> None:
-    rows, held_out, names = read_folder(shards)
+    rows, held_out, names = read_keypoint_folder(shards)
     torch.manual_seed(0)
-    run = _Run(config("heatmap", shards, tmp_path, 9), rows.take(slice(0, 4)), held_out, names)
-    losses = [run.one_step(0.0) for _ in range(24)]
+    losses: list[float] = []
+    run = DetectorRun(config("heatmap", shards, tmp_path, 9), rows.take(slice(0, 4)), held_out, names)
+    run_loop(lambda share: losses.append(run.one_step(share)) or losses[-1], Budget(max_steps=24), run.progress)
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
 
 
@@ -101,36 +101,8 @@ def test_centre_loss_is_least_for_confident_right_answers() -> None:
     assert float(centre_loss(-right, target)) > 5
 
 
-def test_the_learning_rate_warms_up_and_ends_low() -> None:
-    assert learning_rate_factor(0.0, 0) == pytest.approx(0.01)
-    assert learning_rate_factor(0.0, 500) == pytest.approx(1.0)
-    assert learning_rate_factor(1.0, 500) == pytest.approx(0.01)
-
-
-def test_damaged_shards_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DetectorError, match="no training shards"):
-        read_folder(tmp_path)
-    (tmp_path / "bad.npz").write_bytes(b"PK no zip")
-    with pytest.raises(DetectorError, match=r"bad\.npz: not a training shard"):
-        read_folder(tmp_path)
-    data = stick_figures(4, 0)
-    np.savez(tmp_path / "bad.npz", **{**data, "keypoints": data["keypoints"][:2]})  # pyright: ignore[reportArgumentType]
-    with pytest.raises(DetectorError, match="do not belong together"):
-        read_folder(tmp_path)
-
-
-def test_held_out_rows_are_the_last_and_crowds_are_left_out(tmp_path: Path) -> None:
-    data = stick_figures(16, 0)
-    np.savez(tmp_path / "a.npz", **data, people=np.r_[np.ones(12, int), np.full(4, 2)])  # pyright: ignore[reportArgumentType]
-    rows, held_out, names = read_folder(tmp_path)
-    assert (len(rows), len(held_out), names) == (9, 3, ["a"])
-    np.testing.assert_array_equal(held_out.images, data["images"][9:12])
-
-
-def test_points_behind_the_camera_are_out_of_frame(tmp_path: Path) -> None:
-    data = stick_figures(4, 0)
-    data["keypoints"][0, 3] = np.nan
-    np.savez(tmp_path / "a.npz", **data)  # pyright: ignore[reportArgumentType]
-    rows = read_shard(tmp_path / "a.npz")
-    assert np.isfinite(rows.keypoints).all()
-    assert not rows.in_frame[0, 3]
+def test_unknown_kinds_and_dtypes_are_refused(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match="unknown detector kind"):
+        make_network("pafs")
+    with pytest.raises(ConfigError, match="dtype of a training"):
+        train(config("heatmap", shards, tmp_path, 1, dtype="float8"))
