@@ -18,7 +18,7 @@ from posedreamer_assets.render.captions import make_caption
 from posedreamer_assets.render.control import render_control_maps
 from posedreamer_assets.render.scene import render_scenes
 from posedreamer_assets.seeds import sample_rng
-from posedreamer_assets.tables.fields import partition_key, sample_id
+from posedreamer_assets.tables.keys import partition_key, sample_id
 
 
 def make_shard(profile: Profile, source: str, number: int, size: int, seed: int) -> dict[str, np.ndarray]:
