@@ -1,18 +1,27 @@
 """Input digests: what makes a partition out of date, and what does not."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from posedreamer_assets.body.model import FREE_BODY_PATH
 from posedreamer_assets.config import Profile, load_profile
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.pipeline.graph import STAGES, Snapshot, file_digest, planned_keys, source_name
+from posedreamer_assets.pipeline import graph
+from posedreamer_assets.pipeline.rounds import planned_keys
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.outside_files import file_digest
 from posedreamer_assets.storage import LanceStore
 
 
-def _digest(tmp_path: Path, profile: Profile, stage: str, key: str | None = "procedural-0000") -> str:
-    return Snapshot(profile, LanceStore(str(tmp_path))).input_digest(STAGES[stage], key)
+def _digest(tmp_path: Path, profile: Profile, name: str) -> str:
+    """Of the first partition of a stage that reads nothing yet."""
+    snapshot = Snapshot(profile, LanceStore(str(tmp_path)))
+    stage = snapshot.graph[name]
+    keys = {"base": "procedural-0000", "align": "align-procedural-0000", "hard": "hard-0000", "hard2": "hard2-0000"}
+    return snapshot.input_digest(stage, keys[stage.groups[0]] if stage.partitioned else None)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +44,10 @@ def test_settings_of_speed_and_amount_change_no_digest(tmp_path: Path, setting: 
         ("alignment.method", "none", "preference_pairs"),
         ("alignment.method", "none", "dpo_checkpoint"),
         ("curation.min_oks", 0.5, "base/filtered_dataset"),
-        ("curriculum.pool_size", 77, "hard_samples"),
+        ("curation.min_oks", 0.5, "dataset_release"),
+        ("body.model_path", str(FREE_BODY_PATH), "body_model"),
+        ("curriculum.rounds", [{"size": 7}], "hard/hard_samples"),
+        ("curriculum.pool_size", 77, "hard/hard_samples"),
     ],
 )
 def test_settings_of_content_change_the_digest(tmp_path: Path, setting: str, value: object, stage: str) -> None:
@@ -59,23 +71,28 @@ def test_alignment_that_is_off_depends_on_no_setting_of_alignment(tmp_path: Path
 
 def test_every_named_setting_exists_in_the_profile(tmp_path: Path) -> None:
     snapshot = Snapshot(load_profile("pocket"), LanceStore(str(tmp_path)))
-    for stage in STAGES.values():
-        keys = planned_keys(snapshot.profile, stage.group) or [None]
+    for stage in snapshot.graph:
+        keys = planned_keys(snapshot.profile, stage.groups) or [None]
         assert len(digest(snapshot.inputs(stage, keys[0]))) == 32
 
 
-def test_alignment_and_base_batches_are_disjoint() -> None:
-    profile = load_profile("pocket")
-    assert not set(planned_keys(profile, "base")) & set(planned_keys(profile, "align"))
-    assert set(planned_keys(profile, "pose")) == {*planned_keys(profile, "base"), *planned_keys(profile, "align")}
+def test_another_round_changes_nothing_of_the_rounds_before_it(tmp_path: Path) -> None:
+    two = load_profile("pocket", {"curriculum.rounds": [{"size": 5}]})
+    three = load_profile("pocket", {"curriculum.rounds": [{"size": 5}, {"size": 9}]})
+    for stage in Snapshot(two, LanceStore(str(tmp_path))).graph:
+        if stage.key not in ("dataset_release", "quality_report"):
+            assert _digest(tmp_path, two, stage.key) == _digest(tmp_path, three, stage.key), stage.key
 
 
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    [("My Mocap (v2)", "my-mocap-v2"), ("hard", "poses-hard"), ("align-x", "poses-align-x"), ("日本", "poses")],
-)
-def test_a_folder_name_becomes_a_source_that_no_other_group_claims(tmp_path: Path, folder: str, name: str) -> None:
-    assert source_name(load_profile("pocket", {"poses.source": str(tmp_path / folder)})) == name
+def test_every_setting_of_content_is_named_by_a_stage() -> None:
+    """Else rows would be taken for up to date after it has changed."""
+    named = {name for stage in graph(2) for name in stage.settings}
+    sections = {field.name for field in dataclasses.fields(Profile)} - {"name", "seed"}
+    for section in sections:
+        if section in named:
+            continue
+        fields = {f"{section}.{field.name}" for field in dataclasses.fields(getattr(Profile(), section))}
+        assert fields <= named, fields - named
 
 
 def test_a_control_network_with_other_weights_makes_the_generator_again(tmp_path: Path) -> None:
@@ -83,9 +100,9 @@ def test_a_control_network_with_other_weights_makes_the_generator_again(tmp_path
     weights.parent.mkdir()
     profile = load_profile("sdxl", {"generator.control_lora_path": str(weights.parent)})
     weights.write_bytes(b"one")
-    before = _digest(tmp_path, profile, "control_checkpoint", None)
+    before = _digest(tmp_path, profile, "control_checkpoint")
     weights.write_bytes(b"others")
-    assert _digest(tmp_path, profile, "control_checkpoint", None) != before
+    assert _digest(tmp_path, profile, "control_checkpoint") != before
     assert file_digest(load_profile("sdxl"), "generator_control") == "diffusers/controlnet-depth-sdxl-1.0"
 
 
