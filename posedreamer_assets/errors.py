@@ -4,6 +4,7 @@ PoseDreamerError
 ├── ConfigError            a profile or option that cannot be used
 ├── BodyModelError         an SMPL-X model file that is missing, truncated or of the wrong layout
 ├── PoseFileError          a pose source (BVH, AMASS npz, fit) that cannot be read; carries a `reason` code
+│   └── UnreadableBatchError   a batch of pose files of which none has a usable frame
 ├── CaptionError           text that the caption grammar does not know
 ├── RenderError            OpenGL is missing or a frame could not be drawn
 ├── BackendError           an image generator could not be loaded or run
@@ -15,6 +16,12 @@ PoseDreamerError
 ├── StorageError           a table or partition that cannot be read or written
 └── CheckError             a data check file that cannot be understood
 """
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class PoseDreamerError(Exception):
@@ -43,6 +50,18 @@ class PoseFileError(PoseDreamerError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{self.path}: {reason}: {detail}")
+
+
+class UnreadableBatchError(PoseFileError):
+    """A batch of pose files of which none has a usable frame; other batches can be made all the same.
+
+    Attributes:
+        beside: rows of other tables at the same partition that say why, by table.
+    """
+
+    def __init__(self, path: object, detail: str, beside: Mapping[str, "pa.Table"]) -> None:
+        super().__init__(path, "empty", detail)
+        self.beside = beside
 
 
 class CaptionError(PoseDreamerError):

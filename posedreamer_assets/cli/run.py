@@ -11,6 +11,7 @@ from typing import Any
 from posedreamer_assets.cli.memory import PeakMemory
 from posedreamer_assets.config import Profile
 from posedreamer_assets.defs.local.runner import Runner
+from posedreamer_assets.errors import UnreadableBatchError
 from posedreamer_assets.pipeline import Stage
 from posedreamer_assets.pipeline.pose_batches import plan_batches
 from posedreamer_assets.pipeline.rounds import planned_keys
@@ -63,7 +64,8 @@ def run_main_job(
         plan_batches(profile, home.store())
     with Runner(home) as runner:
         chosen = [stage for stage in runner.graph if not only or stage.key in only]
-        timings = [_run_stage(runner, profile, stage, force=force, display=display or Silent()) for stage in chosen]
+        job = _Job(runner, profile, force, display or Silent())
+        timings = [job.run_stage(stage) for stage in chosen]
     from posedreamer_assets.report.run_report import write_run_report
 
     figures = write_run_report(
@@ -73,31 +75,57 @@ def run_main_job(
     return Summary(figures, str(folder / "report.html"), str(folder / "summary.json"), timings)
 
 
-def _run_stage(runner: Runner, profile: Profile, stage: Stage, *, force: bool, display: Display) -> StageTiming:
-    timing = StageTiming(stage.key)
-    keys: list[str | None] = [*planned_keys(profile, stage.groups)] if stage.partitioned else [None]
-    snapshot = Snapshot(profile, runner.home.store())
-    todo = [key for key in keys if force or not snapshot.is_current(stage, key)]
-    timing.up_to_date = len(keys) - len(todo)
-    if not todo:
-        display.begin(stage.key, 0)
-        display.end(stage.key, "up to date")
+@dataclass
+class _Job:
+    """One run: what it makes with, and the batches whose pose files cannot be read, which all stages leave out."""
+
+    runner: Runner
+    profile: Profile
+    force: bool
+    display: Display
+    unreadable: dict[str, UnreadableBatchError] = field(default_factory=dict)
+
+    def run_stage(self, stage: Stage) -> StageTiming:
+        """Make what is not up to date of a stage.
+
+        Raises:
+            PoseDreamerError: the stage's first error.
+        """
+        timing = StageTiming(stage.key)
+        planned = planned_keys(self.profile, stage.groups)
+        keys: list[str | None] = [k for k in planned if k not in self.unreadable] if stage.partitioned else [None]
+        snapshot = Snapshot(self.profile, self.runner.home.store())
+        todo = [key for key in keys if self.force or not snapshot.is_current(stage, key)]
+        timing.up_to_date = len(keys) - len(todo)
+        if not todo:
+            self.display.begin(stage.key, 0)
+            self.display.end(stage.key, "up to date")
+            return timing
+        self.display.begin(stage.key, stage.units(self.profile) * len(todo))
+        started = time.perf_counter()
+        try:
+            with PeakMemory() as memory, watching(self.display):
+                self._make(stage, todo, snapshot, timing)
+        except BaseException:
+            self.display.end(stage.key, "failed")
+            raise
+        timing.seconds = round(time.perf_counter() - started, 2)
+        timing.peak_memory_mb = round(memory.peak_mb, 1)
+        parts = f"{timing.made} made" + (f", {timing.up_to_date} up to date" if timing.up_to_date else "")
+        left = f", {len(todo) - timing.made} not readable" if timing.made < len(todo) else ""
+        self.display.end(stage.key, parts + left if stage.partitioned else "made")
         return timing
-    display.begin(stage.key, stage.units(profile) * len(todo))
-    started = time.perf_counter()
-    try:
-        with PeakMemory() as memory, watching(display):
-            for key in todo:
-                only_unchecked = snapshot.is_fresh(stage, key) and not snapshot.failed(stage, key)
-                runner.execute(stage, key, force=force or not only_unchecked)
-                timing.made += 1
-                if stage.table and timing.made % UPKEEP_EVERY == 0:
-                    snapshot.store.maintain(stage.table)
-    except BaseException:
-        display.end(stage.key, "failed")
-        raise
-    timing.seconds = round(time.perf_counter() - started, 2)
-    timing.peak_memory_mb = round(memory.peak_mb, 1)
-    parts = f"{timing.made} made" + (f", {timing.up_to_date} up to date" if timing.up_to_date else "")
-    display.end(stage.key, parts if stage.partitioned else "made")
-    return timing
+
+    def _make(self, stage: Stage, keys: Sequence[str | None], snapshot: Snapshot, timing: StageTiming) -> None:
+        for key in keys:
+            only_unchecked = snapshot.is_fresh(stage, key) and not snapshot.failed(stage, key)
+            try:
+                self.runner.execute(stage, key, force=self.force or not only_unchecked)
+            except UnreadableBatchError as error:
+                self.unreadable[str(key)] = error
+                continue
+            timing.made += 1
+            if stage.table and timing.made % UPKEEP_EVERY == 0:
+                snapshot.store.maintain(stage.table)
+        if keys and not timing.made and not timing.up_to_date and self.unreadable:
+            raise next(iter(self.unreadable.values()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.errors import PoseFileError, UnreadableBatchError
 from posedreamer_assets.pipeline.figures import mean
 from posedreamer_assets.pipeline.pictures import stick_figures
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
@@ -80,7 +80,8 @@ def draw_poses(inputs: Inputs, ids: Sequence[str]) -> "PoseBatch":
     """One pose for each id, from the batch's files or from the procedural families.
 
     Raises:
-        PoseFileError: a batch of a folder without files, or without a usable frame.
+        PoseFileError: a batch of a folder without files.
+        UnreadableBatchError: a batch whose files have no usable frame.
     """
     from posedreamer_assets.poses.draw import clips_batch, procedural_batch
 
@@ -95,7 +96,8 @@ def draw_poses(inputs: Inputs, ids: Sequence[str]) -> "PoseBatch":
     drawn = clips_batch(profile, body, ids, clips, group=group_of(key), part=files.part)
     if drawn is None:
         reasons = "; ".join(str(error) for error in errors[:3]) or "none of its files is there"
-        raise PoseFileError(files.folder.root, "empty", f"no usable frames in batch {key}: {reasons}")
+        detail = f"no usable frames in batch {key}: {reasons}"
+        raise UnreadableBatchError(files.folder.root, detail, {"quarantine": quarantined(inputs)})
     return drawn
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from posedreamer_assets.errors import CheckError, StorageError
+from posedreamer_assets.errors import CheckError, StorageError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage
 from posedreamer_assets.pipeline.figures import flat_figures
 from posedreamer_assets.pipeline.models import Models
@@ -64,9 +64,13 @@ def make(snapshot: Snapshot, stage: Stage, key: str | None = None, *, force: boo
     as_run = snapshot.as_run(stage)
     files = snapshot.pose_files(key) if key is not None and "poses" in stage.files else None
     inputs = Inputs(as_run, snapshot.profile, Listed(snapshot), Models(snapshot.profile), key, files)
-    if stage.partitioned:
+    if not stage.partitioned:
+        return _write_checkpoint(snapshot, inputs)
+    try:
         return _write_rows(snapshot, inputs, as_run.make(inputs))
-    return _write_checkpoint(snapshot, inputs)
+    except UnreadableBatchError as error:
+        _write_beside(snapshot, inputs, error.beside)
+        raise
 
 
 @dataclass(frozen=True)
@@ -208,14 +212,21 @@ def _write_rows(snapshot: Snapshot, inputs: Inputs, made: Made) -> Result:
     stage, key, store = inputs.stage, inputs.key, snapshot.store
     assert stage.table is not None and made.rows is not None, "a partitioned stage makes rows of its table"
     input_digest = snapshot.input_digest(stage, key)
-    for table, rows in made.beside.items():
-        if rows.num_rows or store.partition(table, key):
-            store.replace_partition(table, key, rows, input_digest=input_digest)
+    _write_beside(snapshot, inputs, made.beside)
     info = store.replace_partition(stage.table, key, made.rows, input_digest=input_digest)
     if info.rows == 0:
         note_empty(store, stage.table, key, input_digest)
     figures = {**stage.figures(made.rows, snapshot.profile), "bytes": made.rows.nbytes, **made.figures}
     return Result(info.content_digest, {**figures, "table_version": info.version}, info.rows, made.pictures)
+
+
+def _write_beside(snapshot: Snapshot, inputs: Inputs, beside: Mapping[str, pa.Table]) -> None:
+    """Rows of other tables at the same partition; there may be none any more."""
+    store, key = snapshot.store, inputs.key
+    input_digest = snapshot.input_digest(inputs.stage, key)
+    for table, rows in beside.items():
+        if rows.num_rows or store.partition(table, key):
+            store.replace_partition(table, key, rows, input_digest=input_digest)
 
 
 def _write_checkpoint(snapshot: Snapshot, inputs: Inputs) -> Result:
