@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from posedreamer_assets.config import GeneratorConfig, Profile
 from posedreamer_assets.errors import AlignmentError
-from posedreamer_assets.pipeline.controls import control_column, control_images
+from posedreamer_assets.pipeline.control_images import control_column, control_images
 from posedreamer_assets.pipeline.sample_scores import OKS_OF, oks_of
 from posedreamer_assets.pipeline.stage import Checkpoint, Inputs, Made, Reads, Stage
 from posedreamer_assets.seeds import derive_seed

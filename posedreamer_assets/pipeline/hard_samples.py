@@ -6,9 +6,9 @@ import pyarrow as pa
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline import difficulty_model, pose_library
 from posedreamer_assets.pipeline.figures import mean
-from posedreamer_assets.pipeline.pictures import stick_figures
 from posedreamer_assets.pipeline.rounds import Round, poses_of_batch
 from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
+from posedreamer_assets.pipeline.thumbnails import stick_figures
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import group_of
 from posedreamer_assets.tables.rows import bodies, cameras, make_table

@@ -10,9 +10,9 @@ import pyarrow as pa
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import PoseFileError, UnreadableBatchError
 from posedreamer_assets.pipeline.figures import mean
-from posedreamer_assets.pipeline.pictures import stick_figures
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
 from posedreamer_assets.pipeline.stage import POSES, Inputs, Made, Stage, rows_of_batch
+from posedreamer_assets.pipeline.thumbnails import stick_figures
 from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import group_of, sample_id

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.pipeline.controls import control_column, control_images
+from posedreamer_assets.pipeline.control_images import control_column, control_images
 from posedreamer_assets.pipeline.figures import mean, share
 from posedreamer_assets.pipeline.sample_scores import OKS_OF, oks_of
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.pipeline.controls import control_column, control_images
+from posedreamer_assets.pipeline.control_images import control_column, control_images
 from posedreamer_assets.pipeline.dpo_checkpoint import adapter_in
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied, rows_of_batch
 from posedreamer_assets.seeds import derive_seed

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.figures import mean, share
-from posedreamer_assets.pipeline.pictures import detections
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied
+from posedreamer_assets.pipeline.thumbnails import detections
 from posedreamer_assets.tables.fields import OF_PERSON, SCHEMAS, names_of
 from posedreamer_assets.tables.rows import array, images, make_table, points, same_rows, texts
 

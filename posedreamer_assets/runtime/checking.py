@@ -146,7 +146,7 @@ def check_asset(store: "LanceStore", stage: Stage, key: str | None, profile: Pro
 def failing_pictures(store: "LanceStore", table: str, key: str, ids: Sequence[str]) -> dict[str, np.ndarray]:
     """A picture of each sample, with its keypoints where the table has some; samples without one are left out."""
     from posedreamer_assets.checks.rows import decode
-    from posedreamer_assets.pipeline.pictures import with_keypoints
+    from posedreamer_assets.pipeline.thumbnails import with_keypoints
 
     place = _picture_column(store, table, key)
     if not ids or place is None:

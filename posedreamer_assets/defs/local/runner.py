@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.definitions import build
+from posedreamer_assets.defs.build import build
 from posedreamer_assets.defs.deployment import Deployment
 from posedreamer_assets.defs.local.killed_runs import PROCESS_TAG, report_killed_runs, this_process
 from posedreamer_assets.errors import CheckError
