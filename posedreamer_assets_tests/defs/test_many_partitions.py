@@ -1,32 +1,19 @@
-"""Runs of many partitions: each keeps its own rows, metadata and check results, and a bad one stops no other.
+"""Runs of many partitions: each keeps its own rows, metadata and check results, and a bad one stops no other."""
 
-The number of partitions of a run is set before definitions are imported, so the runs have a process of their own.
-"""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from posedreamer_assets.pipeline.graph import ORDER, STAGES, Stage
-from posedreamer_assets_tests.defs.many_partitions import ASSETS, BAD, KEYS
+from posedreamer_assets.runtime.home import Home
+from posedreamer_assets_tests.defs.many_partitions import ASSETS, BAD, KEYS, main
 
 GOOD = [key for key in KEYS if key != BAD]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What three runs left: with bad poses in one partition, with the cause gone, and once more."""
-    home = tmp_path_factory.mktemp("many")
-    environment = {**os.environ, "POSEDREAMER_HOME": str(home), "POSEDREAMER_PARTITIONS_PER_RUN": "3"}
-    command = [sys.executable, "-m", "posedreamer_assets_tests.defs.many_partitions"]
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    """What the runs left: with bad poses in one partition, in a second home then, with the cause gone, and once more."""
+    return main(Home(tmp_path_factory.mktemp("many")))
 
 
 def places(*keys: str, assets: tuple[str, ...] = ASSETS) -> list[str]:
@@ -84,8 +71,10 @@ def test_every_partition_has_its_own_figures_and_pictures(runs: dict[str, Any]) 
     assert sorted(pictured) == sorted([*places(*GOOD), f"pose_library[{BAD}]"])
 
 
-@pytest.mark.parametrize("stage", [stage for stage in ORDER if stage.group], ids=lambda stage: stage.key)
-def test_a_stage_reads_the_rows_of_every_stage_above_it(stage: Stage) -> None:
-    """So it meets the mark of bad rows itself, whatever was held back between."""
-    above = {name for read in stage.reads for name in STAGES[read].reads}
-    assert above <= set(stage.reads)
+def test_a_second_home_on_the_same_storage_holds_bad_rows_back_too(runs: dict[str, Any]) -> None:
+    found = runs["second"]
+    assert not found["success"]
+    assert not any(BAD in place for place in found["versions"] if not place.startswith("pose_library"))
+    held = [place for place, names in found["metadata"].items() if "held_back" in names]
+    assert sorted(held) == places(BAD, assets=ASSETS[1:])
+    assert found["versions"] == runs["bad"]["versions"]
