@@ -20,13 +20,22 @@ from posedreamer_assets.pipeline import Graph, Stage
 Condition = dg.AutomationCondition
 _idle = ~Condition.in_progress() & ~Condition.any_deps_in_progress()
 
-UNION = (Condition.any_deps_updated().since_last_handled() & _idle).with_label("union")
 IMPORT = (Condition.missing() & ~Condition.execution_failed() & ~Condition.in_progress()).with_label("import")
+
+
+def _models(graph: Graph) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*(stage.key.split("/") for stage in graph if not stage.partitioned))
+
+
+def union_of(graph: Graph) -> dg.AutomationCondition:
+    """UNION in a graph, whose checkpoints it ignores."""
+    changed = Condition.any_deps_updated().ignore(_models(graph)).since_last_handled()
+    return (changed & _idle).with_label("union")
 
 
 def flow_of(graph: Graph) -> dg.AutomationCondition:
     """FLOW in a graph, whose checkpoints it ignores."""
-    models = dg.AssetSelection.assets(*(stage.key.split("/") for stage in graph if not stage.partitioned))
+    models = _models(graph)
     wanted = Condition.missing() & ~Condition.execution_failed()
     changed = Condition.any_deps_updated().ignore(models).since_last_handled()
     return ((wanted | changed) & ~Condition.any_deps_missing() & _idle).with_label("flow")
@@ -41,7 +50,7 @@ def condition_of(graph: Graph, stage: Stage, deployment: Deployment) -> dg.Autom
     """The condition of a stage's asset; None for one that is made on request alone."""
     if stage.starts == "cron":
         return on_cron(deployment.refresh_cron) if deployment.refresh_cron else None
-    return {"flow": flow_of(graph), "union": UNION, "import": IMPORT, "request": None}[stage.starts]
+    return {"flow": flow_of(graph), "union": union_of(graph), "import": IMPORT, "request": None}[stage.starts]
 
 
 def flow_sensor(deployment: Deployment) -> dg.AutomationConditionSensorDefinition:

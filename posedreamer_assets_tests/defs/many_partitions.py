@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from posedreamer_assets.cli.status import status_of
-from posedreamer_assets.definitions import build
+from posedreamer_assets.defs.build import build
 from posedreamer_assets.defs.deployment import Deployment
 from posedreamer_assets.defs.local.runner import Runner, run_config
 from posedreamer_assets.defs.partitions import register

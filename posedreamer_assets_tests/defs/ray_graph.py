@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from posedreamer_assets.defs.deployment import deployment
 from posedreamer_assets.defs.executors import executor, step_tags
 
 
@@ -20,10 +21,10 @@ def on_cpu() -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata=_available())
 
 
-@dg.asset(deps=[on_cpu], op_tags=step_tags("gpu"))
+@dg.asset(deps=[on_cpu], op_tags=step_tags("gpu", deployment()))
 def on_gpu() -> dg.MaterializeResult:
     """The same while a GPU step runs."""
     return dg.MaterializeResult(metadata=_available())
 
 
-defs = dg.Definitions([on_cpu, on_gpu], executor=executor())
+defs = dg.Definitions([on_cpu, on_gpu], executor=executor(deployment().executor))

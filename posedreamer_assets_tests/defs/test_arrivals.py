@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.defs.arrivals import Cursor, pose_files
-from posedreamer_assets.defs.deployment import deployment
+from posedreamer_assets.defs.arrivals import Cursor, arrivals_sensor
+from posedreamer_assets.defs.deployment import Deployment
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline.pose_batches import recorded_batches
@@ -29,7 +29,8 @@ class Sensor:
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursor: str | None = None
         self.launched: set[str] = set()
-        sizes = {"poses.files_per_batch": 2, "poses.align_batches": 0, "curriculum.hard_batches": 0}
+        self.deployment = Deployment()
+        sizes = {"poses.files_per_batch": 2, "poses.align_batches": 0, "curriculum.rounds": []}
         self.home.prepare(load_profile("pocket", {"poses.source": str(self.mocap), **sizes}))
 
     def write(self, *names: str, text: str = "clip") -> None:
@@ -43,7 +44,7 @@ class Sensor:
             "store": LanceStoreResource(root=str(self.home.storage), cache=str(self.home.cache)),
         }
         with dg.build_sensor_context(self.instance, cursor=self.cursor, resources=resources) as context:
-            result: Any = pose_files(context)
+            result: Any = arrivals_sensor(self.deployment)(context)
         if killed or isinstance(result, dg.SkipReason):
             return []
         for request in result.dynamic_partitions_requests:
@@ -136,16 +137,21 @@ def test_a_folder_that_is_away_for_a_while_changes_nothing(sensor: Sensor) -> No
     assert [sensor.tick(), sensor.tick()] == [[], []]
 
 
-def test_two_folders_of_one_name_are_refused(sensor: Sensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_folders_of_one_name_are_refused(sensor: Sensor, tmp_path: Path) -> None:
     (tmp_path / "b" / "mocap").mkdir(parents=True)
-    monkeypatch.setenv("POSEDREAMER_WATCH", f"{sensor.mocap}, {tmp_path / 'b' / 'mocap'}")
-    deployment.cache_clear()
-    try:
-        with pytest.raises(ConfigError, match=r"would both name their batches mocap-\.\.\."):
-            sensor.tick()
-    finally:
-        monkeypatch.undo()
-        deployment.cache_clear()
+    sensor.deployment = Deployment(watch=(str(sensor.mocap), str(tmp_path / "b" / "mocap")))
+    with pytest.raises(ConfigError, match=r"would both name their batches mocap-\.\.\."):
+        sensor.tick()
+
+
+def test_files_of_every_further_round_are_cut_with_the_first_batches(sensor: Sensor) -> None:
+    sizes = {"poses.files_per_batch": 2, "poses.align_batches": 1, "curriculum.rounds": [{"size": 2}, {"size": 2}]}
+    sensor.home.prepare(load_profile("pocket", {"poses.source": str(sensor.mocap), **sizes}))
+    sensor.write("a.bvh", "b.bvh")
+    sensor.tick()
+    assert sorted(sensor.tick()) == ["align-mocap-0000", "mocap-0000"]
+    assert set(sensor.files()) == {"mocap-0000", "align-mocap-0000", "hard-0000", "hard2-0000"}
+    assert sensor.partitions("hard_batches") == ["hard-0000"] and sensor.partitions("hard2_batches") == ["hard2-0000"]
 
 
 def test_the_cursor_reads_back_what_it_wrote() -> None:

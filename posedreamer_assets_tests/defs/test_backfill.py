@@ -17,10 +17,9 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster_graphql.test.utils import execute_dagster_graphql
 
+from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.config import Profile, load_profile
-from posedreamer_assets.defs.local.runner import Runner, run_main_job
-from posedreamer_assets.defs.partitions import register
-from posedreamer_assets.pipeline.graph import STAGES
+from posedreamer_assets.defs.local.register_planned import register_planned
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 
@@ -33,7 +32,7 @@ pytestmark = [
 ]
 
 KEYS = ["procedural-0000", "procedural-0001"]
-TABLES = ("pose_library", "base_control_maps")
+TABLES = ("pose_library", "control_maps")
 STAGES_MADE = ("body_model", "pose_library", "base/control_maps")
 PATIENCE_S = 1200  # seconds are enough on an idle machine
 # Runs are executed by the daemon's own process, at once, instead of one subprocess each.
@@ -75,19 +74,17 @@ def _rows(home: Home, table: str) -> list[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, WorkspaceProcessContext]]:
-    """What Dagster's webserver and daemon hold, on a home where only the body model has been made."""
+    """What Dagster's webserver and daemon hold on a fresh home, as `posedreamer dev` prepares it."""
     home = Home(tmp_path_factory.mktemp("ui"))
     home.prepare(_profile())
-    with Runner(home) as runner:
-        runner.execute(STAGES["body_model"], None)
+    register_planned(home)
     target = LoadableTargetOrigin(executable_path=sys.executable, module_name="posedreamer_assets.definitions")
     origin = InProcessCodeLocationOrigin(loadable_target_origin=target, location_name="posedreamer_assets")
     reference = InstanceRef.from_dir(str(home.dagster), overrides=OVERRIDES)
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.from_ref(reference) as instance:
         patch.setenv("POSEDREAMER_HOME", str(home.path))
-        register(instance, KEYS)
         with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as process:
-            _backfill(process, [["pose_library"], ["base", "control_maps"]])
+            _backfill(process, [["body_model"], ["pose_library"], ["base", "control_maps"]])
             yield home, process
 
 
@@ -98,7 +95,8 @@ def _ask(process: WorkspaceProcessContext, query: str, variables: dict[str, Any]
 
 
 def _backfill(process: WorkspaceProcessContext, assets: list[list[str]]) -> None:
-    params = {"assetSelection": [{"path": path} for path in assets], "partitionNames": KEYS}
+    """As the button "materialize all" of the UI launches it: every partition that Dagster knows."""
+    params = {"assetSelection": [{"path": path} for path in assets], "allPartitions": True}
     launched = _ask(process, LAUNCH, {"params": params})["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
     deadline = time.monotonic() + PATIENCE_S
@@ -122,6 +120,18 @@ def test_a_backfill_writes_the_rows_of_the_command_line(
     for table in TABLES:
         assert _rows(home, table) == _rows(other, table)
         assert len(_rows(home, table)) == 6
+
+
+def test_a_fresh_home_shows_the_partitions_that_its_profile_plans(ui: tuple[Home, WorkspaceProcessContext]) -> None:
+    _, process = ui
+    query = """
+    query Keys($asset: AssetKeyInput!) {
+      assetNodeOrError(assetKey: $asset) { ... on AssetNode { partitionKeys } }
+    }
+    """
+    for path, keys in ((["pose_library"], KEYS), (["base", "dataset"], KEYS), (["hard", "dataset"], ["hard-0000"])):
+        found = _ask(process, query, {"asset": {"path": path}})["assetNodeOrError"]
+        assert found["partitionKeys"] == keys
 
 
 def test_the_command_line_takes_the_rows_of_a_backfill_as_they_are(ui: tuple[Home, WorkspaceProcessContext]) -> None:

@@ -10,7 +10,8 @@ import dagster as dg
 import pytest
 
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.definitions import build, defs
+from posedreamer_assets.definitions import defs
+from posedreamer_assets.defs.build import build
 from posedreamer_assets.defs.deployment import Deployment
 from posedreamer_assets.defs.local.runner import run_config
 from posedreamer_assets.defs.partitions import all_groups, partition_set, set_name

@@ -12,11 +12,11 @@ import yaml
 from dagster._config import validate_config
 from dagster._core.instance.config import dagster_instance_config_schema
 
-from posedreamer_assets.definitions import defs
-from posedreamer_assets.defs.deployment import EXECUTORS, Deployment, deployment
+from posedreamer_assets.defs.build import build
+from posedreamer_assets.defs.deployment import EXECUTORS, Deployment
 from posedreamer_assets.defs.executors import executor, step_tags
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.pipeline.graph import ORDER
+from posedreamer_assets.pipeline import graph
 from posedreamer_assets.runtime.home import Home
 
 # Libraries of clusters warn of their own futures while they are imported.
@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
+DEFS = build(Deployment(), graph(3))
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GPU_STAGES = ("preference_pairs", "dpo_checkpoint", "raw_generations", "sample_scores")
 SERVICES = {"code": 4000, "webserver": 3000, "daemon": None}
@@ -37,7 +38,7 @@ def read(name: str) -> Any:
 
 def tags_of(key: str) -> dict[str, str]:
     """The tags that an executor sees on the step of an asset."""
-    asset = defs.resolve_asset_graph().get(dg.AssetKey(key.split("/")))
+    asset = DEFS.resolve_asset_graph().get(dg.AssetKey(key.split("/")))
     return dict(asset.assets_def.op.tags)
 
 
@@ -58,29 +59,23 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpu_steps_and_no_others_ask_for_a_gpu_and_share_the_pool() -> None:
-    graph = defs.resolve_asset_graph()
-    for stage in ORDER:
-        on_gpu = stage.key.split("/")[-1] in GPU_STAGES
+    found = DEFS.resolve_asset_graph()
+    for stage in graph(3):
+        on_gpu = stage.name in GPU_STAGES
         tags = tags_of(stage.key)
         assert ("dagster-k8s/config" in tags, "ecs/container_overrides" in tags, "dagster-ray/config" in tags) == (
             (on_gpu,) * 3
         ), stage.key
-        assert graph.get(dg.AssetKey(stage.key.split("/"))).assets_def.op.pool == ("gpu" if on_gpu else None)
+        assert found.get(dg.AssetKey(stage.key.split("/"))).assets_def.op.pool == ("gpu" if on_gpu else None)
 
 
-def test_gpus_per_step_follow_the_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        for gpus, expected in (("0", {}), ("2", {"num_gpus": 2})):
-            monkeypatch.setenv("POSEDREAMER_GPUS", gpus)
-            deployment.cache_clear()
-            assert json.loads(step_tags("gpu").get("dagster-ray/config", "{}")) == expected
-        monkeypatch.setenv("POSEDREAMER_RAY_RESOURCE", "accelerator_type:H100")
-        deployment.cache_clear()
-        assert json.loads(step_tags("gpu")["dagster-ray/config"]) == {"resources": {"accelerator_type:H100": 2}}
-        assert step_tags(None) == {}
-    finally:
-        monkeypatch.undo()
-        deployment.cache_clear()
+def test_gpus_per_step_follow_the_deployment() -> None:
+    for gpus, expected in ((0, {}), (2, {"num_gpus": 2})):
+        tags = step_tags("gpu", Deployment(gpus=gpus))
+        assert json.loads(tags.get("dagster-ray/config", "{}")) == expected
+    tags = step_tags("gpu", Deployment(gpus=2, ray_resource="accelerator_type:H100"))
+    assert json.loads(tags["dagster-ray/config"]) == {"resources": {"accelerator_type:H100": 2}}
+    assert step_tags(None, Deployment()) == {}
 
 
 # Kubernetes

@@ -4,13 +4,13 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pytest
-
-from posedreamer_assets.definitions import defs
 from posedreamer_assets.defs.lineage import column_lineage, column_origins
 from posedreamer_assets.pipeline.facts import facts, flat_figures
 from posedreamer_assets.pipeline.graph import ORDER, STAGES, Stage
-from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.columns import MEANINGS, OF_TABLE
+
+from posedreamer_assets.definitions import defs
+from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets_tests.planted_faults.tables import ALIGN, KEY, make_tables, small_profile
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.defs.local.runner import run_main_job
 from posedreamer_assets.defs.partitions import register
+from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.runtime.home import Home
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def test_every_step_has_a_process_of_its_own_and_nothing_is_left_to_make(tmp_pat
         "POSEDREAMER_EXECUTOR": "multiprocess",
     }
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
-        register(instance, [KEY])
+        register(instance, graph_of(profile), [KEY])
     command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "posedreamer_assets.definitions"]
     chosen = ["--select", "pose_library,base/control_maps", "--partition", KEY]
     done = subprocess.run([*command, *chosen], env=environment, capture_output=True, text=True, timeout=PATIENCE_S)

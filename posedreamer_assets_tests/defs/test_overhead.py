@@ -5,9 +5,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from posedreamer_assets.pipeline.graph import ORDER, planned_keys
 
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.pipeline.graph import ORDER, planned_keys
 from posedreamer_assets.tables.fields import DATASET
 from posedreamer_assets_tests.diffusion.conftest import save_tiny_parts
 from posedreamer_assets_tests.runtime.test_unchanged import SMALL

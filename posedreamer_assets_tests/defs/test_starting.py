@@ -12,13 +12,13 @@ import pytest
 
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.defs import retries
-from posedreamer_assets.defs.automation import FLOW, IMPORT, UNION, condition_of
+from posedreamer_assets.defs.automation import IMPORT, condition_of, flow_of, union_of
 from posedreamer_assets.defs.deployment import Deployment, deployment
-from posedreamer_assets.defs.growth import growth, keys_of_tick, next_keys
+from posedreamer_assets.defs.growth import growth_schedule, keys_of_tick, next_keys
 from posedreamer_assets.defs.notifications import tell
 from posedreamer_assets.defs.resources import ProfileResource
 from posedreamer_assets.errors import ConfigError, PoseFileError, StorageError
-from posedreamer_assets.pipeline.graph import ORDER, STAGES
+from posedreamer_assets.pipeline import graph
 from posedreamer_assets.runtime.home import Home
 
 
@@ -79,8 +79,7 @@ def test_a_tick_of_growth_that_is_evaluated_twice_adds_its_batches_once() -> Non
         assert not set(keys_of_tick(instance, profile, "2026-11-22", 200)) & set(first)
 
 
-def test_the_schedule_registers_the_batches_that_it_asks_for(tmp_path: Path, deploy: Any) -> None:
-    deploy(POSES_PER_DAY="200")
+def test_the_schedule_registers_the_batches_that_it_asks_for(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.prepare(load_profile("pocket", {"poses.batch_size": 100, "poses.batches": 1}))
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
@@ -90,7 +89,7 @@ def test_the_schedule_registers_the_batches_that_it_asks_for(tmp_path: Path, dep
             resources={"profile": ProfileResource(home=str(tmp_path))},
         )
         with context:
-            requests: Any = growth(context)
+            requests: Any = growth_schedule(Deployment(poses_per_day=200))(context)
         keys = ["procedural-0001", "procedural-0002"]
         assert [request.partition_key for request in requests] == keys
         assert [request.run_key for request in requests] == keys
@@ -103,20 +102,21 @@ def test_the_schedule_registers_the_batches_that_it_asks_for(tmp_path: Path, dep
 
 
 def test_batches_flow_and_models_wait() -> None:
-    found = {stage.key: condition_of(stage) for stage in ORDER}
-    waiting = {"pose_library", "dpo_checkpoint", "difficulty_model", "quality_report"}
+    of = graph(3)
+    found = {stage.key: condition_of(of, stage, Deployment()) for stage in of}
+    waiting = {"pose_library", "dpo_checkpoint", "hard/difficulty_model", "hard2/difficulty_model", "quality_report"}
     assert {key for key, condition in found.items() if condition is None} == waiting
     assert {key for key, condition in found.items() if condition is IMPORT} == {"body_model", "control_checkpoint"}
-    assert {key for key, condition in found.items() if condition is UNION} == {"dataset"}
-    assert {key for key, condition in found.items() if condition is FLOW} == {
-        stage.key for stage in ORDER if stage.group and stage.key != "pose_library"
+    assert {key for key, condition in found.items() if condition == union_of(of)} == {"dataset_release"}
+    assert {key for key, condition in found.items() if condition == flow_of(of)} == {
+        stage.key for stage in of if stage.partitioned and stage.key != "pose_library"
     }
 
 
-def test_checkpoints_and_reports_follow_a_cron_where_one_is_set(deploy: Any) -> None:
-    deploy(REFRESH_CRON="0 3 * * 0")
-    for key in ("dpo_checkpoint", "difficulty_model", "quality_report"):
-        condition = condition_of(STAGES[key])
+def test_checkpoints_and_reports_follow_a_cron_where_one_is_set() -> None:
+    of = graph(3)
+    for key in ("dpo_checkpoint", "hard/difficulty_model", "hard2/difficulty_model", "quality_report"):
+        condition = condition_of(of, of[key], Deployment(refresh_cron="0 3 * * 0"))
         assert condition is not None and condition.get_label() == "on_cron(0 3 * * 0)"
 
 

@@ -8,8 +8,9 @@ from pyarrow import fs
 
 from posedreamer_assets.config import Profile, load_profile
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.pipeline.graph import STAGES, Snapshot
-from posedreamer_assets.pipeline.pose_batches import Folder, cut_new_files, plan_batches, recorded_batches
+from posedreamer_assets.pipeline.pose_batches import cut_new_files, plan_batches, recorded_batches
+from posedreamer_assets.poses.folder import Folder
+from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.storage_faults.object_store import environment, new_bucket, running_server
 
@@ -38,7 +39,7 @@ def files_of(store: LanceStore) -> dict[str, tuple[str, ...]]:
 
 def digests(profile: Profile, store: LanceStore) -> dict[str, str]:
     snapshot = Snapshot(profile, store)
-    stage = STAGES["pose_library"]
+    stage = snapshot.graph["pose_library"]
     return {key: snapshot.input_digest(stage, key) for key in files_of(store) if not key.startswith("hard-")}
 
 
@@ -53,6 +54,18 @@ def test_planned_batches_of_a_group_share_no_file_while_there_are_enough(tmp_pat
     files = files_of(store)
     used = [*files["mocap-0000"], *files["mocap-0001"], *files["align-mocap-0000"]]
     assert len(used) == len(set(used)) == 12
+
+
+def test_every_further_round_has_files_for_its_pool(tmp_path: Path, store: LanceStore) -> None:
+    fill(tmp_path / "mocap", 30)
+    rounds = {"curriculum.rounds": [{"batches": 2}, {"batches": 1}], "poses.batch_size": 10, "curriculum.pool_size": 25}
+    keys = plan_batches(profile(tmp_path / "mocap", **rounds), store)
+    assert keys[-3:] == ["hard-0000", "hard-0001", "hard2-0000"]
+    files = files_of(store)
+    assert [len(files[key]) for key in keys[-3:]] == [12, 12, 12], "files for three batches of poses each"
+    assert not set(files["hard-0000"]) & set(files["hard-0001"])
+    more = {**rounds, "curriculum.rounds": [{"batches": 2}, {"batches": 1}, {"batches": 1}]}
+    assert plan_batches(profile(tmp_path / "mocap", **more), store) == ["hard3-0000"]
 
 
 def test_a_batch_is_never_cut_again(tmp_path: Path, store: LanceStore) -> None:

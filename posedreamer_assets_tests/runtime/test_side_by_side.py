@@ -12,9 +12,10 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster_graphql.test.utils import execute_dagster_graphql
 
+from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.defs.local.runner import run_main_job
 from posedreamer_assets.defs.partitions import register
+from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 
@@ -114,7 +115,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         reference = InstanceRef.from_dir(str(home.dagster), overrides=OVERRIDES)
         target = ModuleTarget("posedreamer_assets.definitions", None, str(home.path), "posedreamer_assets")
         with dg.DagsterInstance.from_ref(reference) as instance:
-            register(instance, KEYS)
+            register(instance, graph_of(profile()), KEYS)
             with WorkspaceProcessContext(instance, target) as process:
                 yield Dev(home, process)
 
@@ -127,7 +128,7 @@ def test_the_command_line_and_dagster_make_the_same_partitions_at_once(dev: Dev,
     run_main_job(dev.home, profile(), only=STAGES_MADE)
     clean = Home(tmp_path)
     run_main_job(clean, profile(), only=STAGES_MADE)
-    for table in ("pose_library", "base_control_maps"):
+    for table in ("pose_library", "control_maps"):
         assert rows(dev.home, table) == rows(clean, table)
         assert len(rows(dev.home, table)) == 8
 

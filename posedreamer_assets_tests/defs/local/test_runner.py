@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from posedreamer_assets.cli.memory import PeakMemory
+from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.config import Profile, load_profile
-from posedreamer_assets.defs.local.runner import PeakMemory, Runner, run_main_job
-from posedreamer_assets.pipeline.graph import STAGES, Snapshot
+from posedreamer_assets.defs.local.runner import Runner
+from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 
@@ -48,19 +50,19 @@ def test_partitions_made_one_by_one_in_another_order_are_the_same(first: Home, t
     other, profile = Home(tmp_path), small_profile()
     other.prepare(profile)
     with Runner(other) as runner:
-        runner.execute(STAGES["body_model"], None)
+        runner.execute(runner.graph["body_model"], None)
         for key in ("procedural-0001", "align-procedural-0000", "procedural-0000"):
-            runner.execute(STAGES["pose_library"], key)
-            runner.execute(STAGES["base/control_maps"], key)
+            runner.execute(runner.graph["pose_library"], key)
+            runner.execute(runner.graph["base/control_maps"], key)
     assert digests(other, "pose_library") == digests(first, "pose_library")
-    assert digests(other, "base_control_maps") == digests(first, "base_control_maps")
+    assert digests(other, "control_maps") == digests(first, "control_maps")
 
 
 def test_more_batches_make_only_the_new_ones(first: Home) -> None:
-    before = digests(first, "base_control_maps")
+    before = digests(first, "control_maps")
     summary = run_main_job(first, small_profile(**{"poses.batches": 3}), only=POSES)
     assert {t.stage: (t.made, t.up_to_date) for t in summary.timings}["base/control_maps"] == (1, 3)
-    after = digests(first, "base_control_maps")
+    after = digests(first, "control_maps")
     assert {key: after[key] for key in before} == before
 
 
@@ -72,8 +74,9 @@ def test_a_changed_setting_remakes_only_what_depends_on_it(first: Home) -> None:
 
 def test_a_partition_of_outdated_poses_is_not_current(first: Home) -> None:
     snapshot = Snapshot(small_profile(seed=5), LanceStore(str(first.storage)))
-    assert snapshot.current_keys(STAGES["pose_library"]) == []
-    assert snapshot.current_keys(STAGES["base/control_maps"]) == []
+    assert snapshot.partitions(snapshot.graph["pose_library"])
+    assert snapshot.current_of(snapshot.graph["pose_library"]) == []
+    assert snapshot.current_of(snapshot.graph["base/control_maps"]) == []
 
 
 def test_peak_memory_sees_an_allocation() -> None:
