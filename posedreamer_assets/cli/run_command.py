@@ -50,7 +50,7 @@ def run(
 
     from posedreamer_assets.cli.display import TerminalDisplay
     from posedreamer_assets.cli.run import run_main_job
-    from posedreamer_assets.report.run_report import print_summary
+    from posedreamer_assets.report.main_figures import print_summary
 
     with TerminalDisplay() as display:
         summary = run_main_job(find_home(home, storage), profile, force=force, display=display)

@@ -19,10 +19,10 @@ def view(table: str, partition: str | None, out: Path | None, limit: int, hardes
 
     Shows what the tables know of each sample: control map, image, keypoints and mesh overlay, scores, verdict. The page
     filters by verdict and OKS, sorts by any figure, and has three views: cards, contact sheet, kept beside rejected.
-    TABLE is one of those that `posedreamer status` lists.
+    Tables without samples, `quarantine` and `pose_files` among them, are shown as rows. TABLE is a table or an asset.
     """
-    from posedreamer_assets.report.samples import write_table_gallery
+    from posedreamer_assets.report.view import write_view
 
-    path = out or Path(f"{table}{'-' + partition if partition else ''}.html")
-    count = write_table_gallery(find_home(home), table, partition, path, limit=limit, hardest=hardest)
-    click.echo(f"{count} samples  {path}")
+    path = out or Path(f"{'-'.join(filter(None, (table.replace('/', '-'), partition)))}.html")
+    count = write_view(find_home(home), table, partition, path, limit=limit, hardest=hardest)
+    click.echo(f"{count} rows  {path}")

@@ -89,7 +89,7 @@ def _round(snapshot: Snapshot, one: Round) -> Figures:
 
 def counted(column: pa.ChunkedArray) -> dict[str, int]:
     """How often each text is there."""
-    return {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
+    return {item["values"]: item["counts"] for item in column.value_counts().to_pylist()}
 
 
 def pair_statuses(snapshot: Snapshot) -> dict[str, int]:

@@ -85,7 +85,7 @@ def hardest_first(store: "LanceStore", keys: Sequence[str], ids: Sequence[str]) 
     for table, column in _HARDNESS:
         rows = store.read(table, keys=keys, columns=["sample_id", column], missing_ok=True)
         hardness = np.where(np.isnan(hardness), _values_of(ids, rows, column), hardness)
-    return [ids[i] for i in np.argsort(hardness, kind="stable")]  # NaN comes last
+    return [ids[int(i)] for i in np.argsort(hardness, kind="stable")]  # NaN comes last
 
 
 def _values_of(ids: Sequence[str], rows: pa.Table, column: str) -> np.ndarray:

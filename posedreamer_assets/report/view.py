@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.report.html import Section, Table, write_report
@@ -34,11 +36,12 @@ def write_view(home: Home, name: str, partition: str | None, path: Path, *, limi
     store = home.store()
     table, groups = _table_of(home, name)
     stored = sorted(store.partitions(table)) if groups is None else of_groups(store.partitions(table), groups)
-    if not stored or (partition is not None and partition not in stored):
+    nothing = not stored and table not in WITHOUT_SAMPLES  # no file was set aside: that can be shown, too
+    if nothing or (partition is not None and partition not in stored):
         wanted = f"partition {partition!r} of {name!r}" if partition else f"{name!r}"
         raise StorageError(f"{wanted} is not stored; there are: {', '.join(stored) or 'no partitions'}")
     keys = [partition] if partition else stored
-    subtitle = partition or f"{len(stored)} partition{'s' if len(stored) > 1 else ''}"
+    subtitle = partition or f"{len(stored)} partition{'s' if len(stored) != 1 else ''}"
     if table in WITHOUT_SAMPLES:
         return _write_rows(store, table, keys, path, subtitle, limit)
     return _write_gallery(store, table, keys, path, (name, subtitle), limit, hardest)
@@ -70,8 +73,8 @@ def _write_gallery(
 
 def _write_rows(store: "LanceStore", table: str, keys: Sequence[str], path: Path, subtitle: str, limit: int) -> int:
     names = [name for name in SCHEMAS[table].names if name != "sample_id"]
-    rows = next(store.batches(table, keys, names, rows=limit)).to_pylist()
-    count = store.read(table, keys=keys, columns=["sample_id"]).num_rows
+    rows = next(store.batches(table, keys, names, rows=limit, missing_ok=True), pa.table({})).to_pylist()
+    count = store.read(table, keys=keys, columns=["sample_id"], missing_ok=True).num_rows
     shown = f"{len(rows)} of {count} rows" if count > len(rows) else f"{count} rows"
     cells = [[_cell(row[name]) for name in names] for row in rows]
     summary = {"title": table, "subtitle": subtitle, "headline": [{"label": "rows", "value": count}]}
