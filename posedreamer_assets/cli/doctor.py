@@ -111,15 +111,26 @@ def look_at_poses(profile: Profile) -> Finding:
 
 
 def look_at_generator(profile: Profile) -> Finding:
-    """Load the generator."""
-    from posedreamer_assets.diffusion.generator import load_generator
-
+    """Load the generator; of the shipped one, open its files, since loading it takes seconds and tells no more."""
+    name = "generator weights"
     remedy = "posedreamer train-pocket makes the pocket weights; generator.model_path names others"
     try:
+        if profile.generator.backend == "pocket" and profile.generator.model_path is None:
+            return Finding(name, True, _shipped_generator(profile))
+        from posedreamer_assets.diffusion.generator import load_generator
+
         generator = load_generator(profile.generator, profile.image)
     except PoseDreamerError as error:
-        return Finding("generator weights", False, str(error).splitlines()[0], remedy)
-    return Finding("generator weights", True, f"{generator.name} {generator.digest[:12]}")
+        return Finding(name, False, str(error).splitlines()[0], remedy)
+    return Finding(name, True, f"{generator.name} {generator.digest[:12]}")
+
+
+def _shipped_generator(profile: Profile) -> str:
+    from posedreamer_assets.diffusion.pocket_files import check_weights, pocket_digest, pocket_folder
+
+    folder = pocket_folder(profile.generator, profile.image)
+    check_weights(folder)
+    return f"pocket:shipped {pocket_digest(folder)[:12]}"
 
 
 def look_at_detector(profile: Profile, which: str) -> Finding:

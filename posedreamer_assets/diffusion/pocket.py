@@ -10,13 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.backend import loading, resolve_device, resolve_dtype, weights_digest
+from posedreamer_assets.diffusion.backend import loading, resolve_device, resolve_dtype
 from posedreamer_assets.diffusion.flux import FluxGenerator, freeze
+from posedreamer_assets.diffusion.pocket_files import pocket_digest, pocket_folder
 from posedreamer_assets.diffusion.text import CaptionEncoder
 from posedreamer_assets.errors import BackendError
-
-SHIPPED = Path(__file__).parents[1] / "weights" / "generator"
-PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 
 class PocketGenerator(FluxGenerator):
@@ -38,16 +36,7 @@ class PocketGenerator(FluxGenerator):
             BackendError: a part is missing or does not fit, an image size that cannot be packed into tokens, or a
                 guidance other than 1: these weights are not distilled for guidance.
         """
-        folder = Path(cfg.model_path).expanduser() if cfg.model_path else SHIPPED
-        missing = [part for part in PARTS if not (folder / part).is_dir()]
-        if missing:
-            raise BackendError(f"{folder}: not a pocket generator, missing {', '.join(missing)}")
-        if image.width % 8 or image.height % 8:
-            raise BackendError(f"image size {image.width} x {image.height}: the pocket generator needs multiples of 8")
-        if cfg.guidance != 1.0:
-            raise BackendError(
-                f"generator.guidance: the pocket generator has no guidance, expected 1, found {cfg.guidance}"
-            )
+        folder = pocket_folder(cfg, image)
         device = resolve_device(cfg.device)
         dtype = resolve_dtype(cfg.dtype, device)
         with loading(str(folder / "scheduler")):
@@ -65,7 +54,7 @@ class PocketGenerator(FluxGenerator):
         )
         pipeline.to(device)
         freeze(pipeline)
-        generator = cls(pipeline, cfg, image, weights_digest(*(folder / part for part in PARTS)))
+        generator = cls(pipeline, cfg, image, pocket_digest(folder))
         generator.captions = captions.to(device, dtype).requires_grad_(False)
         return generator
 

@@ -13,7 +13,6 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
-from transformers import VitPoseForPoseEstimation
 
 from posedreamer_assets.config import DetectorConfig, ImageConfig, local_path
 from posedreamer_assets.errors import DetectorError
@@ -127,6 +126,9 @@ def run_padded(
 
 
 def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
+    # Imported here: it takes seconds, which those who bring no ViTPose need not wait.
+    from transformers import VitPoseForPoseEstimation
+
     try:
         loaded: Any = VitPoseForPoseEstimation.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True

@@ -3,23 +3,29 @@
 The first ranks candidates and the second judges them, so they share neither architecture nor training data.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import VitPoseForPoseEstimation
 
 # ImageNet statistics of RGB in 0..1, as in the published ViTPose and RTMPose models.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-def make_vitpose(size: int = 128, patch: int = 8, width: int = 160, depth: int = 6) -> VitPoseForPoseEstimation:
+def make_vitpose(size: int = 128, patch: int = 8, width: int = 160, depth: int = 6) -> "VitPoseForPoseEstimation":
     """A ViTPose with the simple decoder; heatmaps have a quarter of the image's side.
 
     Position embeddings start as two-dimensional sines and cosines, so that tokens know where they are from the
     first step.
     """
+    from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
+
     backbone = VitPoseBackboneConfig(
         image_size=(size, size),
         patch_size=(patch, patch),
