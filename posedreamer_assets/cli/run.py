@@ -5,19 +5,23 @@ A partition that is up to date (see `runtime/freshness.py`) is skipped; one whos
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.cli.memory import PeakMemory
 from posedreamer_assets.config import Profile
-from posedreamer_assets.defs.local.runner import Runner
 from posedreamer_assets.errors import UnreadableBatchError
-from posedreamer_assets.pipeline import Stage
+from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.progress import Display, Silent, watching
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
+
+if TYPE_CHECKING:
+    from posedreamer_assets.defs.local.runner import Runner
 
 UPKEEP_EVERY = 20  # partitions of a stage; keeps their cost the same however many there are, see docs/storage.md
 
@@ -62,9 +66,9 @@ def run_main_job(
     home.prepare(profile)
     with home.lock("pose_files"):
         plan_batches(profile, home.store())
-    with Runner(home) as runner:
-        chosen = [stage for stage in runner.graph if not only or stage.key in only]
-        job = _Job(runner, profile, force, display or Silent())
+    with ExitStack() as opened:
+        chosen = [stage for stage in graph_of(profile) if not only or stage.key in only]
+        job = _Job(home, profile, force, display or Silent(), opened)
         timings = [job.run_stage(stage) for stage in chosen]
     from posedreamer_assets.report.run_report import write_run_report
 
@@ -79,11 +83,20 @@ def run_main_job(
 class _Job:
     """One run: what it makes with, and the batches whose pose files cannot be read, which all stages leave out."""
 
-    runner: Runner
+    home: Home
     profile: Profile
     force: bool
     display: Display
+    opened: ExitStack
     unreadable: dict[str, UnreadableBatchError] = field(default_factory=dict)
+    _snapshot: Snapshot | None = None  # of what is stored, until something is made
+
+    @cached_property
+    def runner(self) -> "Runner":
+        """Dagster, which takes seconds to start and is not needed where nothing has changed."""
+        from posedreamer_assets.defs.local.runner import Runner
+
+        return self.opened.enter_context(Runner(self.home))
 
     def run_stage(self, stage: Stage) -> StageTiming:
         """Make what is not up to date of a stage.
@@ -94,7 +107,7 @@ class _Job:
         timing = StageTiming(stage.key)
         planned = planned_keys(self.profile, stage.groups)
         keys: list[str | None] = [k for k in planned if k not in self.unreadable] if stage.partitioned else [None]
-        snapshot = Snapshot(self.profile, self.runner.home.store())
+        snapshot = self._snapshot = self._snapshot or Snapshot(self.profile, self.home.store())
         todo = [key for key in keys if self.force or not snapshot.is_current(stage, key)]
         timing.up_to_date = len(keys) - len(todo)
         if not todo:
@@ -117,6 +130,7 @@ class _Job:
         return timing
 
     def _make(self, stage: Stage, keys: Sequence[str | None], snapshot: Snapshot, timing: StageTiming) -> None:
+        self._snapshot = None
         for key in keys:
             only_unchecked = snapshot.is_fresh(stage, key) and not snapshot.failed(stage, key)
             try:
