@@ -115,7 +115,7 @@ def _together(asked: np.ndarray, kept: np.ndarray) -> float:
 
     def distance(counts: np.ndarray) -> np.ndarray:
         # Of the kept ones; with both margins fixed, that of the others is proportional to it.
-        return ((counts - expected) ** 2 / expected).sum(-1)
+        return np.asarray(((counts - expected) ** 2 / expected).sum(-1))
 
     observed, rng, further = float(distance(kept)), np.random.default_rng(0), 0
     for start in range(0, _DRAWS, _CHUNK):

@@ -101,16 +101,18 @@ def test_the_gallery_shows_what_its_address_asks_for(fragment: str, expected: li
 
 def test_data_docs_are_no_wider_than_a_phone(tmp_path: Path) -> None:
     from posedreamer_assets.checks import CheckOutcome
-    from posedreamer_assets.checks.pages import record
     from posedreamer_assets.runtime.home import Home
-    from posedreamer_assets.storage import LanceStore
+    from posedreamer_assets.runtime.outcomes import record
+    from posedreamer_assets.runtime.site import write_all
 
     home, found = Home(tmp_path), "a-0000/000001, " * 12
     outcomes = [CheckOutcome("a_name_as_long_as_they_are", False, "warn", found, found, ("a-0000/000001",) * 9, 9, 9)]
-    for table in ("difficulty_model", "control_checkpoint"):
-        record(home, LanceStore(tmp_path / "storage"), table, None, outcomes)
+    store = home.store()
+    for name in ("hard_difficulty_model", "control_checkpoint"):
+        record(store, name, None, "content", outcomes)
+    write_all(home, store)
     frame = tmp_path / "frame.html"
-    pages = ("index.html", "difficulty_model/index.html", "difficulty_model/all.html")
+    pages = ("index.html", "hard_difficulty_model/index.html", "hard_difficulty_model/all.html")
     for page in pages:
         frame.write_text(
             f"<iframe src='checks/{page}' style='width: 360px; height: 900px; border: 0' onload='document.title = "

@@ -9,7 +9,7 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
 from posedreamer_assets.report.coverage import coverage, kept_ids, measured
-from posedreamer_assets.tables.fields import POSE_LIBRARY
+from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.rows import make_table
 
 
@@ -41,7 +41,7 @@ def turned_bodies(turns_deg: list[float], axis: str = "y") -> pa.Table:
         **BodyParams.zeros(n).replace(global_orient=root).to_flat(),
         **cameras.to_flat(),
     }
-    return make_table(columns, pa.schema([POSE_LIBRARY.field(name) for name in columns]))
+    return make_table(columns, pa.schema([SCHEMAS["pose_library"].field(name) for name in columns]))
 
 
 def test_facing_is_the_angle_to_the_camera_on_either_side() -> None:

@@ -56,6 +56,7 @@ def quality() -> dict[str, Any]:
     score = "efficientnet_lite0_score"
     return {
         **{name: estimate(0.5) for name in (*named, score, f"{score}_reference")},
+        "classifier_name": "efficientnet_lite0",
         "generated": 1200,
         "reference": 90,
         "kid_block_mean": 0.01,
@@ -81,7 +82,13 @@ def full_report(path: Path) -> str:
             before, after, {EVIL: ([0, 1, 2], [0.7, 0.6, 0.5])}, pairs={EVIL: 3}, same_seed=rows, judge=EVIL
         ),
         sections.curation_section(reasons, before, min_oks=0.8, examples={"kept": rows, EVIL: rows}),
-        sections.difficulty_section(before, after, {"R²": EVIL}, rounds={"base": before, EVIL: after}, hardest=rows),
+        sections.difficulty_section(
+            {
+                EVIL: sections.Difficulty(before, after, {"R²": EVIL}, rows),
+                "hard2": sections.Difficulty(before, after, {}),
+            },
+            {"base": before, EVIL: after},
+        ),
         sections.quality_section(
             {EVIL: quality()}, {EVIL: rng.normal(size=(9, 2)), "reference": rng.normal(size=(5, 2))}
         ),
