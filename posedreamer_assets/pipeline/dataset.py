@@ -60,7 +60,7 @@ STAGE = Stage(
     "2",
     table=TABLE,
     reads=(
-        Reads("filtered_dataset", SCHEMAS["filtered_dataset"].names),
+        Reads("filtered_dataset", tuple(SCHEMAS["filtered_dataset"].names)),
         Reads("raw_generations", ("image",)),
     ),
     seeded=False,

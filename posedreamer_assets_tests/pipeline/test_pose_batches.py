@@ -45,12 +45,8 @@ def digests(profile: Profile, store: LanceStore) -> dict[str, str]:
 
 def test_planned_batches_of_a_group_share_no_file_while_there_are_enough(tmp_path: Path, store: LanceStore) -> None:
     fill(tmp_path / "mocap", 20)
-    assert plan_batches(profile(tmp_path / "mocap"), store) == [
-        "mocap-0000",
-        "mocap-0001",
-        "align-mocap-0000",
-        "hard-0000",
-    ]
+    planned = plan_batches(profile(tmp_path / "mocap"), store)
+    assert sorted(planned) == ["align-mocap-0000", "hard-0000", "mocap-0000", "mocap-0001"]
     files = files_of(store)
     used = [*files["mocap-0000"], *files["mocap-0001"], *files["align-mocap-0000"]]
     assert len(used) == len(set(used)) == 12
@@ -172,7 +168,7 @@ def test_a_folder_in_an_object_store_is_cut_read_and_digested_like_a_local_one(
         upload("LICENSE", "CC-BY-4.0")
         upload(".hidden.bvh", "no")
         settings = profile(uri, **{"poses.files_per_batch": 2})
-        assert plan_batches(settings, store)[:2] == ["mocap-0000", "mocap-0001"]
+        assert {"mocap-0000", "mocap-0001"} < set(plan_batches(settings, store))
         before, files = digests(settings, store), files_of(store)
         assert sorted(files["mocap-0000"] + files["mocap-0001"]) == [f"sub/clip{i}.bvh" for i in range(4)]
         found = Snapshot(settings, store).pose_files("mocap-0000")

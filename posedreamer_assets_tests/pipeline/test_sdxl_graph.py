@@ -1,6 +1,7 @@
 """The whole graph under the shipped profile `sdxl`, on a small random checkpoint in the layout of SDXL and its ControlNet."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from posedreamer_assets.checks import Around, CheckOutcome, load_table_checks, run_checks
-from posedreamer_assets.cli.status import look
+from posedreamer_assets.checks import suite
+from posedreamer_assets.checks.files import load_table_checks
+from posedreamer_assets.checks.model import Around, CheckOutcome
+from posedreamer_assets.checks.suite import run_checks
+from posedreamer_assets.cli.run import Summary, run_main_job
+from posedreamer_assets.cli.status import status_of
 from posedreamer_assets.config import Profile, load_profile
-from posedreamer_assets.defs.local.runner import Summary, run_main_job
 from posedreamer_assets.diffusion.sdxl import SdxlGenerator
-from posedreamer_assets.pipeline.graph import ORDER
-from posedreamer_assets.pipeline.models import generator_of
-from posedreamer_assets.runtime import checking as check_runs
+from posedreamer_assets.pipeline import graph, models
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.images import decode
@@ -43,7 +45,7 @@ SMALL = {
     "curation.max_people": 99,
     "curation.max_head_error_deg": 180.0,
     "curriculum.pool_size": 12,
-    "curriculum.hard_batch_size": 3,
+    "curriculum.rounds": [{"batches": 1, "size": 3}],
     "curriculum.min_distance": 0.0,
     "curriculum.boost_rounds": 2,
     "curriculum.folds": 2,
@@ -76,7 +78,7 @@ def checks_of_what_differs(asset: str, rows: pa.Table, around: Around) -> list[C
 
     A generator of random weights is excused from keeping to the body's outline.
     """
-    if asset in ("preference_pairs", "dpo_checkpoint", "base_raw_generations"):
+    if asset in ("preference_pairs", "dpo_checkpoint", "raw_generations"):
         shown = "images_follow_control_maps"
         return [replace(o, passed=o.passed or o.name == shown) for o in run_checks(asset, rows, around)]
     return [CheckOutcome(c.name, True, c.severity, c.description, "", ()) for c in load_table_checks(asset).checks]
@@ -96,35 +98,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         adapters.add(options.get("adapter_path"))
         return generate(self, controls, captions, seeds, **options)
 
-    generator_of.cache_clear()
+    models._generator.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SdxlGenerator, "generate", watched)
-        patch.setattr(check_runs, "run_checks", checks_of_what_differs)
+        patch.setattr(suite, "run_checks", checks_of_what_differs)
         summary = run_main_job(home, profile(place))
     return Made(home, place, summary, given, adapters)
 
 
 def test_every_stage_is_made_and_every_pose_is_painted_once(made: Made) -> None:
-    assert [t.stage for t in made.summary.timings] == [stage.key for stage in ORDER]
+    assert [t.stage for t in made.summary.timings] == [stage.key for stage in graph(2)]
     assert all(t.made for t in made.summary.timings)
-    assert len(made.rows("base_raw_generations")) == 8 and len(made.rows("hard_raw_generations")) == 3
+    assert Counter(row["round"] for row in made.rows("raw_generations")) == {"base": 8, "hard": 3}
     assert len(made.given) == 8 + 3  # and nothing for alignment
 
 
-@pytest.mark.parametrize("name", ["base", "hard"])
-def test_the_generator_is_given_depth(made: Made, name: str) -> None:
-    maps = {row["sample_id"]: decode(row["depth"]) for row in made.rows(f"{name}_control_maps")}
-    for row in made.rows(f"{name}_raw_generations"):
+def test_the_generator_is_given_depth(made: Made) -> None:
+    maps = {row["sample_id"]: decode(row["depth"]) for row in made.rows("control_maps")}
+    for row in made.rows("raw_generations"):
         assert np.array_equal(made.given[row["seed"]], depth_by_pixel(maps[row["sample_id"]]))
 
 
 def test_nothing_claims_an_alignment(made: Made) -> None:
     assert made.adapters == {None}
-    for name in ("base", "hard"):
-        assert {row["adapter"] for row in made.rows(f"{name}_raw_generations")} == {"none"}
+    assert {row["adapter"] for row in made.rows("raw_generations")} == {"none"}
     pairs = made.rows("preference_pairs")
     assert pairs and {row["status"] for row in pairs} == {"no_alignment"}
-    assert not any(row["candidate_images"] or row["winner_image"] for row in pairs)
+    assert not any(row["candidate_images"] or row["winner"] is not None for row in pairs)
     figures = json.loads(Path(made.summary.summary_json).read_text())
     assert figures["dpo"] == {"method": "none", "note": "no alignment: the generator is used as it is"}
 
@@ -136,7 +136,7 @@ def test_the_report_says_that_there_is_no_alignment(made: Made) -> None:
 
 
 def test_status_counts_what_was_not_aligned_as_done_and_its_checks_as_passed(made: Made) -> None:
-    found = {status.asset: status for status in look(made.home, LanceStore(str(made.home.storage)))}
+    found = {status.asset: status for status in status_of(made.home, LanceStore(str(made.home.storage)))}
     for asset in ("preference_pairs", "dpo_checkpoint"):
         status = found[asset]
         assert (status.done, status.stale, status.missing, status.failed) == (1, 0, 0, 0)

@@ -8,13 +8,14 @@ import dagster as dg
 import pytest
 from dagster._core.instance.ref import InstanceRef
 
+from posedreamer_assets.cli.run import Summary, run_main_job
 from posedreamer_assets.config import Profile, load_profile
-from posedreamer_assets.defs.lineage import column_origins
-from posedreamer_assets.defs.local.runner import Runner, Summary, run_main_job
-from posedreamer_assets.pipeline.graph import ORDER, STAGES, Stage
+from posedreamer_assets.defs.local.runner import Runner
+from posedreamer_assets.pipeline import Stage, graph
+from posedreamer_assets.pipeline.stage import POSES
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import group_of, of_groups
 
 SMALL = {
     "poses.batch_size": 12,
@@ -34,12 +35,14 @@ SMALL = {
     "curation.max_people": 9,
     "curation.max_head_error_deg": 180.0,
     "curriculum.pool_size": 48,
-    "curriculum.hard_batch_size": 4,
+    "curriculum.rounds": [{"batches": 1, "size": 4}],
     "curriculum.min_distance": 0.1,
     "curriculum.boost_rounds": 10,
     "curriculum.folds": 2,
     "quality.bootstrap": 20,
 }
+STAGES = graph(2)
+MADE_BEFORE_HARD_ROUNDS = STAGES.stages[: STAGES.stages.index(STAGES["hard/difficulty_model"])]
 
 
 def profile(**settings: object) -> Profile:
@@ -55,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Summary]:
 @pytest.mark.slow
 def test_every_stage_is_made_and_reported(run: tuple[Home, Summary]) -> None:
     _, summary = run
-    assert [t.stage for t in summary.timings] == [stage.key for stage in ORDER]
+    assert [t.stage for t in summary.timings] == [stage.key for stage in STAGES]
     assert all(t.made for t in summary.timings)
     figures = json.loads(Path(summary.summary_json).read_text())
     assert figures["images_made"] == 2 * 12 + 4
@@ -83,7 +86,7 @@ def figures_in(metadata: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ORDER, ids=lambda stage: stage.key)
+@pytest.mark.parametrize("stage", STAGES.stages, ids=lambda stage: stage.key)
 def test_a_materialisation_says_where_its_result_lies_and_what_is_known_of_it(
     run: tuple[Home, Summary], stage: Stage
 ) -> None:
@@ -94,16 +97,16 @@ def test_a_materialisation_says_where_its_result_lies_and_what_is_known_of_it(
         assert Path(metadata["data_docs"].path or "").is_file()
         assert Path(metadata["report"].path or "").is_file()
         assert {"digest", "seconds"} <= set(metadata)
-        if stage.table in SCHEMAS:
+        if stage.table is not None:
             rows = LanceStore(str(home.storage)).read(stage.table, [key] if key else None, ["sample_id"]).num_rows
             assert metadata["dagster/row_count"].value == rows
-            assert (key or stage.table) in metadata["gallery"].value
+            assert f"{stage.table} {key}" in metadata["gallery"].value
             assert str(metadata["thumbnails"].value).startswith("![samples](data:image/jpeg;base64,")
-            assert ("dagster/column_lineage" in metadata) == bool(column_origins(stage.key))
+            assert ("dagster/column_lineage" in metadata) == bool(stage.origins(profile()))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [stage for stage in ORDER if stage.group], ids=lambda stage: stage.key)
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage.partitioned], ids=lambda stage: stage.key)
 def test_figures_have_the_same_names_in_every_partition(run: tuple[Home, Summary], stage: Stage) -> None:
     """Else Dagster's plots over partitions have holes. What could not be measured is left out."""
     home, _ = run
@@ -112,7 +115,7 @@ def test_figures_have_the_same_names_in_every_partition(run: tuple[Home, Summary
     assert {"dagster/row_count", "seconds", "bytes"} <= everywhere
     sparse = ("mean_oks_of_kept", "mean_head_error_deg", "mean_top_colour_error")
     assert all(not names - everywhere - {*sparse} for names in found.values())
-    assert len(everywhere) > 5 or stage.key in ("base/raw_generations", "hard/raw_generations", "rendered_scenes")
+    assert len(everywhere) > 5 or stage.name in ("raw_generations", "rendered_scenes", "dataset")
 
 
 @pytest.mark.slow
@@ -131,16 +134,21 @@ def test_another_order_and_other_batch_sizes_give_identical_images_and_rows(
     other = Home(tmp_path)
     other.prepare(profile(**{"generator.batch_size": 3, "ranker.batch_size": 5, "judge.batch_size": 7}))
     with Runner(other) as runner:
-        for stage in ORDER[: ORDER.index(STAGES["difficulty_model"])]:
-            for key in reversed(keys_of(home, stage.key)) if stage.group else [None]:
+        for stage in MADE_BEFORE_HARD_ROUNDS:
+            for key in reversed(keys_of(home, stage)) if stage.partitioned else [None]:
                 runner.execute(stage, key)
-    for stage in ORDER[: ORDER.index(STAGES["difficulty_model"])]:
-        if stage.group:
-            assert digests(other, stage.table) == digests(home, stage.table), stage.key
+    for stage in MADE_BEFORE_HARD_ROUNDS:
+        if stage.table:
+            assert digests(other, stage.table) == of_those(home, stage.table), stage.key
 
 
-def keys_of(home: Home, stage: str) -> list[str]:
-    return sorted(digests(home, STAGES[stage].table))
+def keys_of(home: Home, stage: Stage) -> list[str]:
+    return of_groups(digests(home, str(stage.table)), stage.groups)
+
+
+def of_those(home: Home, table: str) -> dict[str, str]:
+    """Of the partitions that are made before hard rounds."""
+    return {key: found for key, found in digests(home, table).items() if group_of(key) in POSES}
 
 
 def digests(home: Home, table: str) -> dict[str, str]:
