@@ -25,7 +25,8 @@ DEFAULT, DEPTH = Profile(), load_profile("pocket", {"generator.control": "depth"
 GRAPH = build(Deployment(), STAGES).resolve_asset_graph()
 UNITS = {
     "radians", "degrees", "metres", "millimetres", "pixels", "standard deviations", "0 to 1", "PNG", "8 bit", "seed",
-    "unit", "number", "bytes", "nanoseconds", "which part", "denoising steps", "people", "delta e", "3 x 3", "which of", "whether",
+    "unit", "number", "bytes", "nanoseconds", "which part", "denoising steps", "people", "delta e", "3 x 3", "which of",
+    "whether",
 }  # fmt: skip
 named = pytest.mark.parametrize("stage", WITH_TABLES, ids=lambda stage: stage.key)
 

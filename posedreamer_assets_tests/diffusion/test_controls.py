@@ -5,8 +5,8 @@ import pytest
 
 from posedreamer_assets.config import GeneratorConfig
 from posedreamer_assets.diffusion.controls import BACKDROP_MM, depth_controls, normal_controls
-from posedreamer_assets.pipeline.controls import control_images
-from posedreamer_assets.tables.fields import CONTROL_MAPS
+from posedreamer_assets.pipeline.control_images import control_images
+from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.images import encode_png
 from posedreamer_assets.tables.rows import make_table
 
@@ -96,7 +96,7 @@ def test_the_setting_chooses_among_the_columns_of_control_maps() -> None:
     table = make_table(
         {"sample_id": ["a", "b"], "partition_key": ["k", "k"]}
         | {name: [encode_png(image) for image in images] for name, images in columns.items()},
-        CONTROL_MAPS,
+        SCHEMAS["control_maps"],
     )
     wanted = {"mesh": mesh, "depth": depth_controls(depth), "normals": normal_controls(normals)}
     for control, images in wanted.items():

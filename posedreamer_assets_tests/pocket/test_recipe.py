@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from posedreamer_assets.cli.commands import cli
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.pipeline.models import detector_of, generator_of
+from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.pocket.recipe import ship
 
 pytestmark = pytest.mark.slow
@@ -39,10 +39,10 @@ def test_one_command_trains_models_that_take_the_shipped_ones_places(tmp_path: P
     profile = load_profile("pocket", ours)
     controls = np.zeros((2, 128, 128, 3), np.uint8)
     controls[:, 32:96, 48:80] = 200
-    painted = generator_of(profile.generator, profile.image).generate(controls, ["a person", "a person"], [1, 2])
+    painted = Models(profile).generator.generate(controls, ["a person", "a person"], [1, 2])
     assert painted.shape == controls.shape
-    for detector in (profile.ranker, profile.judge):
-        assert detector_of(detector, profile.image).detect(painted).shape == (2, 17, 3)
+    for detector in (Models(profile).ranker, Models(profile).judge):
+        assert detector.detect(painted).shape == (2, 17, 3)
 
 
 def test_a_model_that_was_not_trained_is_named(tmp_path: Path) -> None:

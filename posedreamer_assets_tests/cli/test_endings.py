@@ -1,0 +1,88 @@
+"""How commands end when a signal comes, or when something outside goes wrong."""
+
+import errno
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from posedreamer_assets.cli.endings import INTERRUPTED, TERMINATED, in_one_line, is_interrupt
+from posedreamer_assets.storage import LanceStore
+
+SIZES = ("poses.batch_size=6", "poses.batches=40", "poses.align_batches=1", "scenes.supersample=1")
+
+
+def command(home: Path) -> list[str]:
+    given = [part for size in SIZES for part in ("--set", size)]
+    return [
+        sys.executable,
+        "-c",
+        "from posedreamer_assets.cli.commands import main; main()",
+        "run",
+        "--home",
+        str(home),
+        *given,
+    ]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+def test_a_signal_ends_a_run_in_one_line_and_what_was_made_stays(tmp_path: Path, number: int, code: int) -> None:
+    process = subprocess.Popen(
+        command(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    store, deadline = LanceStore(str(tmp_path / "storage")), time.monotonic() + 120
+    while len(store.partitions("pose_library")) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "nothing was made"
+        time.sleep(0.2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "interrupted; run again to go on" in err
+    assert "Traceback" not in out + err
+    assert 2 <= len(store.partitions("pose_library")) < 41
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x"), "/data/x: the disk is full"),
+        (OSError(errno.EROFS, "Read-only file system", "/data"), "read-only"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "cannot be written"),
+        (sqlite3.DatabaseError("database disk image is malformed"), "damaged"),
+        (OSError(errno.ENOENT, "No such file", "x"), None),
+        (ValueError("disk full"), None),
+    ],
+)
+def test_what_lies_outside_is_told_with_a_remedy(error: Exception, word: str | None) -> None:
+    found = in_one_line(error)
+    assert found is None if word is None else found is not None and word in found
+
+
+def test_causes_are_looked_at() -> None:
+    outer = RuntimeError("step failed")
+    outer.__cause__ = KeyboardInterrupt()
+    assert is_interrupt(outer)
+    assert not is_interrupt(RuntimeError("step failed"))
+
+
+def test_a_read_only_home_is_told_in_one_line(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        place = tmp_path / "file"
+        place.write_text("not a folder")
+    else:
+        place = tmp_path / "home"
+        place.mkdir(mode=0o500)
+    done = subprocess.run(command(place / "below"), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
