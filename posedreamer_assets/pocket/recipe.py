@@ -152,7 +152,7 @@ Trained from random weights on renders of the free body alone; it paints those, 
 | flow-matching loss on held-out rows | {flux["end"]["held_out_loss"]:.4f} |
 | autoencoder: PSNR of held-out images / control maps, dB | {psnr} |
 
-Held out: the last 64 rows of the last shard; autoencoder and transformer never saw them. Weights are averaged over steps
+Held out: the last 32nd of every shard, from all models; autoencoder and transformer never saw it. Weights are averaged over steps
 and stored in half precision.
 
 Retrain: `posedreamer train-pocket --part scenes --part generator`

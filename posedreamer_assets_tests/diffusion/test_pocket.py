@@ -30,6 +30,36 @@ def test_an_image_is_the_same_in_any_order_and_company(tiny_generator: PocketGen
     assert np.array_equal(together[2:3], alone)
 
 
+def test_a_control_image_is_encoded_once_whatever_is_painted_over_it(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidates at several strengths, and draws with and without an adapter, share their poses' control images."""
+    _, controls, captions = draw_discs(4)
+    strengths = (1.0, 0.5, 0.0, 1.0)
+    fresh = [
+        PocketGenerator.load(tiny_config(tiny_folder), IMAGE).generate(
+            controls, captions, [1, 2, 3, 4], control_strength=s
+        )
+        for s in strengths
+    ]
+    generator, encoded = PocketGenerator.load(tiny_config(tiny_folder), IMAGE), []
+    plain = generator.encode_image
+    monkeypatch.setattr(generator, "encode_image", lambda image: encoded.append(image) or plain(image))
+    for strength, expected in zip(strengths, fresh, strict=True):
+        found = generator.generate(controls, captions, [1, 2, 3, 4], control_strength=strength)
+        assert np.array_equal(found, expected)
+    assert len(encoded) == 5  # four and a black one
+
+
+def test_no_more_control_images_are_remembered_than_there_is_room_for(
+    tiny_generator: PocketGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posedreamer_assets.diffusion.flux.REMEMBERED_CONTROLS", 2)
+    _, controls, _ = draw_discs(5)
+    once, again = tiny_generator.encode_controls(controls), tiny_generator.encode_controls(controls)
+    assert torch.equal(once, again) and len(tiny_generator._controls) == 2
+
+
 def test_filling_a_block_up_gives_rows_of_the_asked_number(
     tiny_generator: PocketGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
