@@ -21,7 +21,7 @@ from posedreamer_assets.body.model import load_body
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.runtime.checking import check_partition
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import sample_id
+from posedreamer_assets.tables.keys import sample_id
 
 KEY = "procedural-0000"
 

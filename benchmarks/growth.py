@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from posedreamer_assets.storage import LanceStore, Plan
-from posedreamer_assets.tables.fields import sample_id
+from posedreamer_assets.tables.keys import sample_id
 
 TABLE = "base_sample_scores"
 STOPS = (10, 50, 110, 250, 490, 990, 1990, 3990)  # midway between two rounds of upkeep

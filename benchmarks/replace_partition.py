@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import RENDERED_SCENES, sample_id
+from posedreamer_assets.tables.fields import RENDERED_SCENES
+from posedreamer_assets.tables.keys import sample_id
 
 
 def batch(key: str, rows: int, seed: int) -> pa.Table:

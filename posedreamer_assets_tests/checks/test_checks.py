@@ -35,7 +35,8 @@ from posedreamer_assets.errors import CheckError
 from posedreamer_assets.pipeline.graph import ORDER
 from posedreamer_assets.runtime.checking import Surroundings
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import BODY_COLUMNS, SCHEMAS, sample_id
+from posedreamer_assets.tables.fields import BODY_COLUMNS, SCHEMAS
+from posedreamer_assets.tables.keys import sample_id
 from posedreamer_assets.tables.images import encode_jpeg, encode_png
 from posedreamer_assets_tests.planted_faults.faults import FAULTS
 

@@ -10,7 +10,7 @@ import pytest
 
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.storage import LanceStore, Plan, reading
-from posedreamer_assets.tables.fields import sample_id
+from posedreamer_assets.tables.keys import sample_id
 from posedreamer_assets_tests.storage_faults.labelled import TABLE, row_count, rows
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 

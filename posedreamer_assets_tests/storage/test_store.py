@@ -23,7 +23,8 @@ from posedreamer_assets.digests import content_digest, row_digests
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.storage import LanceStore, Plan
 from posedreamer_assets.storage import store as store_module
-from posedreamer_assets.tables.fields import SCHEMAS, sample_id
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import sample_id
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 
 TABLE = "rendered_scenes"

@@ -14,7 +14,7 @@ from lance.file import LanceFileSession
 from posedreamer_assets.storage import LanceStore, Plan, Reference, Removed
 from posedreamer_assets.storage.places import SCRATCH
 from posedreamer_assets.storage.superseded import remove_superseded
-from posedreamer_assets.tables.fields import sample_id
+from posedreamer_assets.tables.keys import sample_id
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 
 NAME, READ, PAINTED = "dpo_checkpoint", "preference_pairs", "base_raw_generations"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import sample_id
+from posedreamer_assets.tables.keys import sample_id
 
 TABLE = "rendered_scenes"
 
