@@ -5,10 +5,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from posedreamer_assets.checks import load_checks
+from posedreamer_assets.checks import CHECKPOINT_ASSETS, load_checks
 from posedreamer_assets.config import Profile
 from posedreamer_assets.runtime.checking import check_store
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import SCHEMAS, WITHOUT_SAMPLES
 from posedreamer_assets.tables.images import decode, encode_png
 from posedreamer_assets_tests.planted_faults.faults import FAULTS, Fault, hit_ids, with_column
 from posedreamer_assets_tests.planted_faults.tables import (
@@ -18,8 +19,10 @@ from posedreamer_assets_tests.planted_faults.tables import (
     TABLES,
     check,
     failed,
+    key_of,
     make_tables,
     small_profile,
+    tables_of,
 )
 
 Made = tuple[LanceStore, Profile]
@@ -32,19 +35,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_tables(tmp_path_factory.mktemp("tables"), profile), profile
 
 
-@pytest.mark.parametrize("table", [*TABLES, "preference_pairs"])
-def test_clean_tables_pass_all_checks_in_the_order_of_the_file(made: Made, table: str) -> None:
+@pytest.mark.parametrize(("table", "key"), [(t, k) for k in (EARLIER, KEY, ALIGN) for t in tables_of(k)])
+def test_clean_tables_pass_all_checks_in_the_order_of_the_file(made: Made, table: str, key: str) -> None:
     store, profile = made
-    for key in [ALIGN] if table == "preference_pairs" else [EARLIER, KEY]:
-        outcomes = check(store, profile, table, key)
-        assert {name: o.observed for name, o in failed(outcomes).items()} == {}
-        assert [o.name for o in outcomes] == [c.name for c in load_checks()[table].checks]
+    outcomes = check(store, profile, table, key)
+    assert {name: o.observed for name, o in failed(outcomes).items()} == {}
+    assert [o.name for o in outcomes] == [c.name for c in load_checks()[table].checks]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.table}: {fault.name}")
 def test_a_planted_fault_is_caught_by_the_check_named_for_it(made: Made, fault: Fault) -> None:
     store, profile = made
-    key = ALIGN if fault.table == "preference_pairs" else KEY
+    key = key_of(fault.table)
     clean = store.read(fault.table, [key])
     rows = fault.plant(clean)
     asked = fault.check_in(clean)
@@ -58,21 +60,24 @@ def test_a_planted_fault_is_caught_by_the_check_named_for_it(made: Made, fault: 
 def test_an_image_that_was_turned_does_not_fit_its_outline(made: Made, turn: str) -> None:
     """Every image of the partition is turned, not just one row of it."""
     store, profile = made
-    rows = store.read("base_raw_generations", [KEY])
+    rows = store.read("raw_generations", [KEY])
     flips = {"upside down": (-1, 1), "mirrored": (1, -1), "both": (-1, -1)}
     down, across = flips[turn]
     turned = [encode_png(decode(blob)[::down, ::across].copy()) for blob in rows.column("image").to_pylist()]
     rows = with_column(rows, "image", turned)
     name = "image_has_its_own_outline"
-    found = failed(check(store, profile, "base_raw_generations", KEY, rows, only=[name]))[name]
+    found = failed(check(store, profile, "raw_generations", KEY, rows, only=[name]))[name]
     assert found.failed >= 0.9 * ROWS
 
 
-def test_there_are_faults_of_many_kinds() -> None:
-    kinds = {(table, c.name): c.kind for table, loaded in load_checks().items() for c in loaded.checks}
-    assert len(FAULTS) >= 25
-    assert len({f.name for f in FAULTS}) == len(FAULTS)
-    assert len({kinds[f.table, f.check] for f in FAULTS}) >= 25
+def test_every_kind_that_a_table_of_samples_is_checked_by_has_a_fault_that_it_catches() -> None:
+    """A kind that looks at one of several images (`pick`) has one for each image that it looks at."""
+    kinds = {(t, c.name): (c.kind, c.args.get("pick")) for t, loaded in load_checks().items() for c in loaded.checks}
+    assert {kinds[f.table, f.check] for f in FAULTS} >= {
+        kind for (table, _), kind in kinds.items() if table not in (*WITHOUT_SAMPLES, *CHECKPOINT_ASSETS)
+    }
+    assert len({(f.table, f.name) for f in FAULTS}) == len(FAULTS)
+    assert {f.table for f in FAULTS} == {*SCHEMAS} - {*WITHOUT_SAMPLES}
 
 
 def test_rows_that_cannot_be_judged_do_not_stop_a_check(made: Made) -> None:
@@ -104,15 +109,15 @@ def test_a_warning_fails_without_blocking(made: Made) -> None:
 
 
 def test_a_store_is_checked_partition_by_partition(made: Made) -> None:
-    store, _ = made
-    found = [(table, key) for table, key, _ in check_store(store, "rendered_scenes")]
+    store, profile = made
+    found = [(stage.key, key) for stage, key, _ in check_store(store, profile, "rendered_scenes")]
     assert found == [("rendered_scenes", key) for key in (ALIGN, EARLIER, KEY)]
 
 
 def test_seeds_are_not_judged_where_the_profile_is_not_known(made: Made) -> None:
     store, _ = made
-    (result,) = check_store(store, "pose_library", KEY, small_profile(ROWS, seed=9))
-    assert failed(result[2]) == {}
+    (result,) = check_store(store, small_profile(ROWS, seed=9), "pose_library", KEY)
+    assert failed(result[2].outcomes) == {}
 
 
 def test_rows_of_another_seed_are_told_by_their_seeds(made: Made, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from posedreamer_assets_tests.planted_faults.tables import (
     ALIGN,
     EARLIER,
     KEY,
-    TABLES,
     check,
     failed,
+    key_of,
     make_tables,
     small_profile,
+    tables_of,
 )
 
 
@@ -28,9 +29,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             profile = small_profile(given.rows, seed)
             store = make_tables(Path(folder), profile)
-            places = [(t, k) for t in TABLES for k in (EARLIER, KEY)] + [("preference_pairs", ALIGN)]
-            places += [(t, ALIGN) for t in ("pose_library", "base_control_maps", "rendered_scenes")]
-            for table, key in places:
+            for table, key in [(t, k) for k in (EARLIER, KEY, ALIGN) for t in tables_of(k)]:
                 outcomes = check(store, profile, table, key)
                 clean += len(outcomes)
                 for outcome in failed(outcomes).values():
@@ -39,7 +38,7 @@ def main() -> None:
                         f"seed {seed}  FALSE ALARM {table}[{key}] {outcome.severity} {outcome.name}: {outcome.observed}"
                     )
             for fault in FAULTS:
-                key = ALIGN if fault.table == "preference_pairs" else KEY
+                key = key_of(fault.table)
                 whole = store.read(fault.table, [key])
                 rows = fault.plant(whole)
                 found = failed(check(store, profile, fault.table, key, rows))

@@ -3,6 +3,8 @@
 A fault names the check that must catch it. `sample` is the row that is hit; checks that name samples must name it.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +166,41 @@ def _exchanged(rows: pa.Table) -> pa.Table:
     return _set("loser", winner)(_set("winner", loser)(rows))
 
 
+def _candidate(which: str, change: Callable[[bytes], bytes]) -> Plant:
+    """The picture of the hit row's winner or loser."""
+
+    def plant(rows: pa.Table) -> pa.Table:
+        chosen = rows.column(which)[ROW].as_py()
+        return _set("candidate_images", lambda of: [change(b) if i == chosen else b for i, b in enumerate(of)])(rows)
+
+    return plant
+
+
+def _candidate_of_another(which: str) -> Plant:
+    """The picture of another pose's winner or loser in the place of the hit row's."""
+
+    def plant(rows: pa.Table) -> pa.Table:
+        other = rows.column("candidate_images")[OTHER].as_py()[rows.column(which)[OTHER].as_py()]
+        return _candidate(which, lambda blob: other)(rows)
+
+    return plant
+
+
+def _shown_elsewhere(rows: pa.Table) -> pa.Table:
+    """The person of the image that shows its pose best, seen in the hit row's image."""
+    similarities = [value or 0.0 for value in rows.column("oks").to_pylist()]
+    similarities[ROW] = 0.0
+    best = rows.column("detected")[int(np.argmax(similarities))].as_py()
+    return _set("detected", best)(rows)
+
+
+def _kept_by_skin(rows: pa.Table) -> pa.Table:
+    """A filter that rejects everybody of one skin tone, the commonest one, and nobody else."""
+    tones = [re.findall(r"person with (\S+) skin", text) for text in rows.column("caption").to_pylist()]
+    ((common, _),) = Counter(tone for found in tones for tone in found).most_common(1)
+    return with_column(rows, "keep", [common not in found for found in tones])
+
+
 def _one_pose(rows: pa.Table) -> pa.Table:
     """A sampler that collapsed: everyone in nearly the same pose."""
     first = np.array(rows.column("body_pose")[0].as_py())
@@ -217,87 +254,128 @@ FAULTS = (
     Fault("all captions alike", "pose_library", "captions_vary", _recaptioned, names_row=False),
     Fault("all poses alike", "pose_library", "pose_variety_steady", _one_pose, names_row=False),
     Fault("a batch of one family", "pose_library", "pose_coverage_steady", _one_family, names_row=False),
+    Fault("a prediction for a pose that no model chose", "pose_library", "predicted_in_hard_rounds__predicted_oks",
+          _set("predicted_oks", 0.4)),
+    Fault("the id of a person for that of an image", "pose_library", "image_id_names_an_image",
+          _set("image_id", lambda name: f"{name}/01")),
+    Fault("a person counted from -1", "pose_library", "between__person", _set("person", -1)),
+    Fault("nearly all bodies cut off", "pose_library", "truncation_is_the_exception", _all("truncated", lambda v: True),
+          names_row=False),
+    Fault("a batch without poses", "pose_library", "row_count__table", lambda rows: rows.slice(0, 0), names_row=False),
     # Control maps and labels
-    Fault("swapped left and right joints", "base_control_maps", "joints_are_the_projected_body",
+    Fault("swapped left and right joints", "control_maps", "joints_are_the_projected_body",
           _set("joints_2d", _mirrored(2, JOINT_MIRROR))),
-    Fault("swapped left and right keypoints", "base_control_maps", "joints_are_the_projected_body",
+    Fault("swapped left and right keypoints", "control_maps", "joints_are_the_projected_body",
           _set("keypoints_2d", _mirrored(2, COCO17_MIRROR))),
-    Fault("joints shifted by a pixel", "base_control_maps", "joints_are_the_projected_body", _set("joints_2d", _moved(1))),
-    Fault("joints as x and y from 0 to 1", "base_control_maps", "joints_are_the_projected_body",
+    Fault("joints shifted by a pixel", "control_maps", "joints_are_the_projected_body", _set("joints_2d", _moved(1))),
+    Fault("joints as x and y from 0 to 1", "control_maps", "joints_are_the_projected_body",
           _set("joints_2d", _scaled(1 / 128))),
-    Fault("y before x", "base_control_maps", "joints_are_the_projected_body",
+    Fault("y before x", "control_maps", "joints_are_the_projected_body",
           _set("joints_2d", lambda v: np.array(v).reshape(-1, 2)[:, ::-1].reshape(-1).tolist())),
-    Fault("joints in millimetres", "base_control_maps", "joints_are_the_projected_body",
+    Fault("joints in millimetres", "control_maps", "joints_are_the_projected_body",
           _set("joints_cam_m", _scaled(1000.0))),
-    Fault("labels of another sample", "base_control_maps", "joints_are_the_projected_body", _copy(*_WORLD_LABELS)),
-    Fault("labels slid by one row", "base_control_maps", "joints_are_the_projected_body", _shift(*_WORLD_LABELS)),
-    Fault("a NaN joint", "base_control_maps", "finite__joints_2d", _set("joints_2d", _number(0, float("nan")))),
-    Fault("everything marked visible", "base_control_maps", "visibility_follows_depth",
+    Fault("labels of another sample", "control_maps", "joints_are_the_projected_body", _copy(*_WORLD_LABELS)),
+    Fault("labels slid by one row", "control_maps", "joints_are_the_projected_body", _shift(*_WORLD_LABELS)),
+    Fault("a NaN joint", "control_maps", "finite__joints_2d", _set("joints_2d", _number(0, float("nan")))),
+    Fault("everything marked visible", "control_maps", "visibility_follows_depth",
           _set("joints_visible", lambda v: [True] * len(v))),
-    Fault("visible outside the frame", "base_control_maps", "visible_in_frame",
+    Fault("visible outside the frame", "control_maps", "visible_in_frame",
           lambda rows: _set("keypoints_visible", _number(0, True))(_set("keypoints_2d", _number(0, -4.0))(rows))),
-    Fault("a control map of another sample", "base_control_maps", "maps_agree", _copy("control")),
-    Fault("all maps of another sample", "base_control_maps", "joints_on_silhouette", _copy(*_MAPS)),
-    Fault("all maps slid by one row", "base_control_maps", "visibility_follows_depth", _shift(*_MAPS)),
-    Fault("a mirrored control map", "base_control_maps", "maps_agree", _set("control", _redrawn(lambda i: i[:, ::-1]))),
-    Fault("left and right colours swapped", "base_control_maps", "colours_follow_parts",
+    Fault("a control map of another sample", "control_maps", "maps_agree", _copy("control")),
+    Fault("all maps of another sample", "control_maps", "joints_on_silhouette", _copy(*_MAPS)),
+    Fault("all maps slid by one row", "control_maps", "visibility_follows_depth", _shift(*_MAPS)),
+    Fault("a mirrored control map", "control_maps", "maps_agree", _set("control", _redrawn(lambda i: i[:, ::-1]))),
+    Fault("left and right colours swapped", "control_maps", "colours_follow_parts",
           _set("control", _redrawn(lambda i: np.where(i.any(-1, keepdims=True), [[[281, 0, 0]]] + i * [[[-1, 1, 1]]], 0)
                                    .clip(0, 255).astype(np.uint8)))),
-    Fault("blue and red exchanged", "base_control_maps", "colours_follow_parts",
+    Fault("blue and red exchanged", "control_maps", "colours_follow_parts",
           _set("control", _redrawn(lambda i: i[..., ::-1]))),
-    Fault("depth in centimetres", "base_control_maps", "visibility_follows_depth",
+    Fault("depth in centimetres", "control_maps", "visibility_follows_depth",
           _set("depth", _redrawn(lambda i: i // 10))),
-    Fault("a depth map of 8 bits", "base_control_maps", "image_decodes__depth",
+    Fault("a depth map of 8 bits", "control_maps", "image_decodes__depth",
           _set("depth", _redrawn(lambda i: (i // 256).astype(np.uint8)))),
-    Fault("an inverted silhouette", "base_control_maps", "maps_agree", _set("silhouette", _redrawn(lambda i: 255 - i))),
-    Fault("boxes of corners", "base_control_maps", "box_and_area_follow_silhouette",
+    Fault("an inverted silhouette", "control_maps", "maps_agree", _set("silhouette", _redrawn(lambda i: 255 - i))),
+    Fault("boxes of corners", "control_maps", "box_and_area_follow_silhouette",
           _all("bbox", lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]]), names_row=False),
-    Fault("a wrong area", "base_control_maps", "box_and_area_follow_silhouette", _set("body_pixels", lambda n: n + 40)),
-    Fault("a control map of another size", "base_control_maps", "image_decodes__control", _set("control", _redrawn(_grown))),
-    Fault("a missing row", "base_control_maps", "no_pose_is_missing", _without(ROW)),
-    Fault("a declared size that is not the camera's", "base_control_maps", "size_of_the_camera", _set("width", 256)),
+    Fault("a wrong area", "control_maps", "box_and_area_follow_silhouette", _set("body_pixels", lambda n: n + 40)),
+    Fault("a control map of another size", "control_maps", "image_decodes__control", _set("control", _redrawn(_grown))),
+    Fault("a missing row", "control_maps", "no_pose_is_missing", _without(ROW)),
+    Fault("a declared size that is not the camera's", "control_maps", "size_of_the_camera", _set("width", 256)),
     # Images
-    Fault("a truncated PNG", "base_raw_generations", "image_decodes__image", _set("image", lambda b: b[: len(b) // 2])),
-    Fault("a truncated JPEG", "base_raw_generations", "image_decodes__image", _set("image", _truncated_jpeg)),
-    Fault("no image at all", "base_raw_generations", "image_decodes__image", _set("image", b"")),
-    Fault("a grey image", "base_raw_generations", "image_decodes__image", _set("image", _redrawn(lambda i: i[..., 0]))),
-    Fault("a blank image", "base_raw_generations", "image_shows_something",
+    Fault("a truncated PNG", "raw_generations", "image_decodes__image", _set("image", lambda b: b[: len(b) // 2])),
+    Fault("a truncated JPEG", "raw_generations", "image_decodes__image", _set("image", _truncated_jpeg)),
+    Fault("no image at all", "raw_generations", "image_decodes__image", _set("image", b"")),
+    Fault("a grey image", "raw_generations", "image_decodes__image", _set("image", _redrawn(lambda i: i[..., 0]))),
+    Fault("a blank image", "raw_generations", "image_shows_something",
           _set("image", _redrawn(lambda i: np.full_like(i, 128)))),
-    Fault("a larger image", "base_raw_generations", "size_of_the_control_map", _set("image", _redrawn(_grown))),
-    Fault("the same image twice", "base_raw_generations", "images_unique", _copy("image")),
-    Fault("images of two samples swapped", "base_raw_generations", "image_has_its_own_outline", _swap("image")),
-    Fault("all images slid by one row", "base_raw_generations", "images_follow_control_maps", _shift("image")),
-    Fault("a mirrored image", "base_raw_generations", "image_has_its_own_outline",
+    Fault("a larger image", "raw_generations", "size_of_the_control_map", _set("image", _redrawn(_grown))),
+    Fault("the same image twice", "raw_generations", "images_unique", _copy("image")),
+    Fault("images of two samples swapped", "raw_generations", "image_has_its_own_outline", _swap("image")),
+    Fault("all images slid by one row", "raw_generations", "images_follow_control_maps", _shift("image")),
+    Fault("a mirrored image", "raw_generations", "image_has_its_own_outline",
           _set("image", _redrawn(lambda i: i[:, ::-1]))),
-    Fault("an image upside down", "base_raw_generations", "image_has_its_own_outline",
+    Fault("an image upside down", "raw_generations", "image_has_its_own_outline",
           _set("image", _redrawn(lambda i: i[::-1]))),
-    Fault("dark images", "base_raw_generations", "brightness_steady", _all("image", _redrawn(_dark)), names_row=False),
-    Fault("a caption of another sample", "base_raw_generations", "caption_of_the_pose", _copy("caption")),
-    Fault("a seed of another sample", "base_raw_generations", "seeds_derived", _copy("seed")),
-    Fault("an image of another generator", "base_raw_generations", "constant__generator", _set("generator", "flux:1")),
-    Fault("an image of another round", "base_raw_generations", "accepted_values__round", _set("round", "hard")),
+    Fault("dark images", "raw_generations", "brightness_steady", _all("image", _redrawn(_dark)), names_row=False),
+    Fault("a caption of another sample", "raw_generations", "caption_of_the_pose", _copy("caption")),
+    Fault("a seed of another sample", "raw_generations", "seeds_derived", _copy("seed")),
+    Fault("an image of another generator", "raw_generations", "constant__generator", _set("generator", "flux:1")),
+    Fault("an image of another round", "raw_generations", "round_of_key__round", _set("round", "hard")),
     Fault("a scene of another sample", "rendered_scenes", "image_has_its_own_outline", _swap("image")),
     Fault("an orphan row", "rendered_scenes", "relationships__sample_id", _set("sample_id", "procedural-0001/009999")),
     # Scores and verdicts
-    Fault("an OKS in per cent", "base_sample_scores", "between__oks", _set("oks", 87.0)),
-    Fault("an OKS of another sample", "base_sample_scores", "oks_follows_detections", _copy("oks")),
-    Fault("detections of another sample", "base_sample_scores", "oks_follows_detections", _copy("detected")),
-    Fault("detections swapped left and right", "base_sample_scores", "oks_follows_detections",
+    Fault("an OKS in per cent", "sample_scores", "between__oks", _set("oks", 87.0)),
+    Fault("an OKS of another sample", "sample_scores", "oks_follows_detections", _copy("oks")),
+    Fault("detections of another sample", "sample_scores", "oks_follows_detections", _copy("detected")),
+    Fault("detections swapped left and right", "sample_scores", "oks_follows_detections",
           _set("detected", _mirrored(3, COCO17_MIRROR))),
-    Fault("all OKS too low", "base_sample_scores", "oks_steady", _all("oks", lambda v: v * 0.3), names_row=False),
-    Fault("a rejected sample kept", "base_filtered_dataset", "verdict_follows_scores", _kept_all, names_row=False),
-    Fault("a verdict without its reason", "base_filtered_dataset", "kept_rows_have_no_reason_against",
+    Fault("all OKS too low", "sample_scores", "oks_steady", _all("oks", lambda v: v * 0.3), names_row=False),
+    Fault("a generator that ignores poses", "sample_scores", "generator_follows_poses", _all("oks", lambda v: v * 0.2),
+          names_row=False),
+    Fault("not one image of its pose", "sample_scores", "best_tenth_shows_its_pose", _all("oks", lambda v: v * 0.2),
+          names_row=False),
+    Fault("a person of another image", "sample_scores", "person_fits_own_label", _shown_elsewhere),
+    Fault("a rejected sample kept", "filtered_dataset", "verdict_follows_scores", _kept_all, names_row=False),
+    Fault("a verdict without its reason", "filtered_dataset", "kept_rows_have_no_reason_against",
           _set("keep", lambda keep: not keep)),
-    Fault("an image of another sample", "base_filtered_dataset", "image_is_the_generated_one", _copy("image")),
-    Fault("a camera moved by a centimetre", "base_filtered_dataset", "body_and_camera_of_the_pose",
+    Fault("an image that is not there", "filtered_dataset", "image_is_the_generated_one", _set("image_digest", "0" * 32)),
+    Fault("an image of another sample", "filtered_dataset", "images_unique", _copy("image_digest")),
+    Fault("a camera moved by a centimetre", "filtered_dataset", "body_and_camera_of_the_pose",
           _set("cam_translation", lambda t: [t[0] + 0.01, *t[1:]])),
-    Fault("another focal length", "base_filtered_dataset", "joints_project", _set("focal_px", lambda f: f * 1.02)),
-    Fault("a pose of another sample", "base_filtered_dataset", "body_and_camera_of_the_pose", _copy("body_pose")),
-    Fault("swapped left and right in the label", "base_filtered_dataset", "label_of_the_control_map",
+    Fault("another focal length", "filtered_dataset", "joints_project", _set("focal_px", lambda f: f * 1.02)),
+    Fault("a pose of another sample", "filtered_dataset", "body_and_camera_of_the_pose", _copy("body_pose")),
+    Fault("swapped left and right in the label", "filtered_dataset", "label_of_the_control_map",
           _set("keypoints_2d", _mirrored(2, COCO17_MIRROR))),
+    Fault("a reason that the filter does not know", "filtered_dataset", "known_reason__reason", _set("reason", "blurry")),
+    Fault("a skin tone rejected", "filtered_dataset", "skin_tones_kept_alike", _kept_by_skin, names_row=False),
+    Fault("a verdict of another round", "filtered_dataset", "round_of_key__round", _set("round", "hard2")),
+    # The dataset
+    Fault("a rejected sample in the dataset", "dataset", "accepted_values__reason", _set("reason", "low_oks")),
+    Fault("a kept sample left out", "dataset", "no_kept_sample_is_missing", _without(ROW)),
+    Fault("a label touched after the filter", "dataset", "rows_of_the_filter", _set("bbox", _number(2, 1.0))),
+    Fault("images of two kept samples exchanged", "dataset", "rows_of_the_filter", _swap("image_digest")),
+    Fault("an image that was replaced since", "dataset", "image_is_the_generated_one", _set("image_digest", "0" * 32)),
+    Fault("a sample of another round", "dataset", "round_of_key__round", _set("round", "hard")),
     # Pairs
     Fault("winner and loser exchanged", "preference_pairs", "ranking_followed", _exchanged),
     Fault("the same candidate twice", "preference_pairs", "ranking_followed", _set("candidate_seeds", lambda s: [s[0]] * len(s))),
+    Fault("a candidate that got lost", "preference_pairs", "an_image_for_each_similarity",
+          _set("candidate_images", lambda of: of[:1])),
+    Fault("a strength too few", "preference_pairs", "a_strength_for_each_similarity",
+          _set("candidate_strengths", lambda of: of[:1])),
+    Fault("a seed too many", "preference_pairs", "same_length__candidate_seeds", _set("candidate_seeds", lambda of: [*of, 7])),
+    Fault("a winner that is not there", "preference_pairs", "ranking_followed", _set("winner", 2)),
+    Fault("a truncated winner", "preference_pairs", "winner_image_decodes", _candidate("winner", lambda b: b[: len(b) // 2])),
+    Fault("a grey loser", "preference_pairs", "loser_image_decodes", _candidate("loser", _redrawn(lambda i: i[..., 0]))),
+    Fault("a larger winner", "preference_pairs", "winner_image_size_of_the_control_map", _candidate("winner", _redrawn(_grown))),
+    Fault("a larger loser", "preference_pairs", "loser_image_size_of_the_control_map", _candidate("loser", _redrawn(_grown))),
+    Fault("a blank winner", "preference_pairs", "winner_image_shows_something",
+          _candidate("winner", _redrawn(np.zeros_like))),
+    Fault("a blank loser", "preference_pairs", "loser_image_shows_something",
+          _candidate("loser", _redrawn(lambda i: np.full_like(i, 128)))),
+    Fault("one winner of two poses", "preference_pairs", "winner_images_unique", _candidate_of_another("winner")),
+    Fault("one loser of two poses", "preference_pairs", "loser_images_unique", _candidate_of_another("loser")),
+    Fault("candidates of two poses exchanged", "preference_pairs", "winner_has_its_own_outline", _swap("candidate_images")),
     Fault("a pair of test poses", "preference_pairs", "accepted_values__split", _set("split", "test")),
 )  # fmt: skip
 

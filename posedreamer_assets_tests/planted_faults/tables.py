@@ -4,37 +4,36 @@ The stages' own functions fill them, without Dagster and without the DPO adapter
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from posedreamer_assets.body.model import load_body
 from posedreamer_assets.checks import CheckOutcome, run_checks
 from posedreamer_assets.config import Profile, load_profile
-from posedreamer_assets.pipeline.control_maps import render_control_rows
-from posedreamer_assets.pipeline.dpo_checkpoint import make_pair_rows
-from posedreamer_assets.pipeline.filtered_dataset import filter_rows
-from posedreamer_assets.pipeline.pose_library import make_pose_table
-from posedreamer_assets.pipeline.raw_generations import generate_rows
-from posedreamer_assets.pipeline.rendered_scenes import render_scene_rows
-from posedreamer_assets.pipeline.sample_scores import score_rows
+from posedreamer_assets.pipeline import graph
+from posedreamer_assets.pipeline.models import Models
+from posedreamer_assets.pipeline.stage import Inputs
 from posedreamer_assets.runtime.checking import Surroundings
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.make import Listed
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import DATASET
+from posedreamer_assets.tables.keys import ALIGN as ALIGNMENT
+from posedreamer_assets.tables.keys import group_of
 
 KEY, EARLIER, ALIGN = "procedural-0001", "procedural-0000", "align-procedural-0000"
 TABLES = (
     "pose_library",
-    "base_control_maps",
+    "control_maps",
     "rendered_scenes",
-    "base_raw_generations",
-    "base_sample_scores",
-    "base_filtered_dataset",
+    "raw_generations",
+    "sample_scores",
+    "filtered_dataset",
     "dataset",
 )
+OF_ALIGNMENT = ("pose_library", "control_maps", "rendered_scenes", "preference_pairs")
 _NO_ADAPTER = cast(Any, SimpleNamespace(metrics={"method": "none"}))
 
 
@@ -55,33 +54,41 @@ def small_profile(rows: int, seed: int = 0) -> Profile:
     )
 
 
+@dataclass(frozen=True)
+class _WithoutAdapter(Listed):
+    """Rows of the store; no checkpoint was made, and none changes what the generator paints."""
+
+    def checkpoint(self, key: str) -> Any:
+        return _NO_ADAPTER
+
+
 def make_tables(folder: Path, profile: Profile, keys: tuple[str, ...] = (EARLIER, KEY, ALIGN)) -> LanceStore:
     """Fill a store with the partitions of these keys; the alignment batch has poses, maps, scenes and pairs."""
-    store = LanceStore(folder)
+    store = LanceStore(str(folder))
     for key in keys:
-        poses = make_pose_table(profile, load_body(None), key)
-        maps = render_control_rows(profile, poses, key)[0]
-        made = {"pose_library": poses, "base_control_maps": maps}
-        made["rendered_scenes"] = render_scene_rows(profile, poses, key)[0]
-        if key.startswith("align-"):
-            made["preference_pairs"] = make_pair_rows(profile, poses, maps, key)[0]
-        else:
-            made |= _images(profile, poses, maps, key)
-        for table, rows in made.items():
-            store.replace_partition(table, key, rows, input_digest="made")
+        for table in tables_of(key):
+            store.replace_partition(table, key, _rows(store, profile, table, key), input_digest="made")
     return store
 
 
-def _images(profile: Profile, poses: pa.Table, maps: pa.Table, key: str) -> dict[str, pa.Table]:
-    images = generate_rows(profile, "base", poses, maps, adapter=_NO_ADAPTER, key=key)[0]
-    scores = score_rows(profile, poses, maps, images, key)
-    verdicts = filter_rows(profile, "base", poses, maps, images, scores)
-    return {
-        "base_raw_generations": images,
-        "base_sample_scores": scores,
-        "base_filtered_dataset": verdicts,
-        "dataset": verdicts.filter(pc.field("keep")).select(DATASET.names),
-    }
+def tables_of(key: str) -> tuple[str, ...]:
+    """The tables that have a partition of this key, in the order in which they are made."""
+    return OF_ALIGNMENT if group_of(key) == ALIGNMENT else TABLES
+
+
+def _rows(store: LanceStore, profile: Profile, table: str, key: str) -> pa.Table:
+    found = graph(2).writer(table, key)
+    assert found is not None, f"no stage makes {table}[{key}]"
+    snapshot = Snapshot(profile, store)
+    stage = snapshot.as_run(found)
+    made = stage.make(Inputs(stage, profile, _WithoutAdapter(snapshot), Models(profile), key))
+    assert made.rows is not None, f"{stage.key} makes rows"
+    return made.rows
+
+
+def key_of(table: str) -> str:
+    """The partition in which faults are planted."""
+    return KEY if table in TABLES else ALIGN
 
 
 def check(
