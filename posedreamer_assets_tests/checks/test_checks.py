@@ -14,6 +14,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation
 from scipy.spatial.transform import Rotation
 
 from posedreamer_assets import checks
@@ -32,12 +33,12 @@ from posedreamer_assets.checks import (
 from posedreamer_assets.checks.labels import _KEYPOINTS, joint_positions
 from posedreamer_assets.checks.trends import _same_mean, _same_shares
 from posedreamer_assets.errors import CheckError
-from posedreamer_assets.pipeline.graph import ORDER
+from posedreamer_assets.pipeline import graph
 from posedreamer_assets.runtime.checking import Surroundings
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.fields import BODY_COLUMNS, SCHEMAS
-from posedreamer_assets.tables.keys import sample_id
 from posedreamer_assets.tables.images import encode_jpeg, encode_png
+from posedreamer_assets.tables.keys import round_name, sample_id
 from posedreamer_assets_tests.planted_faults.faults import FAULTS
 
 KEY = "procedural-0000"
@@ -58,9 +59,10 @@ def _vectors(width: int, value: float = 0.5) -> list[list[float]]:
 
 def _clean(table: str) -> dict[str, list[Any]]:
     """Rows of any table with which all its checks should be content."""
-    round_name = table.split("_")[0]
     values: dict[str, list[Any]] = {
         "sample_id": IDS,
+        "image_id": IDS,
+        "person": [0] * N,
         "partition_key": [KEY] * N,
         "source": ["procedural"] * N,
         "family": ["walk"] * N,
@@ -80,7 +82,7 @@ def _clean(table: str) -> dict[str, list[Any]]:
         "truncated": [False] * N,
         "caption": ["a person walking"] * N,
         "appearance": ['{"top": "red"}'] * N,
-        "predicted_oks": [0.4] * N,
+        "predicted_oks": [None] * N,
         "path": ["checkpoints/dpo/abc" if table == "checkpoints" else "clips/a.bvh"] * N,
         "reason": ["truncated" if table == "quarantine" else "kept"] * N,
         "detail": ["ends early"] * N,
@@ -89,7 +91,7 @@ def _clean(table: str) -> dict[str, list[Any]]:
         "mtime_ns": [1] * N,
         "digest": ["abc"] * N,
         "part": [0] * N,
-        **{name: [_picture()] * N for name in ("control", "normals", "image", "winner_image", "loser_image")},
+        **{name: [_picture()] * N for name in ("control", "normals", "image")},
         "depth": [_picture("I;16")] * N,
         **{name: [_picture("L")] * N for name in ("parts", "silhouette")},
         "joints_2d": _vectors(110),
@@ -109,7 +111,7 @@ def _clean(table: str) -> dict[str, list[Any]]:
         "loser": [1] * N,
         "winner_oks": [0.9] * N,
         "loser_oks": [0.5] * N,
-        "round": [round_name if round_name in ("base", "hard") else "base"] * N,
+        "round": ["base"] * N,
         "steps": [8] * N,
         "guidance": [1.0] * N,
         "generator": ["pocket:abc"] * N,
@@ -123,8 +125,18 @@ def _clean(table: str) -> dict[str, list[Any]]:
         "top_colour_error": [None] * N,
         "keep": [True] * N,
         "reasons": [[]] * N,
+        "image_digest": [f"digest-{i}" for i in range(N)],
         "name": [f"model-{i}" for i in range(N)],
         "metrics": ["{}"] * N,
+        "checked": [f"model-{i}" for i in range(N)],
+        "key": [None] * N,
+        "content": ["abc"] * N,
+        "made_from": [""] * N,
+        "time": ["2026-01-01T00:00:00+00:00"] * N,
+        "rows": [1] * N,
+        "checks": [1] * N,
+        **{name: [[]] * N for name in ("blocking", "failed", "warned")},
+        "outcomes": ["[]"] * N,
     }
     if table == "checkpoints":
         values |= {"partition_key": [f"checkpoint-model-{i}-0000" for i in range(N)]}
@@ -172,24 +184,30 @@ def _one(value: Any, clean: list[Any], at: int = 2) -> list[Any]:
 # The shipped files
 
 
-def test_base_and_hard_rounds_are_checked_alike() -> None:
-    folder = checks.checks_folder()
-    for table in (t for t in SCHEMAS if t.startswith("hard_") and t != "hard_samples"):
-        twin = "base_" + table.removeprefix("hard_")
-        hard = (folder / f"{table}.yml").read_text().replace("hard_samples", "pose_library").replace("hard", "base")
-        assert hard == (folder / f"{twin}.yml").read_text()
+@pytest.mark.parametrize("table", [name for name in SCHEMAS if "round" in SCHEMAS[name].names])
+@pytest.mark.parametrize("number", [0, 1, 2, 13])
+def test_rows_of_every_round_are_checked_by_the_round_that_their_key_names(table: str, number: int) -> None:
+    own, others = round_name(number), {"base", "hard", "hard2", "hard13", "align", ""} - {round_name(number)}
+    keys = [f"{'procedural' if number == 0 else own}-{i:04d}" for i in range(N)]
+    (check,) = [c for c in load_table_checks(table).checks if c.kind == "round_of_key"]
+    found = run_checks(table, _table(table, partition_key=keys, round=[own] * N), AROUND, only=[check.name])
+    assert [o.passed for o in found] == [True]
+    for other in others:
+        rows = _table(table, partition_key=keys, round=_one(other, [own] * N))
+        (outcome,) = run_checks(table, rows, AROUND, only=[check.name])
+        assert (outcome.passed, outcome.failing_ids) == (False, (IDS[2],))
 
 
 def test_every_table_and_every_asset_has_a_file_and_every_file_one_of_them() -> None:
     names = {p.stem for p in checks.checks_folder().glob("*.yml")}
     assert names == {*SCHEMAS, *CHECKPOINT_ASSETS} == set(load_checks())
-    assert {stage.table for stage in ORDER} <= names
+    assert {stage.table or stage.name for count in (1, 2, 4) for stage in graph(count)} <= names
     assert mistakes() == []
 
 
 def test_all_mistakes_of_a_folder_are_listed_with_the_files_that_no_table_has(tmp_path: Path) -> None:
     shutil.copytree(checks.checks_folder(), tmp_path / "files")
-    (tmp_path / "files" / "dataset.yml").write_text(_model("nonsense").replace("base_sample_scores", "dataset"))
+    (tmp_path / "files" / "dataset.yml").write_text(_model("nonsense").replace("sample_scores", "dataset"))
     (tmp_path / "files" / "quarantine.yml").unlink()
     (tmp_path / "files" / "extra.yml").write_text("")
     found = mistakes(tmp_path / "files")
@@ -227,7 +245,7 @@ def test_loading_checks_does_not_load_great_expectations_or_pandas() -> None:
 # Kinds of tests, on files of our own
 
 
-def _file(folder: Path, tests: str = "", columns: str = "", table: str = "base_sample_scores") -> Path:
+def _file(folder: Path, tests: str = "", columns: str = "", table: str = "sample_scores") -> Path:
     body = f"version: 2\nmodels:\n  - name: {table}\n    description: Rows.\n"
     body += f"    tests:\n{tests}" if tests else ""
     body += f"    columns:\n{columns}" if columns else ""
@@ -239,7 +257,7 @@ def _run(
     folder: Path,
     test: str,
     column: str | None = None,
-    table: str = "base_sample_scores",
+    table: str = "sample_scores",
     around: _Around = AROUND,
     **values: Any,
 ) -> CheckOutcome:
@@ -287,8 +305,37 @@ CASES: list[tuple[str, str | None, dict[str, list[Any]], dict[str, list[Any]]]] 
     ("same_length: {column: candidate_oks}", "candidate_seeds", {}, {"candidate_seeds": _one([1], [[1, 2]] * 6)}),
     ("covers: {to: dataset}", None, {}, {"sample_id": _one("x", IDS)}),
     ("same_in: {to: dataset, columns: [oks]}", None, {}, {"oks": _one(0.91, [0.9] * 6)}),
+    ("round_of_key", "round", {"partition_key": ["hard2-0007"] * 6, "round": ["hard2"] * 6}, {"round": ["hard"] * 6}),
+    (
+        "known_reason",
+        "reason",
+        {"reason": ["kept", "low_oks", "no_person", None, "kept", "kept"]},
+        {"reason": _one("blurry", ["kept"] * 6)},
+    ),
+    ("predicted_in_hard_rounds", "predicted_oks", {}, {"predicted_oks": _one(0.4, [None] * 6)}),
+    (
+        "predicted_in_hard_rounds",
+        "predicted_oks",
+        {"partition_key": ["align-hard-0000"] * 6},
+        {"partition_key": _one("hard-0000", [KEY] * 6)},
+    ),
+    (
+        "predicted_in_hard_rounds",
+        "predicted_oks",
+        {"partition_key": ["hard3-0001"] * 6, "predicted_oks": [0.4] * 6},
+        {"partition_key": ["hard3-0001"] * 6, "predicted_oks": _one(None, [0.4] * 6)},
+    ),
     ("norm_between: {min: 3.5, max: 3.6}", "detected", {}, {"detected": _one([0.5] * 48 + [0.6] * 3, _vectors(51))}),
 ]  # fmt: skip
+
+
+TABLE_OF = {
+    "metrics": "checkpoints",
+    "candidate_seeds": "preference_pairs",
+    "round": "raw_generations",
+    "reason": "filtered_dataset",
+    "predicted_oks": "pose_library",
+}
 
 
 @pytest.mark.parametrize(("test", "column", "good", "bad"), CASES)
@@ -297,7 +344,7 @@ def test_each_kind_passes_clean_rows_and_catches_a_fault(
 ) -> None:
     if test.startswith("expression"):
         test = test.replace("{", "{name: expression, ")
-    table = {"metrics": "checkpoints", "candidate_seeds": "preference_pairs"}.get(column or "", "base_sample_scores")
+    table = TABLE_OF.get(column or "", "sample_scores")
     assert _run(tmp_path, test, column, table, AROUND, **good).passed
     if bad:
         assert not _run(tmp_path, test, column, table, AROUND, **bad).passed
@@ -309,24 +356,42 @@ def test_row_count_catches_too_few_and_too_many(tmp_path: Path) -> None:
 
 
 def test_image_checks_read_declared_sizes_and_modes(tmp_path: Path) -> None:
-    table, sized = "dataset", "image_decodes: {sized: true, modes: [RGB]}"
+    table, sized = "control_maps", "image_decodes: {sized: true, modes: [RGB]}"
     jpeg = encode_jpeg(np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
-    assert _run(tmp_path, sized, "image", table=table, image=[jpeg] * N).passed
-    assert not _run(tmp_path, sized, "image", table=table, image=[_picture("L")] * N).passed
-    assert not _run(tmp_path, sized, "image", table=table, width=[SIZE[0] + 1] * N).passed
-    assert _run(tmp_path, "image_decodes", "image", table=table, width=[SIZE[0] + 1] * N).passed
+    assert _run(tmp_path, sized, "control", table=table, control=[jpeg] * N).passed
+    assert not _run(tmp_path, sized, "control", table=table, control=[_picture("L")] * N).passed
+    assert not _run(tmp_path, sized, "control", table=table, width=[SIZE[0] + 1] * N).passed
+    assert _run(tmp_path, "image_decodes", "control", table=table, width=[SIZE[0] + 1] * N).passed
+
+
+@pytest.mark.parametrize(("pick", "other"), [("winner", "loser"), ("loser", "winner")])
+def test_of_a_list_of_images_the_picked_one_is_looked_at(tmp_path: Path, pick: str, other: str) -> None:
+    picked = [i % 2 for i in range(N)]
+    own = [encode_png(np.full((SIZE[1], SIZE[0], 3), 20 * i, np.uint8)) for i in range(N)]
+
+    def run(test: str, images: list[bytes], besides: bytes = b"broken", numbers: list[Any] = picked) -> CheckOutcome:
+        pairs = [[image, besides] if at == 0 else [besides, image] for image, at in zip(images, picked, strict=True)]
+        chosen = {pick: numbers, other: [1 - i for i in picked]}
+        return _run(tmp_path, test, "candidate_images", table="preference_pairs", candidate_images=pairs, **chosen)
+
+    decodes, unique = f"image_decodes: {{pick: {pick}, modes: [RGB]}}", f"unique_content: {{pick: {pick}}}"
+    assert run(decodes, own).passed
+    assert run(unique, own).passed, "what lies beside the picked ones is the same everywhere"
+    assert run(decodes, _one(b"broken", own), own[0]).failing_ids == (IDS[2],)
+    assert run(unique, _one(own[4], own), own[0]).failing_ids == (IDS[2], IDS[4])
+    assert run(decodes, own, numbers=_one(None, picked)).passed, "nothing was picked"
 
 
 def test_every_kind_is_tested_here_or_by_a_planted_fault() -> None:
     by_name = {(table, c.name): c.kind for table, loaded in load_checks().items() for c in loaded.checks}
     used = {test.split(":")[0] for test, *_ in CASES} | {by_name[f.table, f.check] for f in FAULTS}
-    assert set(KINDS) - used == {"fits_own_label", "checkpoint_intact", "alike_among"}  # each has a test of its own
+    assert set(KINDS) - used == {"checkpoint_intact"}  # it has a test of its own
 
 
 def test_a_person_that_fits_another_label_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = rng.uniform(0, 100, (N, 17, 2))
-    maps = _table("base_control_maps", keypoints_2d=labels.reshape(N, 34).tolist(), body_pixels=[2000] * N)
+    maps = _table("control_maps", keypoints_2d=labels.reshape(N, 34).tolist(), body_pixels=[2000] * N)
 
     class Around(_Around):
         def rows(self, table: str, columns: Sequence[str]) -> pa.Table:
@@ -336,10 +401,51 @@ def test_a_person_that_fits_another_label_is_named(tmp_path: Path) -> None:
         points = np.concatenate([labels[order], np.ones((N, 17, 1))], axis=2)
         return points.reshape(N, 51).tolist()
 
-    test = "fits_own_label: {to: base_control_maps, own: 0.3, other: 0.7}"
+    test = "fits_own_label: {to: control_maps, own: 0.3, other: 0.7}"
     assert _run(tmp_path, test, around=Around(), detected=seen([*range(N)])).passed
     swapped = _run(tmp_path, test, around=Around(), detected=seen([0, 2, 1, 3, 4, 5]))
     assert swapped.failing_ids == (IDS[1], IDS[2])
+
+
+def _bodies(side: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Silhouettes of two overlapping boxes each, no two alike and none symmetric: (side, side)."""
+    found = []
+    for place in rng.permutation(N):
+        inside = np.zeros((side, side), bool)
+        top, left = side // 8 + place * side // 24, side // 8 + (place * 5 % N) * side // 24
+        inside[top : top + side // 3, left : left + side // 6] = True
+        inside[top + side // 4 : top + side // 3, left : left + side // 3] = True
+        found.append(inside)
+    return found
+
+
+@pytest.mark.parametrize("side", [128, 512])
+@pytest.mark.parametrize("off", [0.0, 1.0, 4.0])
+def test_cloth_may_stand_a_little_off_the_outline(tmp_path: Path, side: int, off: float) -> None:
+    """`off` is how far, in 128ths of the image; a background of noise has edges everywhere."""
+    rng = np.random.default_rng(side)
+    bodies = _bodies(side, rng)
+    reach = round(off * side / 128)
+    dressed = [binary_dilation(body, np.ones((3, 3)), iterations=reach) if reach else body for body in bodies]
+    images = [(rng.integers(0, 40, (side, side, 3)) + 160 * shape[..., None]).astype(np.uint8) for shape in dressed]
+
+    class Around(_Around):
+        def rows(self, table: str, columns: Sequence[str]) -> pa.Table:
+            silhouettes = [encode_png((body * 255).astype(np.uint8)) for body in bodies]
+            return _table(table, silhouette=silhouettes).select(list(columns))
+
+    def fail(pictures: list[np.ndarray]) -> tuple[str, ...]:
+        blobs = [encode_png(np.ascontiguousarray(picture)) for picture in pictures]
+        test = "outline_in_image: {to: control_maps}"
+        return _run(tmp_path, test, "image", "raw_generations", Around(), image=blobs).failing_ids
+
+    if off > 1:
+        assert fail(images), "a body that is drawn elsewhere is no cloth"
+        return
+    assert fail(images) == ()
+    assert fail([images[1], images[0], *images[2:]]) == (IDS[0], IDS[1])
+    assert fail([picture[::-1] for picture in images]) == tuple(IDS)
+    assert fail([picture[:, ::-1] for picture in images]) == tuple(IDS)
 
 
 @pytest.mark.parametrize("pose_shapes", [False, True])
@@ -375,7 +481,7 @@ def test_neighbouring_64_bit_seeds_beside_nulls_are_told_apart(tmp_path: Path) -
 
 def test_repeated_tests_get_numbered_names_and_given_names_stay(tmp_path: Path) -> None:
     tests = "          - between: {min: 0}\n" * 2 + "          - between: {min: 0, name: mine, severity: warn}\n"
-    loaded = load_table_checks("base_sample_scores", _file(tmp_path, "", f"      - name: oks\n        tests:\n{tests}"))
+    loaded = load_table_checks("sample_scores", _file(tmp_path, "", f"      - name: oks\n        tests:\n{tests}"))
     assert [(c.name, c.blocking) for c in loaded.checks] == [
         ("between__oks", True),
         ("between__oks_2", True),
@@ -397,7 +503,7 @@ def test_batches_of_one_distribution_are_steady(seed: int, batches: int, spread:
 
 
 def test_a_drifted_mean_warns_and_a_small_or_unsure_one_does_not(tmp_path: Path) -> None:
-    earlier = _Around(*[_table("base_sample_scores", oks=[0.6, 0.7, 0.8, 0.6, 0.7, 0.8])] * 3)
+    earlier = _Around(*[_table("sample_scores", oks=[0.6, 0.7, 0.8, 0.6, 0.7, 0.8])] * 3)
     assert _run(tmp_path, TREND, "oks", around=earlier, oks=[0.65, 0.75, 0.8, 0.6, 0.7, 0.7]).passed
     low = _run(tmp_path, TREND, "oks", around=earlier, oks=[0.1, 0.2, 0.1, 0.15, 0.1, 0.2])
     assert not low.passed
@@ -424,14 +530,14 @@ def test_shares_that_moved_are_named_with_the_value_that_moved_most() -> None:
 
 
 def test_rows_without_a_tested_column_are_an_error() -> None:
-    with pytest.raises(CheckError, match="checks of 'base_sample_scores' need column 'oks'"):
-        run_checks("base_sample_scores", _table("base_sample_scores").drop_columns(["oks"]), AROUND)
+    with pytest.raises(CheckError, match="checks of 'sample_scores' need column 'oks'"):
+        run_checks("sample_scores", _table("sample_scores").drop_columns(["oks"]), AROUND)
 
 
 # Mistakes in files
 
 
-HEAD = "version: 2\nmodels:\n  - name: base_sample_scores\n    description: d\n"
+HEAD = "version: 2\nmodels:\n  - name: sample_scores\n    description: d\n"
 
 
 def _column(test: str, name: str = "oks") -> str:
@@ -448,9 +554,9 @@ MISTAKES = [
     ("version: 1\nmodels: []", 1, "expected version: 2"),
     ("version: 2\nmodels: []", 2, "expected one model, found 0"),
     ("version: 2\nmodel: []", 2, "unknown key 'model'"),
-    ("version: 2\nmodels:\n  - name: scores\n", 3, "expected name: base_sample_scores"),
-    ("version: 2\nmodels:\n  - name: base_sample_scores\n", 3, "expected a description"),
-    ("version: 2\nmodels:\n  - name: base_sample_scores\n    description: d\n", 3, "expected at least one test"),
+    ("version: 2\nmodels:\n  - name: scores\n", 3, "expected name: sample_scores"),
+    ("version: 2\nmodels:\n  - name: sample_scores\n", 3, "expected a description"),
+    ("version: 2\nmodels:\n  - name: sample_scores\n    description: d\n", 3, "expected at least one test"),
     (_column("nonull"), 8, "unknown column test 'nonull'; expected one of not_null"),
     (_column("row_count: {min: 1}"), 8, "unknown column test 'row_count'"),
     (_model("unique"), 6, "unknown table test 'unique'; expected one of row_count"),
@@ -489,10 +595,10 @@ MISTAKES = [
 def test_a_mistake_in_a_file_is_named_with_file_line_and_expectation(
     tmp_path: Path, text: str, line: int, expected: str
 ) -> None:
-    path = tmp_path / "base_sample_scores.yml"
+    path = tmp_path / "sample_scores.yml"
     path.write_text(text)
     with pytest.raises(CheckError) as error:
-        load_table_checks("base_sample_scores", tmp_path)
+        load_table_checks("sample_scores", tmp_path)
     assert str(error.value).startswith(f"{path}, line {line}: ")
     assert expected in str(error.value)
 
