@@ -212,9 +212,9 @@ class _FileReader:
                 self._check_expression(values[name], nodes[name])
         if values.get("columns") == []:
             raise self._error(nodes["columns"], "expected at least one column")
-        named = [values[name] for name in ("column", "pick") if name in values]
-        for column in [*values.get("columns", []), *named]:
-            self._require_column(column, nodes.get("columns") or nodes.get("column") or nodes["pick"])
+        named = [(name, values[name]) for name in ("column", "pick", "by") if name in values]
+        for name, column in [*(("columns", column) for column in values.get("columns", [])), *named]:
+            self._require_column(column, nodes[name])
         if "sized" in values and not {"width", "height"} <= set(self._schema.names):
             raise self._error(nodes["sized"], f"table {self._table!r} has no columns width and height")
         if "regex" in values:
@@ -331,6 +331,8 @@ def _sentence(kind: Kind, column: str | None, args: dict[str, Any], common: dict
     text = kind.sentence.format(**{**words, "column": f"`{column}`"})
     if "unless" in args:
         text += f", unless it says {', '.join(f'`{name}: {value}`' for name, value in args['unless'].items())}"
+    if "by" in args:
+        text += f", that of the row that `{args['by']}` names"
     if "where" in common:
         text += f", where `{common['where']}`"
     if "mostly" in common:

@@ -128,7 +128,10 @@ KINDS: dict[str, Kind] = {
     ),
     "matches": Kind("{column} matches {regex}", {"regex!": str}, pa.types.is_string),
     "relationships": Kind(
-        "Every {column} is a {field} of {to}", {"to!": list, "field!": str}, is_plain, _values("relationships")
+        "Every {column} is a {field} of {to}",
+        {"to!": list, "field!": str, "by": str},
+        is_plain,
+        _values("relationships"),
     ),
     "finite": Kind("{column} holds neither nan nor infinity", {}, _is_numeric, _values("finite")),
     "values_between": Kind("All values in {column} are within {range}", _RANGE, _is_list, _values("values_between")),
@@ -195,11 +198,11 @@ KINDS: dict[str, Kind] = {
         needs_of_to=("silhouette",),
     ),
     "maps_agree": Kind(
-        "Control, depth, parts and silhouette show one body",
+        "Control, depth, normals, parts and silhouette show one body",
         {},
         None,
         _pictures("maps_agree"),
-        needs=("control", "depth", "parts", "silhouette"),
+        needs=("control", "depth", "normals", "parts", "silhouette"),
     ),
     "outline_follows_silhouette": Kind(
         "`bbox` and `body_pixels` are the silhouette's",
@@ -267,11 +270,11 @@ KINDS: dict[str, Kind] = {
         needs=("joints_2d", "silhouette"),
     ),
     "visibility_follows_depth": Kind(
-        "Joints are visible exactly where the depth map has nothing before them",
+        "Joints, and keypoints that are joints, are visible exactly where the depth map has nothing before them",
         {},
         None,
         _labels("visibility_follows_depth"),
-        needs=("joints_2d", "joints_cam_m", "joints_visible", "depth"),
+        needs=("joints_2d", "joints_cam_m", "joints_visible", "keypoints_visible", "depth"),
     ),
     # Of what rows were made from
     "seed_derived": Kind(

@@ -199,21 +199,27 @@ def _disc(radius: float) -> np.ndarray:
 
 
 def visibility_follows_depth(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
-    """A joint is marked visible exactly when it is in the frame and the depth map has nothing clearly before it."""
+    """A joint is marked visible exactly when it is in the frame and the depth map has nothing clearly before it.
+
+    Keypoints that are joints, all but those of the face, are marked as these joints are.
+    """
     from posedreamer_assets.render.control import VISIBLE_MARGIN_M
 
     joints, depths = rows.numbers("joints_2d", 2), rows.numbers("joints_cam_m", 3)[..., 2] * _MILLIMETRES
-    stored = rows.numbers("joints_visible")
+    stored, keypoints = rows.numbers("joints_visible"), rows.numbers("keypoints_visible")
+    usable = {*_usable(rows, ("joints_2d", "joints_cam_m", "joints_visible", "keypoints_visible")).tolist()}
     verdicts: Verdicts = []
-    for points, z, visible, picture in zip(joints, depths, stored, rows.pictures("depth"), strict=True):
-        if picture is None or not (np.isfinite(points).all() and np.isfinite(z).all() and np.isfinite(visible).all()):
+    for index, picture in enumerate(rows.pictures("depth")):
+        if picture is None or index not in usable:
             verdicts.append(None)
             continue
+        points, z, visible = joints[index], depths[index], stored[index]
+        alike = np.array_equal(keypoints[index, ~_OF_FACE], visible[COCO17_FROM_SMPLX[~_OF_FACE]])
         width, height = picture.size
         inside = ((points >= 0) & (points < (width, height))).all(1)
         column, row = np.clip(points.astype(int), 0, (width - 1, height - 1)).T
         surface = picture.pixels[row, column].astype(float)
         behind = np.where(surface == 0, -np.inf, z - surface - VISIBLE_MARGIN_M * _MILLIMETRES)
         clear = ~inside | (np.abs(behind) > _CLOSE_MM)
-        verdicts.append(bool(((visible == 1) == (inside & (behind < 0)))[clear].all()))
+        verdicts.append(bool(alike and ((visible == 1) == (inside & (behind < 0)))[clear].all()))
     return verdicts

@@ -61,7 +61,7 @@ def _columns_needed(loaded: TableChecks) -> set[str]:
     for check in loaded.checks:
         needed |= {check.column} if check.column else set()
         needed |= set(check.args.get("columns", ())) | {
-            check.args[name] for name in ("column", "pick") if name in check.args
+            check.args[name] for name in ("column", "pick", "by") if name in check.args
         }
         needed |= set(KINDS[check.kind].needs) | ({"width", "height"} if check.args.get("sized") else set())
         for text in filter(None, (check.where, check.args.get("expression"))):
@@ -83,9 +83,10 @@ def _frame(loaded: TableChecks, table: pa.Table, around: Around) -> tuple[Any, d
     frame = table.select(plain).to_pandas(types_mapper=nullable.get)
     rows, computed, measured = Rows(table), {}, dict[str, Measured]()
     for check in loaded.checks:
-        compute = KINDS[check.kind].compute
-        if compute is not None:
-            found = compute(rows, check, around)
+        kind = KINDS[check.kind]
+        if kind.compute is not None:
+            # Without rows there is none to judge; what is found of a table as a whole may be that they are missing.
+            found = kind.compute(rows, check, around) if len(rows) or kind.whole else []
             if isinstance(found, Measured):
                 measured[check.name] = found
                 computed[_derived(check)] = [float(found.value)] * len(rows)
@@ -197,6 +198,8 @@ def _outcome(check: DataCheck, result: Any, table: str, rows: int, whole: Measur
         raise CheckError(f"check {check.name!r} of {table!r} could not be run: {error}")
     found, passed = result.result, bool(result.success)
     if whole is not None:
+        # Not the suite's word: of a table without rows it has nothing to look at, and passes.
+        passed = bool(whole.value <= whole.limit)
         return CheckOutcome(
             check.name, passed, check.severity, check.description, whole.text, whole.failing_ids, checked=rows
         )

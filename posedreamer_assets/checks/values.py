@@ -32,10 +32,17 @@ def _vectors(rows: Rows, check: DataCheck) -> list[np.ndarray | None]:
 
 
 def relationships(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
-    """Whether each value occurs in a column of another table."""
-    field = check.args["field"]
-    known = {v for table in check.args["to"] for v in around.rows(table, [field]).column(field).to_pylist()}
-    return [None if v is None else v in known for v in own_values(rows, check)]
+    """Whether each value occurs in a column of another table; with `by`, in the row that this column names there."""
+    field, by = check.args["field"], check.args.get("by")
+    tables = [around.rows(table, list(dict.fromkeys(("sample_id", field)))) for table in check.args["to"]]
+    values = [value for table in tables for value in table.column(field).to_pylist()]
+    if by is None:
+        known = {*values}
+        return [None if v is None else v in known for v in own_values(rows, check)]
+    names = [name for table in tables for name in table.column("sample_id").to_pylist()]
+    belongs = {*zip(names, values, strict=True)}
+    found = zip(rows.values(by), own_values(rows, check), strict=True)
+    return [None if v is None else (name, v) in belongs for name, v in found]
 
 
 def all_not_null(rows: Rows, check: DataCheck, around: Around) -> Verdicts:

@@ -59,6 +59,12 @@ CASES: list[tuple[str, str | None, dict[str, list[Any]], dict[str, list[Any]]]] 
     ("mean_between: {min: 0.4, max: 0.6}", "oks", {"oks": [0.0, 1.0] * 3}, {"oks": [0.0, 1.0, 1.0] * 2}),
     ('matches: {regex: "^p.*[0-9]$"}', "partition_key", {}, {"partition_key": one("q-0000", [KEY] * 6)}),
     ("relationships: {to: dataset, field: sample_id}", "sample_id", {}, {"sample_id": one("x", IDS)}),
+    (
+        "relationships: {to: filtered_dataset, field: image_digest, by: image_id}",
+        "image_digest",
+        {},
+        {"image_digest": [f"digest-{i}" for i in (1, 0, 2, 3, 4, 5)]},
+    ),
     ("finite", "oks", {"oks": one(None, [0.5] * 6)}, {"oks": one(float("inf"), [0.5] * 6)}),
     ("finite", "detected", {}, {"detected": one([float("nan")] * 51, vectors(51))}),
     ("finite", "detected", {"detected": one(None, vectors(51))}, {}),
@@ -111,6 +117,7 @@ TABLE_OF = {
     "candidate_seeds": "preference_pairs",
     "round": "raw_generations",
     "reason": "filtered_dataset",
+    "image_digest": "dataset",
     "predicted_oks": "pose_library",
 }
 
@@ -127,9 +134,32 @@ def test_each_kind_passes_clean_rows_and_catches_a_fault(
         assert not run_test(tmp_path, test, column, table, AROUND, **bad).passed
 
 
+def test_a_value_of_another_row_is_in_the_table_and_not_in_the_row_that_is_named(tmp_path: Path) -> None:
+    exchanged = [f"digest-{i}" for i in (1, 0, 2, 3, 4, 5)]
+    of_any = "relationships: {to: filtered_dataset, field: image_digest}"
+    assert run_test(tmp_path, of_any, "image_digest", "dataset", image_digest=exchanged).passed
+    of_own = of_any.replace("}", ", by: image_id}")
+    assert run_test(tmp_path, of_own, "image_digest", "dataset", image_digest=exchanged).failing_ids == (IDS[0], IDS[1])
+    second = [f"{name}/01" for name in IDS]
+    assert run_test(tmp_path, of_own, "image_digest", "dataset", sample_id=second, person=[1] * N).passed
+
+
 def test_row_count_catches_too_few_and_too_many(tmp_path: Path) -> None:
     assert not run_test(tmp_path, "row_count: {min: 7}").passed
     assert not run_test(tmp_path, "row_count: {max: 5}").passed
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_dataset_without_rows_is_good_where_the_filter_kept_nothing(kept: int) -> None:
+    class Around(CleanAround):
+        def rows(self, table: str, columns: Sequence[str]) -> pa.Table:
+            verdicts = {"keep": [i < kept for i in range(N)]} if table == "filtered_dataset" else {}
+            return rows_of(table, **verdicts).select(list(columns))
+
+    found = failed(run_checks("dataset", rows_of("dataset").slice(0, 0), Around()))
+    assert {name: o.failing_ids for name, o in found.items()} == (
+        {"no_kept_sample_is_missing": tuple(IDS[:kept])} if kept else {}
+    )
 
 
 def test_image_checks_read_declared_sizes_and_modes(tmp_path: Path) -> None:

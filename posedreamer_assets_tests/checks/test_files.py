@@ -140,6 +140,7 @@ MISTAKES = [
     (_column("between: {min: 0}", "detected"), 8, "between does not test columns of type fixed_size_list"),
     (_column("relationships: {to: poses, field: sample_id}", "sample_id"), 8, "unknown table 'poses'"),
     (_column("relationships: {to: dataset, field: id}", "sample_id"), 8, "'dataset' has no column 'id'"),
+    (_column("relationships: {to: dataset, field: oks, by: image}"), 8, "has no column 'image'"),
     (_column("not_null: {where: 'people = 1'}"), 8, "expected an expression"),
     (_column("not_null: {where: 'persons == 1'}"), 8, "has no column 'persons'"),
     (_model("expression_is_true: {name: e, expression: 'detected > 0'}"), 6, "expressions take plain columns"),

@@ -284,6 +284,10 @@ FAULTS = (
     Fault("a control map of another sample", "control_maps", "maps_agree", _copy("control")),
     Fault("all maps of another sample", "control_maps", "joints_on_silhouette", _copy(*_MAPS)),
     Fault("all maps slid by one row", "control_maps", "visibility_follows_depth", _shift(*_MAPS)),
+    Fault("normals of another sample", "control_maps", "maps_agree", _copy("normals")),
+    Fault("hidden and visible keypoints exchanged", "control_maps", "visibility_follows_depth",
+          _set("keypoints_visible", lambda v: [not seen for seen in v])),
+    Fault("keypoints seen of another sample", "control_maps", "visibility_follows_depth", _copy("keypoints_visible")),
     Fault("a mirrored control map", "control_maps", "maps_agree", _set("control", _redrawn(lambda i: i[:, ::-1]))),
     Fault("left and right colours swapped", "control_maps", "colours_follow_parts",
           _set("control", _redrawn(lambda i: np.where(i.any(-1, keepdims=True), [[[281, 0, 0]]] + i * [[[-1, 1, 1]]], 0)
@@ -352,6 +356,8 @@ FAULTS = (
     # The dataset
     Fault("a rejected sample in the dataset", "dataset", "accepted_values__reason", _set("reason", "low_oks")),
     Fault("a kept sample left out", "dataset", "no_kept_sample_is_missing", _without(ROW)),
+    Fault("no kept sample in the dataset", "dataset", "no_kept_sample_is_missing", lambda rows: rows.slice(0, 0),
+          names_row=False),
     Fault("a label touched after the filter", "dataset", "rows_of_the_filter", _set("bbox", _number(2, 1.0))),
     Fault("images of two kept samples exchanged", "dataset", "rows_of_the_filter", _swap("image_digest")),
     Fault("an image that was replaced since", "dataset", "image_is_the_generated_one", _set("image_digest", "0" * 32)),
