@@ -27,7 +27,7 @@ import torch
 from posedreamer_assets.digests import row_digests
 from posedreamer_assets.export.torch import SampleDataset, SampleStream, image_tensor
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import DATASET, RAW_GENERATIONS
+from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.images import encode_jpeg
 from posedreamer_assets.tables.rows import make_table
 
@@ -48,10 +48,11 @@ def make_rows(samples: int, size: int) -> tuple[pa.Table, pa.Table]:
         images.append(encode_jpeg(np.clip(base[i % 64] + noise, 0, 255).astype(np.uint8), 90))
     ids = [f"bench-0000/{i:06d}" for i in range(samples)]
     pictures = make_table(
-        {"sample_id": ids, "partition_key": ["bench-0000"] * samples, "image_id": ids, "image": images}, RAW_GENERATIONS
+        {"sample_id": ids, "partition_key": ["bench-0000"] * samples, "image_id": ids, "image": images},
+        SCHEMAS["raw_generations"],
     )
     columns = []
-    for field in DATASET:
+    for field in SCHEMAS["dataset"]:
         if field.name in ("sample_id", "image_id"):
             columns.append(pa.array(ids))
         elif field.name == "person":
@@ -66,7 +67,7 @@ def make_rows(samples: int, size: int) -> tuple[pa.Table, pa.Table]:
             columns.append(pa.FixedSizeListArray.from_arrays(flat, width))
         else:
             columns.append(pa.nulls(samples, field.type))
-    return pa.table(columns, schema=DATASET), pictures
+    return pa.table(columns, schema=SCHEMAS["dataset"]), pictures
 
 
 def write_all(root: Path, rows: pa.Table, pictures: pa.Table) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import RENDERED_SCENES
+from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import sample_id
 
 
@@ -29,7 +29,7 @@ def batch(key: str, rows: int, seed: int) -> pa.Table:
         "seed": list(range(rows)),
         "split": ["train"] * rows,
     }
-    return pa.table(columns, schema=RENDERED_SCENES)
+    return pa.table(columns, schema=SCHEMAS["rendered_scenes"])
 
 
 def seconds(action) -> float:

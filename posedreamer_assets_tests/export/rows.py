@@ -18,7 +18,7 @@ from posedreamer_assets.export.source import MADE_BY, Batch
 from posedreamer_assets.poses.procedural import procedural_poses
 from posedreamer_assets.render.control import ControlMaps, render_control_maps
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, DATASET, RAW_GENERATIONS
+from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, SCHEMAS
 from posedreamer_assets.tables.images import encode_jpeg, encode_png
 from posedreamer_assets.tables.rows import make_table
 
@@ -31,8 +31,8 @@ IDS = [f"procedural-{i // 4:04d}/{i % 4:06d}" for i in range(len(SPLITS))]
 class World:
     """Rows, and what is true of them."""
 
-    table: pa.Table  # DATASET and row_digest
-    images: pa.Table  # RAW_GENERATIONS and row_digest
+    table: pa.Table  # of `dataset`, and row_digest
+    images: pa.Table  # of `raw_generations`, and row_digest
     params: BodyParams
     cameras: Cameras
     maps: ControlMaps
@@ -82,14 +82,14 @@ def world() -> World:
         "joints_cam_m": maps.joints_cam_m,
         "bbox": maps.bbox,
     }
-    return World(with_digests(make_table(columns, DATASET)), images, params, cameras, maps)
+    return World(with_digests(make_table(columns, SCHEMAS["dataset"])), images, params, cameras, maps)
 
 
 def image_rows(ids: list[str], keys: list[str], encoded: list[bytes]) -> pa.Table:
     """Rows of `raw_generations` with their digests."""
     columns = {"sample_id": ids, "image_id": ids, "partition_key": keys, "image": encoded}
     columns |= {"generator": ["pocket:shipped:0123"] * len(ids), "adapter": ["none"] * len(ids)}
-    return with_digests(make_table(columns, RAW_GENERATIONS))
+    return with_digests(make_table(columns, SCHEMAS["raw_generations"]))
 
 
 def with_digests(rows: pa.Table) -> pa.Table:
@@ -116,7 +116,7 @@ def crowded(truth: World) -> World:
         name: rows[0][name] for name in (*BODY_COLUMNS, "joints_cam_m")
     }
     rows[1] |= moved
-    table = with_digests(pa.Table.from_pylist(rows, schema=DATASET))
+    table = with_digests(pa.Table.from_pylist(rows, schema=SCHEMAS["dataset"]))
     return World(table, truth.images, truth.params, truth.cameras, truth.maps)
 
 

@@ -17,7 +17,7 @@ from posedreamer_assets.digests import row_digests
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.torch import SampleDataset, SampleOrder, SampleStream, _one_ahead, epoch_order
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets.tables.fields import DATASET, RAW_GENERATIONS
+from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.images import decode, encode_png
 
 KEYS = ("procedural-0000", "procedural-0001", "hard-0000")
@@ -47,7 +47,7 @@ def pictures(key: str, blue: int = 7) -> pa.Table:
     for i in range(ROWS):
         image, name = np.full((8, 8, 3), (KEYS.index(key), i, blue), np.uint8), f"{key}/{i:06d}"
         made.append({"sample_id": name, "partition_key": key, "image_id": name, "image": encode_png(image)})
-    return pa.Table.from_pylist(made, schema=RAW_GENERATIONS)
+    return pa.Table.from_pylist(made, schema=SCHEMAS["raw_generations"])
 
 
 def rows(key: str) -> pa.Table:
@@ -57,7 +57,7 @@ def rows(key: str) -> pa.Table:
         row = {"sample_id": name, "partition_key": key, "image_id": name, "person": 0, "image_digest": digests[i]}
         row |= {"split": "test" if i % 5 == 0 else "train", "source": "test", "licence": "CC0-1.0"}
         made.append(row | {"betas": [float(i)] * 10, "focal_px": float(i), "keypoints_2d": list(map(float, range(34)))})
-    return pa.Table.from_pylist(made, schema=DATASET)
+    return pa.Table.from_pylist(made, schema=SCHEMAS["dataset"])
 
 
 COLUMNS = ("sample_id", "image", "betas", "focal_px", "keypoints_2d")
@@ -130,7 +130,7 @@ def test_people_of_one_image_share_it(tmp_path: Path) -> None:
         made.append(
             first | {"sample_id": f"{first['image_id']}/{person}", "person": person, "focal_px": 100.0 + person}
         )
-    store.replace_partition("dataset", KEYS[0], pa.Table.from_pylist(made, schema=DATASET), input_digest="crowd")
+    store.replace_partition("dataset", KEYS[0], pa.Table.from_pylist(made, schema=SCHEMAS["dataset"]), input_digest="crowd")
     samples = SampleDataset(store, columns=("sample_id", "focal_px", "image"))
     found = [s for s in samples.__getitems__(range(len(samples))) if s["sample_id"].startswith(first["image_id"])]
     assert [s["focal_px"].item() for s in found] == [1.0, 101.0, 102.0]
