@@ -124,9 +124,7 @@ def lowest_points_m(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n
 
 def centre_of_mass_m(joints: Float[np.ndarray, "n 55 3"]) -> Float[np.ndarray, "n 3"]:
     """Centre of mass of each body from its joints, metres."""
-    parts = [
-        share * (joints[:, JOINT_INDEX[near]] + joints[:, JOINT_INDEX[far]]) / 2 for near, far, share in _SEGMENTS
-    ]
+    parts = [share * (joints[:, JOINT_INDEX[near]] + joints[:, JOINT_INDEX[far]]) / 2 for near, far, share in _SEGMENTS]
     return np.sum(parts, axis=0) / sum(share for _, _, share in _SEGMENTS)
 
 
@@ -208,7 +206,9 @@ def sole_pitch_deg(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 
         toe = points[:, [row[LANDMARK_VERTICES[f"{side}_{name}"]] for name in ("big_toe", "small_toe")]].mean(axis=1)
         heel = points[:, row[LANDMARK_VERTICES[f"{side}_heel"]]]
         line = (toe - heel).astype(np.float64)
-        pitch = np.rad2deg(np.arctan2(line[:, 1], np.linalg.norm(line[:, [0, 2]], axis=1))) - _flat_pitch_deg(body, side)
+        pitch = np.rad2deg(np.arctan2(line[:, 1], np.linalg.norm(line[:, [0, 2]], axis=1))) - _flat_pitch_deg(
+            body, side
+        )
         pitches.append(np.where(np.minimum(toe[:, 1], heel[:, 1]) < _PLANTED_M, pitch, np.nan))
     return np.stack(pitches, axis=1)
 
