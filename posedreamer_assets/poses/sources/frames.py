@@ -34,7 +34,7 @@ class PoseFrames:
         names: where each frame comes from, "<file>#<frame>".
         family: the clip's name.
         licence: terms of the source file.
-        kind: what the file is, as its reader states: bvh, amass or fits.
+        kind: what the file is, as its reader states: bvh, amass, fits and so on.
         cameras: the source's cameras, or None where it has none.
         captions: one text for each frame, or None.
         rejected: frames left out, each with its reason; near-identical and skipped frames are not errors.
@@ -101,6 +101,17 @@ def reject_bad_frames(
             raise PoseFileError(path, errors[0].reason, f"no good frame; {errors[0].detail}")
         raise PoseFileError(path, "empty", "holds no frames")
     return good, sorted(errors, key=lambda error: error.detail)
+
+
+def within_limits(params: BodyParams) -> BodyParams:
+    """The same parameters with NaN in place of every number that is not finite or not believable."""
+    calm = {}
+    for field in fields(params):
+        values = getattr(params, field.name)
+        limit = _LIMITS.get(field.name, _ANGLE_LIMIT)
+        with np.errstate(invalid="ignore"):
+            calm[field.name] = np.where(np.abs(values) <= limit, values, np.float32(np.nan))
+    return params.replace(**calm)
 
 
 def stride_indices(path: Path, count: int, fps: float, stride_s: float, seed: int, first: int = 0) -> np.ndarray:

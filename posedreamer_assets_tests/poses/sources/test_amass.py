@@ -12,7 +12,7 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import rotation_x
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.poses.sources import PoseFrames, read_pose_file
-from posedreamer_assets.poses.sources.amass import turn_world
+from posedreamer_assets.poses.sources.clips import turn_world
 from posedreamer_assets.poses.sources.frames import ground_level, put_on_ground
 
 COUNT = 9
@@ -48,6 +48,7 @@ def smplx_arrays(params: BodyParams, **more: Any) -> dict[str, Any]:
         "mocap_frame_rate": 30.0,
         "gender": "neutral",
         "surface_model_type": "smplx",
+        "body_model": "posedreamer-free",
     } | more
 
 

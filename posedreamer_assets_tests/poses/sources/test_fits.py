@@ -28,6 +28,7 @@ def arrays_of(count: int = 4, seed: int = 0) -> dict[str, Any]:
         "image_size": np.array([640, 480]),
         "caption": np.array([f"person {i}" for i in range(count)]),
         "licence": "CC BY 4.0",
+        "body_model": "posedreamer-free",
     }
 
 
