@@ -26,9 +26,9 @@ AXES = MappingProxyType(
 )
 """Unit vectors of x, y, z, -x, -y, -z."""
 
-NPZ_HABIT: Mapping[str, float] = MappingProxyType({"z": 0.6, "y": 0.5, "-y": 0.2})
+NPZ_HABIT: Mapping[str, float] = MappingProxyType({"z": 0.6, "y": 0.5, "-y": -0.4, "x": -0.5, "-x": -0.5, "-z": -1.5})
 """What to believe of an AMASS-style npz that does not say: AMASS is z up, its followers are y up, some keep a camera's axes."""
-BVH_HABIT: Mapping[str, float] = MappingProxyType({"y": 0.6, "z": 0.3})
+BVH_HABIT: Mapping[str, float] = MappingProxyType({"y": 0.6, "z": 0.3, "x": -0.2, "-x": -0.5, "-y": -0.2, "-z": -1.0})
 """What to believe of a BVH file whose rest pose tells nothing."""
 REST_POSE = 2.5
 """How much to believe the axis along which a rig's rest pose stands."""
@@ -37,8 +37,10 @@ _MOST_FRAMES = 48
 _STEP_S = 0.1
 _LEAST_LEAD = 0.35  # of the best axis before the second, in the scores' units
 _CONTACT_M = 0.04
+_SUPPORT_M = 0.10  # hands and feet of another body's motion touch the floor this well
 _FLAT_SOLE_M = 0.06  # height of toes and heel over the floor
 _BALANCE_M = 0.10  # that the centre of mass may lie outside of what it stands on
+_FALL_TIME_S = 0.3  # height of the centre of mass over its speed of falling over: how far motion carries it
 _WIDE_BASE_M = 0.4
 _TRAVEL_M_S = 0.25
 
@@ -132,8 +134,8 @@ class _Motion:
     later: Float[np.ndarray, "n k 3"]
     joints: Float[np.ndarray, "n 55 3"]
     centre: Float[np.ndarray, "n 3"]
-    travel: Float[np.ndarray, "n 3"]  # of the centre of mass until the later frame
     acceleration: Float[np.ndarray, "m 3"]
+    speed: Float[np.ndarray, "n"]  # of the centre of mass; 0 where nothing is known to follow
     seconds: float  # between the two; 0 where nothing is known to follow
     soles: Int[np.ndarray, "2 3"]  # rows of big toe, small toe and heel
 
@@ -156,7 +158,7 @@ def _watch(body: BodyModel, frames: np.ndarray, at: PosesAt, count: int, fps: fl
         later=later[0][seen],
         joints=now[1][seen],
         centre=centres[1],
-        travel=centres[2] - centres[1],
+        speed=np.linalg.norm(centres[2] - centres[1], axis=1) * rate,
         acceleration=(centres[0] - 2 * centres[1] + centres[2]) * rate**2,
         seconds=seconds,
         soles=np.array(
@@ -170,26 +172,29 @@ def _watch(body: BodyModel, frames: np.ndarray, at: PosesAt, count: int, fps: fl
 
 @dataclass(frozen=True)
 class _Signs:
-    """What speaks for one axis; shares of the frames, 0 to 1."""
+    """What speaks for one axis and, last, against it; shares of the frames, 0 to 1."""
 
-    upright: float  # mean cosine of the line from feet to head
-    standing: float  # upright, on a flat sole, in balance
+    upright: float  # cosine of the line from feet to head, where the body can stay so
+    standing: float  # upright, on a flat sole or a knee, in balance
     resting: float  # in balance on a wide base: lying, crawling, push-ups, sitting with hands down
+    inverted: float  # in balance on the hands alone, head down
     planted: float  # what touches the floor stays where it is while the body travels
     level: float  # the floor's height is the same over the clip
     falling: float  # free flight accelerates along "down"
+    toppling: float  # the body would fall over
 
     @property
     def score(self) -> float:
-        weights = (1.0, 1.5, 0.75, 1.5, 1.0, 1.0)
+        weights = (1.0, 1.5, 0.75, 2.25, 1.5, 1.0, 1.0, -1.5)
         return sum(w * getattr(self, f.name) for w, f in zip(weights, fields(self), strict=True))
 
     def words(self, believed: float) -> str:
         """What speaks for the axis, strongest parts alone."""
         said = {
             "feet are below the head": self.upright,
-            "soles are flat under the body": self.standing,
+            "soles or knees are under the body": self.standing,
             "the body rests on a wide base": self.resting,
+            "the body stands on its hands": self.inverted,
             "what touches the floor does not slide": self.planted,
             "the floor is level": self.level,
             "flight falls along it": self.falling,
@@ -202,26 +207,46 @@ class _Signs:
 
 def _signs_of(motion: _Motion, up: np.ndarray) -> _Signs:
     if not len(motion.points):
-        return _Signs(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return _Signs(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     height = motion.points @ up
     low = height.min(axis=1)
     touching = height < low[:, None] + _CONTACT_M
-    line = motion.joints[:, JOINT_INDEX["head"]] - motion.joints[
-        :, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]]
-    ].mean(axis=1)
-    cosine = (line / np.maximum(np.linalg.norm(line, axis=1, keepdims=True), 1e-6)) @ up
-    outside, width = _support(motion, up, touching)
+    head, feet = motion.joints[:, JOINT_INDEX["head"]], _pair(motion, "foot").mean(axis=1)
+    cosine = _cosine(head - feet, up)
+    outside, width = _support(motion, up, height < low[:, None] + _SUPPORT_M)
     balanced = outside < _BALANCE_M
+    stays = balanced | (outside < _BALANCE_M + _FALL_TIME_S * motion.speed) | _seated(motion, up)
     flat = ((height[:, motion.soles] - low[:, None, None]).max(axis=2) < _FLAT_SOLE_M).any(axis=1)
+    trunk = _cosine(_pair(motion, "shoulder").mean(axis=1) - _pair(motion, "hip").mean(axis=1), up)
+    knees = (_pair(motion, "knee") @ up - low[:, None]).min(axis=1) < 0.15
+    hands = (_pair(motion, "wrist") @ up - low[:, None]).max(axis=1) < 0.15
     spread = np.subtract(*np.percentile(low, [90, 10]))
     return _Signs(
-        upright=float(max(cosine.mean(), 0.0)),
-        standing=float((balanced & flat & (cosine > 0.7)).mean()),
-        resting=float((balanced & (width > _WIDE_BASE_M) & (cosine < 0.7) & (cosine > -0.7)).mean()),
+        upright=float((np.maximum(cosine, 0.0) * stays).mean()),
+        standing=float((balanced & ((flat & (cosine > 0.7)) | (knees & (trunk > 0.7)))).mean()),
+        resting=float((balanced & (width > _WIDE_BASE_M) & (np.abs(cosine) < 0.7)).mean()),
+        inverted=float((balanced & hands & (cosine < -0.7)).mean()),
         planted=_planted(motion, touching),
         level=float(np.exp(-spread / 0.15)),
         falling=_falling(motion, up),
+        toppling=float((~stays).mean()),
     )
+
+
+def _pair(motion: _Motion, part: str) -> Float[np.ndarray, "n 2 3"]:
+    return motion.joints[:, [JOINT_INDEX[f"left_{part}"], JOINT_INDEX[f"right_{part}"]]].astype(np.float64)
+
+
+def _cosine(line: np.ndarray, up: np.ndarray) -> np.ndarray:
+    return (line / np.maximum(np.linalg.norm(line, axis=-1, keepdims=True), 1e-6)) @ up
+
+
+def _seated(motion: _Motion, up: np.ndarray) -> Bool[np.ndarray, "n"]:
+    """Which bodies sit as on a chair: trunk upright, thighs level, feet below; the chair is not in the file."""
+    trunk = _pair(motion, "shoulder").mean(axis=1) - _pair(motion, "hip").mean(axis=1)
+    thighs = _cosine(_pair(motion, "knee") - _pair(motion, "hip"), up)
+    shins = _cosine(_pair(motion, "ankle") - _pair(motion, "knee"), up)
+    return (_cosine(trunk, up) > 0.7) & (np.abs(thighs) < 0.5).all(axis=1) & (shins < -0.3).all(axis=1)
 
 
 def _support(motion: _Motion, up: np.ndarray, touching: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -238,13 +263,12 @@ def _planted(motion: _Motion, touching: np.ndarray) -> float:
     """Share of the travelling frames in which some point on the floor stays; 0 where too few frames travel."""
     if not motion.seconds:
         return 0.0
-    speed = np.linalg.norm(motion.travel, axis=1) / motion.seconds
-    travels = speed > _TRAVEL_M_S
+    travels = motion.speed > _TRAVEL_M_S
     if not travels.any():
         return 0.0
     slide = np.linalg.norm(motion.later - motion.points, axis=2) / motion.seconds
     least = np.where(touching, slide, np.inf).min(axis=1)
-    stays = least < np.maximum(0.15, 0.35 * speed)
+    stays = least < np.maximum(0.15, 0.35 * motion.speed)
     return float(stays[travels].mean() * min(1.0, 5 * travels.mean()))
 
 
