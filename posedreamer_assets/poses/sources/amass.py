@@ -4,6 +4,7 @@ AMASS itself is z up; BEAT2, Inter-X, AIST++ and the outputs of GVHMR and WHAM a
 """
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from posedreamer_assets.poses.sources.npz import Arrays
 from posedreamer_assets.poses.sources.parts import BODY_KEYS, Parts, read_parts, usable
 from posedreamer_assets.poses.sources.reader import UP_AXES, PoseFile, Reader, ReadOptions
 from posedreamer_assets.poses.sources.shapes import file_betas, own_licence
+from posedreamer_assets.poses.upright import NPZ_HABIT
 
 RATE_KEYS = ("mocap_frame_rate", "mocap_framerate", "mocap_frame_rate_hz", "frame_rate", "framerate", "fps")
 _PATH_KEYS = ("trans", "transl", "root_trans", "smpl_trans")
@@ -46,7 +48,9 @@ def read_amass(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
     return [clip_frames(read_clip(arrays, parts, options, kind="amass"), options)]
 
 
-def read_clip(arrays: Arrays, parts: Parts, options: ReadOptions, *, kind: str, convention: str = "z") -> Clip:
+def read_clip(
+    arrays: Arrays, parts: Parts, options: ReadOptions, *, kind: str, believed: Mapping[str, float] = NPZ_HABIT
+) -> Clip:
     """The clip that these arrays and parts of a pose make.
 
     Raises:
@@ -70,7 +74,7 @@ def read_clip(arrays: Arrays, parts: Parts, options: ReadOptions, *, kind: str, 
         family=arrays.path.stem,
         licence=own_licence(arrays) or options.licence,
         notes=tuple(notes),
-        convention=convention,
+        believed=believed,
         stated=axis,
     )
 

@@ -1,7 +1,7 @@
 """From one person's motion as a file holds it to poses on the ground: shared by all readers of SMPL-like clips."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ from scipy.spatial.transform import Rotation
 
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.body.rotations import rotation_x, rotation_z
 from posedreamer_assets.poses.floor import settle
 from posedreamer_assets.poses.sources.frames import (
     PoseFrames,
@@ -22,17 +21,9 @@ from posedreamer_assets.poses.sources.frames import (
     within_limits,
 )
 from posedreamer_assets.poses.sources.reader import ReadOptions
+from posedreamer_assets.poses.upright import NPZ_HABIT, UpAxis, find_up_axis
 
 ASSUMED_FPS = 30.0
-TO_Y_UP = {
-    "x": rotation_z(np.pi / 2),
-    "y": np.eye(3),
-    "z": rotation_x(-np.pi / 2),
-    "-x": rotation_z(-np.pi / 2),
-    "-y": rotation_x(np.pi),
-    "-z": rotation_x(np.pi / 2),
-}
-"""By the axis that points up: the rotation of the world that makes it y."""
 _SPREAD = 240  # frames of a clip that its up axis is decided from
 
 
@@ -49,7 +40,7 @@ class Clip:
         family: the clip's name.
         licence: terms.
         notes: of reading.
-        convention: the axis that points up in files of this kind, where they do not say otherwise.
+        believed: which axes point up in files of this kind, in the units of `upright`.
         stated: the axis that the file itself states, or empty.
         first: number in the file of the clip's first frame.
     """
@@ -62,7 +53,7 @@ class Clip:
     family: str
     licence: str
     notes: tuple[str, ...] = ()
-    convention: str = "z"
+    believed: Mapping[str, float] = field(default_factory=lambda: NPZ_HABIT)
     stated: str = ""
     first: int = 0
 
@@ -87,10 +78,14 @@ def clip_frames(clip: Clip, options: ReadOptions) -> PoseFrames:
     chosen = stride_indices(clip.path, len(clip), clip.fps, options.stride_s, options.seed)
     good, rejected = reject_bad_frames(clip.path, clip.at(chosen), chosen)
     chosen = chosen[good]
-    turn, axis_notes = _turn_upright(clip, options)
+    spread = spread_frames(len(clip))
+    finite = np.isfinite(within_limits(clip.at(spread)).full_pose()).all(axis=(1, 2))
+    up = _up_axis(clip, options, spread[finite] if finite.any() else chosen)
+    told = bool(clip.stated) or options.up_axis != "auto"
+    axis_notes = () if told else (f"{up.axis} is up ({up.confidence:.0%} sure): {'; '.join(up.evidence)}",)
 
     def upright(frames: np.ndarray) -> BodyParams:
-        return turn_world(body, within_limits(clip.at(frames)), turn)
+        return turn_world(body, within_limits(clip.at(frames)), up.to_y_up)
 
     params = upright(chosen)
     keep = distinct_poses(posed_joints(body, params))
@@ -121,12 +116,19 @@ def turn_world(body: BodyModel, params: BodyParams, rotation: np.ndarray) -> Bod
     return params.replace(global_orient=orient.as_rotvec().astype(np.float32), transl=transl.astype(np.float32))
 
 
-def _turn_upright(clip: Clip, options: ReadOptions) -> tuple[Float[np.ndarray, "3 3"], tuple[str, ...]]:
-    """The rotation of the file's world that makes y point up, and what was assumed for it."""
+def _up_axis(clip: Clip, options: ReadOptions, good: Int[np.ndarray, "n"]) -> UpAxis:
+    """The axis that points up: as set, as the file states, or as the whole clip shows."""
     told = clip.stated if options.up_axis == "auto" else options.up_axis
-    if told:
-        return TO_Y_UP[told], ()
-    return TO_Y_UP[clip.convention], ()
+    return find_up_axis(
+        clip.path,
+        options.body,
+        good,
+        lambda frames: within_limits(clip.at(frames)),
+        count=len(clip),
+        fps=clip.fps,
+        believed=clip.believed,
+        up_axis=told or None,
+    )
 
 
 def spread_frames(count: int) -> Int[np.ndarray, "n"]:

@@ -8,7 +8,7 @@ Keys (n images; a file of one image may drop the leading axis): `global_orient` 
 names and shapes of other programs that are read as well.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +21,20 @@ from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.poses.floor import lowest_points_m
 from posedreamer_assets.poses.sources.clips import turn_world
 from posedreamer_assets.poses.sources.fit_cameras import (
-    TRANSL_KEYS,
     FitCameras,
     read_cameras,
     read_translation,
     reject_bad_cameras,
 )
-from posedreamer_assets.poses.sources.frames import PoseFrames, reject_bad_frames, rest_joints
+from posedreamer_assets.poses.sources.frames import PoseFrames, reject_bad_frames, rest_joints, within_limits
 from posedreamer_assets.poses.sources.npz import Arrays
 from posedreamer_assets.poses.sources.parts import BODY_KEYS, ROOT_KEYS, WHOLE_KEYS, Parts, read_parts, usable
 from posedreamer_assets.poses.sources.reader import PoseFile, Reader, ReadOptions
 from posedreamer_assets.poses.sources.shapes import own_licence, usable_betas
+from posedreamer_assets.poses.upright import find_up_axis
 
 _CHUNK = 64
+_CAMERA_HABIT = {"-y": 1.0, "y": 0.3, "z": 0.2, "x": -1.0, "-x": -1.0, "-z": -1.0}  # of fits without a camera
 # OpenCV camera axes to a world with y up, seen by a level camera on its +z side.
 _TO_WORLD = np.diag([1.0, -1.0, -1.0])
 _BETAS_KEYS, _EXPRESSION_KEYS = ("betas", "shape", "smplx_shape", "beta"), ("expression", "smplx_expr", "expr")
@@ -79,8 +80,8 @@ def read_fits(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
     """
     parts = read_parts(file.arrays, options.hands)
     fits = fits_of(file.arrays, parts, options, kind="fits")
-    if fits.cameras is None and parts.count > 1 and file.arrays.first_of(*TRANSL_KEYS):
-        clip = _world_clip(file.arrays, parts, options)
+    if fits.cameras is None and file.arrays.first_of("transl", "trans"):
+        clip = _world_clip(file.arrays, parts, options, fits.params)
         if clip is not None:
             return [clip]
     return [fit_frames(fits, options)]
@@ -217,9 +218,26 @@ def _captions(arrays: Arrays, count: int) -> list[str] | None:
     return captions * (count if len(captions) == 1 else 1)
 
 
-def _world_clip(arrays: Arrays, parts: Parts, options: ReadOptions) -> PoseFrames | None:
-    """The file as a clip, where its bodies stand in a world with y or z up and not before a camera."""
-    return None
+def _world_clip(arrays: Arrays, parts: Parts, options: ReadOptions, params: BodyParams) -> PoseFrames | None:
+    """The file as a clip, where its bodies clearly stand in a world and not before a camera (y down).
+
+    So people write what GVHMR and WHAM give: under the names of fits, in the world, without camera and frame rate.
+    """
+
+    def at(frames: np.ndarray) -> BodyParams:
+        return within_limits(params.take(frames))
+
+    good = np.flatnonzero(np.isfinite(at(np.arange(len(params))).full_pose()).all(axis=(1, 2)))
+    if not len(good):
+        return None
+    try:
+        up = find_up_axis(arrays.path, options.body, good, at, count=len(params), fps=0, believed=_CAMERA_HABIT)
+    except PoseFileError:
+        return None  # lying people: before a camera, as fits are
+    if up.axis == "-y":
+        return None
+    clip = read_clip(arrays, replace(parts, notes=list(parts.notes)), options, kind="amass")
+    return clip_frames(replace(clip, stated=clip.stated or up.axis), options)
 
 
 FITS = Reader("fits", "per-image fits npz", (".npz",), lambda file: is_fits(file.arrays), read_fits)

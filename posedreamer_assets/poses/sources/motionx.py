@@ -22,6 +22,7 @@ _COLUMNS = {
 }
 _EXPRESSION = slice(159, 209)
 _FPS = 30.0
+_HABIT = {"y": 0.8, "z": 0.3, "-y": 0.0, "x": -0.5, "-x": -0.5, "-z": -1.0}
 
 
 def read_motionx(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
@@ -42,7 +43,7 @@ def read_motionx(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
     parts = read_parts(arrays, options.hands)
     if np.nan_to_num(values[:, _EXPRESSION]).any():
         parts.notes.append("facial expressions are dropped")
-    return [clip_frames(read_clip(arrays, parts, options, kind="motionx", convention="y"), options)]
+    return [clip_frames(read_clip(arrays, parts, options, kind="motionx", believed=_HABIT), options)]
 
 
 _STATED = {"fps": np.array(_FPS), "surface_model_type": np.array("smplx")}

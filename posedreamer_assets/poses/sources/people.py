@@ -13,6 +13,8 @@ from posedreamer_assets.poses.sources.parts import BODY_KEYS, ROOT_KEYS, WHOLE_K
 from posedreamer_assets.poses.sources.reader import PoseFile, Reader, ReadOptions
 
 _MOST_PEOPLE = 1000
+# SLAHMR's world is that of the first camera; other programs turn it to y or z up.
+_HABIT = {"y": 0.4, "-y": 0.4, "z": 0.2, "x": -0.5, "-x": -0.5, "-z": -1.0}
 _MASK_KEYS = ("track_mask", "vis_mask")
 _WHOLE_WIDTHS = (165, 156, 72, 66)
 
@@ -79,7 +81,7 @@ def _person(arrays: Arrays, person: int, axes: tuple[int, int], options: ReadOpt
         elif name not in _MASK_KEYS:
             held[name] = values
     own = Arrays(arrays.path, held)
-    clip = read_clip(own, read_parts(own, options.hands), options, kind="slahmr", convention="y")
+    clip = read_clip(own, read_parts(own, options.hands), options, kind="slahmr", believed=_HABIT)
     return replace(clip, first=part.start)
 
 

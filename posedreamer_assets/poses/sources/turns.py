@@ -63,13 +63,14 @@ def as_axis_angle(
 
 def _from_matrices(matrices: Float[np.ndarray, "n j 3 3"]) -> Float[np.ndarray, "n j 3"]:
     flat = matrices.reshape(-1, 3, 3)
-    finite = np.isfinite(flat).all(axis=(1, 2)) & (np.abs(np.nan_to_num(flat)) < 10).all(axis=(1, 2))
-    safe = np.where(finite[:, None, None], flat, np.eye(3))
+    known = np.isfinite(flat).all(axis=(1, 2))
+    small = np.asarray(np.abs(np.nan_to_num(flat)).max(axis=(1, 2)) < 10)
+    safe = np.where((known & small)[:, None, None], flat, np.eye(3))
     gap = np.abs(safe @ np.swapaxes(safe, 1, 2) - np.eye(3)).max(axis=(1, 2))
-    proper = (gap < _TOLERANCE) & (np.linalg.det(safe) > 0)
+    proper = np.asarray((gap < _TOLERANCE) & (np.linalg.det(safe) > 0))
     vectors = Rotation.from_matrix(np.where(proper[:, None, None], safe, np.eye(3))).as_rotvec()
-    vectors[~proper | ~finite] = _NO_ROTATION
-    vectors[~np.isfinite(flat).all(axis=(1, 2))] = np.nan
+    vectors[~(proper & small)] = _NO_ROTATION
+    vectors[~known] = np.nan
     return vectors.reshape(*matrices.shape[:2], 3)
 
 
