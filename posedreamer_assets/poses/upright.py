@@ -99,12 +99,12 @@ def find_up_axis(
         count: frames in the clip.
         fps: frames in a second; 0 for poses without order in time.
         believed: what format and rest pose speak for, in the scores' units: 0.5 leans, 2.5 is hard to overrule.
-        up_axis: the user's setting, `poses.up_axis`; decides alone where given.
+        up_axis: the user's setting, `poses.up_axis`; decides alone where given and not "auto".
 
     Raises:
         PoseFileError: `ambiguous_up_axis` where the evidence does not decide; `unknown_layout` for a setting that is no axis.
     """
-    if up_axis:
+    if up_axis and up_axis != "auto":
         if up_axis not in AXES:
             raise PoseFileError(path, "unknown_layout", f"up_axis {up_axis!r}; expected one of {', '.join(AXES)}")
         return UpAxis(up_axis, 1.0, ("set by poses.up_axis",))
