@@ -180,7 +180,7 @@ def _end_of_limb(
         ends = [c for c in skeleton.children[last] if skeleton.is_end(c) and skeleton.length(c) > 0]
         lone = len(ends) == len(skeleton.children[last]) > 0
         if named[last][0] == side and has(named[last][1], *before) and lone and not skeleton.is_end(last):
-            found.notes.append(f"{side} {words[-1]}: the end site of {skeleton.names[last]}")
+            found.notes.append(f"{side} {words[0]}: the end site of {skeleton.names[last]}")
             return ends[0]
     raise RetargetError(f"no joint for the {side} {words[0]}; the rig has {', '.join(skeleton.names[:60])}")
 

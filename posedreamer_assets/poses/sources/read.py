@@ -25,10 +25,14 @@ from posedreamer_assets.progress import track
 
 
 def _read_bvh(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
-    found = read_bvh(
-        file.path, stride_s=options.stride_s, seed=options.seed, licence=options.licence, body=options.body
+    return read_bvh(
+        file.path,
+        stride_s=options.stride_s,
+        seed=options.seed,
+        licence=options.licence,
+        body=options.body,
+        up_axis=options.up_axis,
     )
-    return found if isinstance(found, list) else [found]
 
 
 BVH = Reader("bvh", "BVH mocap", (".bvh",), lambda file: True, _read_bvh)
