@@ -90,8 +90,7 @@ def activities(body: BodyModel, params: BodyParams, speeds_m_s: Float[np.ndarray
         ((hip.min(axis=1) > 60) & (knee.max(axis=1) < 45), FAMILIES["bend"].activity),
         (tilt > 45, FAMILIES["bend"].activity),
         (speed > _RUNNING_M_S, FAMILIES["run"].activity),
-        (speed > _SEAT = ("pelvis", "left_hip", "right_hip")
-_WALKING_M_S, FAMILIES["walk"].activity),
+        (speed > _WALKING_M_S, FAMILIES["walk"].activity),
         (raised, FAMILIES["reach"].activity),
     )
     found = [STANDING] * count
