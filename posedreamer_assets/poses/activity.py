@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from posedreamer_assets.body.joints import JOINT_INDEX
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.poses.floor import centre_of_mass_m, surface_of
+from posedreamer_assets.poses.floor import PosesAt, centre_of_mass_m, surface_of
 from posedreamer_assets.poses.procedural import FAMILIES
 from posedreamer_assets.poses.upright import lying, trunk_tilt_deg
 
@@ -135,3 +135,23 @@ def _over_feet(joints: np.ndarray) -> np.ndarray:
     """Whether the body is in balance over its feet: a squat, no seat."""
     centre, feet = centre_of_mass_m(joints), (_pair(joints, "ankle") + _pair(joints, "foot")).mean(axis=1) / 2
     return np.linalg.norm((centre - feet)[:, [0, 2]], axis=1) < 0.22
+
+
+def clip_speeds_m_s(
+    body: BodyModel, frames: Int[np.ndarray, "n"], at: PosesAt, *, count: int, fps: float
+) -> Float[np.ndarray, "n"]:
+    """Horizontal speed of the centre of mass at frames of a clip, metres a second, over a third of a second.
+
+    Args:
+        body: that the poses are for.
+        frames: frame numbers.
+        at: bodies of the clip at frame numbers in [0, count), y up.
+        count: frames in the clip.
+        fps: frames in a second; 0 for poses without order in time, whose speed is 0.
+    """
+    if fps <= 0 or count < 2:
+        return np.zeros(len(frames))
+    half = max(1, round(fps / 6))
+    ends = [np.clip(frames + shift, 0, count - 1) for shift in (-half, half)]
+    places = [centre_of_mass_m(surface_of(body).posed(at(end))[1])[:, [0, 2]] for end in ends]
+    return np.linalg.norm(places[1] - places[0], axis=1) * fps / np.maximum(ends[1] - ends[0], 1)

@@ -30,7 +30,7 @@ NPZ_HABIT: Mapping[str, float] = MappingProxyType({"z": 0.6, "y": 0.5, "-y": -0.
 """What to believe of an AMASS-style npz that does not say: AMASS is z up, its followers are y up, some keep a camera's axes."""
 BVH_HABIT: Mapping[str, float] = MappingProxyType({"y": 0.6, "z": 0.3, "x": -0.2, "-x": -0.5, "-y": -0.2, "-z": -1.0})
 """What to believe of a BVH file whose rest pose tells nothing."""
-REST_POSE = 2.5
+REST_POSE = 4.0
 """How much to believe the axis along which a rig's rest pose stands."""
 
 _MOST_FRAMES = 48
@@ -98,7 +98,7 @@ def find_up_axis(
             evidence.
         count: frames in the clip.
         fps: frames in a second; 0 for poses without order in time.
-        believed: what format and rest pose speak for, in the scores' units: 0.5 leans, 2.5 is hard to overrule.
+        believed: what format and rest pose speak for, in the scores' units: 0.5 leans, 4 is hard to overrule.
         up_axis: the user's setting, `poses.up_axis`; decides alone where given and not "auto".
 
     Raises:
@@ -172,7 +172,7 @@ def _watch(body: BodyModel, frames: np.ndarray, at: PosesAt, count: int, fps: fl
 
 @dataclass(frozen=True)
 class _Signs:
-    """What speaks for one axis and, last, against it; shares of the frames, 0 to 1."""
+    """What speaks for one axis and, the last two, against it; shares of the frames, 0 to 1."""
 
     upright: float  # cosine of the line from feet to head, where the body can stay so
     standing: float  # upright, on a flat sole or a knee, in balance
@@ -182,10 +182,11 @@ class _Signs:
     level: float  # the floor's height is the same over the clip
     falling: float  # free flight accelerates along "down"
     toppling: float  # the body would fall over
+    sliding: float  # all that touches the floor slides along while the body travels
 
     @property
     def score(self) -> float:
-        weights = (1.0, 1.5, 0.75, 2.25, 1.5, 1.0, 1.0, -1.5)
+        weights = (1.0, 1.5, 0.75, 2.25, 1.5, 1.0, 1.0, -1.5, -1.5)
         return sum(w * getattr(self, f.name) for w, f in zip(weights, fields(self), strict=True))
 
     def words(self, believed: float) -> str:
@@ -207,7 +208,7 @@ class _Signs:
 
 def _signs_of(motion: _Motion, up: np.ndarray) -> _Signs:
     if not len(motion.points):
-        return _Signs(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return _Signs(*[0.0] * 9)
     height = motion.points @ up
     low = height.min(axis=1)
     touching = height < low[:, None] + _CONTACT_M
@@ -221,15 +222,17 @@ def _signs_of(motion: _Motion, up: np.ndarray) -> _Signs:
     knees = (_pair(motion, "knee") @ up - low[:, None]).min(axis=1) < 0.15
     hands = (_pair(motion, "wrist") @ up - low[:, None]).max(axis=1) < 0.15
     spread = np.subtract(*np.percentile(low, [90, 10]))
+    planted, sliding = _planted(motion, touching)
     return _Signs(
         upright=float((np.maximum(cosine, 0.0) * stays).mean()),
         standing=float((balanced & ((flat & (cosine > 0.7)) | (knees & (trunk > 0.7)))).mean()),
         resting=float((balanced & (width > _WIDE_BASE_M) & (np.abs(cosine) < 0.7)).mean()),
         inverted=float((balanced & hands & (cosine < -0.7)).mean()),
-        planted=_planted(motion, touching),
+        planted=planted,
         level=float(np.exp(-spread / 0.15)),
         falling=_falling(motion, up),
         toppling=float((~stays).mean()),
+        sliding=sliding,
     )
 
 
@@ -259,17 +262,19 @@ def _support(motion: _Motion, up: np.ndarray, touching: np.ndarray) -> tuple[np.
     return outside, (reach[:, :8] + reach[:, 8:]).max(axis=1)
 
 
-def _planted(motion: _Motion, touching: np.ndarray) -> float:
-    """Share of the travelling frames in which some point on the floor stays; 0 where too few frames travel."""
-    if not motion.seconds:
-        return 0.0
+def _planted(motion: _Motion, touching: np.ndarray) -> tuple[float, float]:
+    """Shares of the travelling frames in which some point on the floor stays, and in which all of them slide along.
+
+    Both fade to 0 where fewer than a fifth of the frames travel.
+    """
     travels = motion.speed > _TRAVEL_M_S
-    if not travels.any():
-        return 0.0
+    if not motion.seconds or not travels.any():
+        return 0.0, 0.0
     slide = np.linalg.norm(motion.later - motion.points, axis=2) / motion.seconds
     least = np.where(touching, slide, np.inf).min(axis=1)
-    stays = least < np.maximum(0.15, 0.35 * motion.speed)
-    return float(stays[travels].mean() * min(1.0, 5 * travels.mean()))
+    stays = float((least < np.maximum(0.15, 0.35 * motion.speed))[travels].mean())
+    weight = min(1.0, 5 * float(travels.mean()))
+    return stays * weight, (1 - stays) * weight
 
 
 def _falling(motion: _Motion, up: np.ndarray) -> float:
