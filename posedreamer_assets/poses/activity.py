@@ -74,7 +74,7 @@ def activities(body: BodyModel, params: BodyParams, speeds_m_s: Float[np.ndarray
     size = np.linalg.norm(joints[:, JOINT_INDEX["left_knee"]] - joints[:, JOINT_INDEX["left_hip"]], axis=1)
     on_knees = heights["knee"] < 0.5 * size[:, None]
     seat = np.isin(body.dominant_joint[surface_of(body).vertices], [JOINT_INDEX[f] for f in _SEAT])
-    hips_low = points[:, seat, 1].min(axis=1) - low < 0.06
+    hips_low = points[:, seat, 1].min(axis=1) - low < 0.12
     raised = (heights["wrist"] > heights["head_top"]).any(axis=1)
     hands_low = heights["wrist"].max(axis=1) < 0.35
     rules: Sequence[tuple[np.ndarray, str]] = (

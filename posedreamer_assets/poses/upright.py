@@ -30,7 +30,7 @@ NPZ_HABIT: Mapping[str, float] = MappingProxyType({"z": 0.6, "y": 0.5, "-y": -0.
 """What to believe of an AMASS-style npz that does not say: AMASS is z up, its followers are y up, some keep a camera's axes."""
 BVH_HABIT: Mapping[str, float] = MappingProxyType({"y": 0.6, "z": 0.3, "x": -0.2, "-x": -0.5, "-y": -0.2, "-z": -1.0})
 """What to believe of a BVH file whose rest pose tells nothing."""
-REST_POSE = 4.0
+REST_POSE = 5.0
 """How much to believe the axis along which a rig's rest pose stands."""
 
 _MOST_FRAMES = 48
@@ -98,7 +98,7 @@ def find_up_axis(
             evidence.
         count: frames in the clip.
         fps: frames in a second; 0 for poses without order in time.
-        believed: what format and rest pose speak for, in the scores' units: 0.5 leans, 4 is hard to overrule.
+        believed: what format and rest pose speak for, in the scores' units: 0.5 leans, 5 is hard to overrule.
         up_axis: the user's setting, `poses.up_axis`; decides alone where given and not "auto".
 
     Raises:
@@ -186,7 +186,7 @@ class _Signs:
 
     @property
     def score(self) -> float:
-        weights = (1.0, 1.5, 0.75, 2.25, 1.5, 1.0, 1.0, -1.5, -1.5)
+        weights = (1.0, 1.5, 0.75, 2.25, 1.5, 1.0, 2.0, -1.5, -1.5)
         return sum(w * getattr(self, f.name) for w, f in zip(weights, fields(self), strict=True))
 
     def words(self, believed: float) -> str:
@@ -220,9 +220,10 @@ def _signs_of(motion: _Motion, up: np.ndarray) -> _Signs:
     flat = ((height[:, motion.soles] - low[:, None, None]).max(axis=2) < _FLAT_SOLE_M).any(axis=1)
     trunk = _cosine(_pair(motion, "shoulder").mean(axis=1) - _pair(motion, "hip").mean(axis=1), up)
     knees = (_pair(motion, "knee") @ up - low[:, None]).min(axis=1) < 0.15
-    hands = (_pair(motion, "wrist") @ up - low[:, None]).max(axis=1) < 0.15
+    slide = _least_slide(motion, touching)
+    hands = (slide < 0.15) & ((_pair(motion, "wrist") @ up - low[:, None]).max(axis=1) < 0.22)
     spread = np.subtract(*np.percentile(low, [90, 10]))
-    planted, sliding = _planted(motion, touching)
+    planted, sliding = _planted(motion, slide)
     return _Signs(
         upright=float((np.maximum(cosine, 0.0) * stays).mean()),
         standing=float((balanced & ((flat & (cosine > 0.7)) | (knees & (trunk > 0.7)))).mean()),
@@ -262,7 +263,15 @@ def _support(motion: _Motion, up: np.ndarray, touching: np.ndarray) -> tuple[np.
     return outside, (reach[:, :8] + reach[:, 8:]).max(axis=1)
 
 
-def _planted(motion: _Motion, touching: np.ndarray) -> tuple[float, float]:
+def _least_slide(motion: _Motion, touching: np.ndarray) -> Float[np.ndarray, "n"]:
+    """Speed of the slowest point on the floor, m/s; 0 where nothing is known to follow."""
+    if not motion.seconds:
+        return np.zeros(len(motion.points))
+    slide = np.linalg.norm(motion.later - motion.points, axis=2) / motion.seconds
+    return np.where(touching, slide, np.inf).min(axis=1)
+
+
+def _planted(motion: _Motion, slide: np.ndarray) -> tuple[float, float]:
     """Shares of the travelling frames in which some point on the floor stays, and in which all of them slide along.
 
     Both fade to 0 where fewer than a fifth of the frames travel.
@@ -270,9 +279,7 @@ def _planted(motion: _Motion, touching: np.ndarray) -> tuple[float, float]:
     travels = motion.speed > _TRAVEL_M_S
     if not motion.seconds or not travels.any():
         return 0.0, 0.0
-    slide = np.linalg.norm(motion.later - motion.points, axis=2) / motion.seconds
-    least = np.where(touching, slide, np.inf).min(axis=1)
-    stays = float((least < np.maximum(0.15, 0.35 * motion.speed))[travels].mean())
+    stays = float((slide < np.maximum(0.15, 0.35 * motion.speed))[travels].mean())
     weight = min(1.0, 5 * float(travels.mean()))
     return stays * weight, (1 - stays) * weight
 
