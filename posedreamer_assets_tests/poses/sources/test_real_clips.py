@@ -60,5 +60,5 @@ def test_people_stand_upright_on_the_ground(path: Path) -> None:
     body = load_body()
     joints = posed_joints(body, frames.params)
     assert np.median(joints[:, JOINT_INDEX["head"], 1] - joints[:, 0, 1]) > 0.4
-    assert 0 <= sole_heights(body, frames.params).min() < 0.1
+    assert -1e-4 < sole_heights(body, frames.params).min() < 0.1
     assert not frames.rejected
