@@ -56,7 +56,7 @@ def activities(body: BodyModel, params: BodyParams, speeds_m_s: Float[np.ndarray
 
     Args:
         body: that the poses are for.
-        params: world frame, y up, on the ground.
+        params: world frame, y up, on the ground; a body above it jumps.
         speeds_m_s: horizontal speed of each pelvis in its clip; None where nothing is known of motion.
     """
     count = len(params)
@@ -78,7 +78,7 @@ def activities(body: BodyModel, params: BodyParams, speeds_m_s: Float[np.ndarray
     raised = (heights["wrist"] > heights["head_top"]).any(axis=1)
     hands_low = heights["wrist"].max(axis=1) < 0.35
     rules: Sequence[tuple[np.ndarray, str]] = (
-        (lies, LYING),
+        (lies | ((tilt > 60) & (tilt < 120) & (heights["ankle"].min(axis=1) > 0.25) & ~hands_low), LYING),
         ((tilt > 50) & hands_low & on_knees.all(axis=1), FAMILIES["crawl"].activity),
         ((tilt > 50) & (tilt < 120) & hands_low & ~hips_low, FAMILIES["yoga"].activity),
         (tilt >= 120, FAMILIES["yoga"].activity),
@@ -89,6 +89,7 @@ def activities(body: BodyModel, params: BodyParams, speeds_m_s: Float[np.ndarray
         ((knee.min(axis=1) > 30) & (hip.min(axis=1) > 60), FAMILIES["sit"].activity),
         ((hip.min(axis=1) > 60) & (knee.max(axis=1) < 45), FAMILIES["bend"].activity),
         (tilt > 45, FAMILIES["bend"].activity),
+        (low > 0.1, FAMILIES["jump"].activity),
         (speed > _RUNNING_M_S, FAMILIES["run"].activity),
         (speed > _WALKING_M_S, FAMILIES["walk"].activity),
         (raised, FAMILIES["reach"].activity),

@@ -53,6 +53,12 @@ def test_the_speed_of_a_clip_is_its_path_over_its_time(yaw_deg: float) -> None:
     assert not clip_speeds_m_s(BODY, np.arange(3), params.take, count=FRAMES, fps=0.0).any()
 
 
+def test_bodies_in_the_air_jump() -> None:
+    params = clip("stand").take([0])
+    params = params.replace(transl=params.transl + np.array([0, 0.3, 0], np.float32))
+    assert activities(BODY, params) == [FAMILIES["jump"].activity]
+
+
 def test_raised_arms_reach_up() -> None:
     arms = clip("handstand").take([0])
     upright = arms.replace(global_orient=np.zeros((1, 3), np.float32))
