@@ -13,7 +13,7 @@ from posedreamer_assets.poses.activity import (
     activity_of_name,
     clip_speeds_m_s,
 )
-from posedreamer_assets.poses.procedural import FAMILIES
+from posedreamer_assets.poses.procedural import FAMILIES, stand_on_ground
 from posedreamer_assets.render.captions import NAMED_COLOURS, Description, make_caption, parse_caption
 from posedreamer_assets_tests.poses.clips import FRAMES, clip, walk
 
@@ -61,7 +61,9 @@ def test_bodies_in_the_air_jump() -> None:
 
 def test_raised_arms_reach_up() -> None:
     arms = clip("handstand").take([0])
-    upright = arms.replace(global_orient=np.zeros((1, 3), np.float32))
+    upright = stand_on_ground(
+        BODY, arms.replace(global_orient=np.zeros((1, 3), np.float32), transl=np.zeros_like(arms.transl))
+    )
     assert activities(BODY, upright) == [FAMILIES["reach"].activity]
 
 
