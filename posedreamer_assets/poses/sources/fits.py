@@ -19,7 +19,8 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.poses.floor import lowest_points_m
-from posedreamer_assets.poses.sources.clips import turn_world
+from posedreamer_assets.poses.sources.amass import read_clip
+from posedreamer_assets.poses.sources.clips import clip_frames, turn_world
 from posedreamer_assets.poses.sources.fit_cameras import (
     FitCameras,
     read_cameras,
@@ -237,7 +238,9 @@ def _world_clip(arrays: Arrays, parts: Parts, options: ReadOptions, params: Body
     if up.axis == "-y":
         return None
     clip = read_clip(arrays, replace(parts, notes=list(parts.notes)), options, kind="amass")
-    return clip_frames(replace(clip, stated=clip.stated or up.axis), options)
+    if clip.stated:
+        return clip_frames(clip, options)
+    return clip_frames(replace(clip, stated=up.axis, notes=(*clip.notes, up.note)), options)
 
 
 FITS = Reader("fits", "per-image fits npz", (".npz",), lambda file: is_fits(file.arrays), read_fits)
