@@ -155,7 +155,7 @@ def limb_swings(mapping: JointMap, placed: np.ndarray, rest: np.ndarray, base: n
             continue
         # A sole is flat in both reference poses though ankles sit at different heights above it.
         if name.endswith("ankle") and (
-            angle_deg(rig, target) < _FOOT_KEEPS_DEG or _is_heel_height(mapping, placed, rig)
+            angle_deg(rig, target) < _FOOT_KEEPS_DEG or is_heel_height(mapping, placed, rig)
         ):
             continue
         swings[name] = rotation_between(rig, target) @ inherited
@@ -167,7 +167,18 @@ def limb_swings(mapping: JointMap, placed: np.ndarray, rest: np.ndarray, base: n
     return {joint: (swing @ base[joint]).T for joint, swing in by_joint.items()}
 
 
-def _is_heel_height(mapping: JointMap, placed: np.ndarray, bone: np.ndarray) -> bool:
+def feet_of_unknown_pitch(mapping: JointMap, placed: np.ndarray) -> tuple[str, ...]:
+    """Sides whose foot has no bone that leads along the sole, so that the reference pose cannot tell where it is flat."""
+    found = []
+    for side in SIDES:
+        tip = mapping.tips.get(f"{side}_ankle")
+        ankle = mapping.joints[f"{side}_ankle"]
+        if tip is None or is_heel_height(mapping, placed, placed[tip] - placed[ankle]):
+            found.append(side)
+    return tuple(found)
+
+
+def is_heel_height(mapping: JointMap, placed: np.ndarray, bone: np.ndarray) -> bool:
     """Whether a foot's bone is the height of the ankle over a flat sole: straight down and short."""
     return angle_deg(bone, np.array([0.0, -1.0, 0.0])) < 30 and bool(
         np.linalg.norm(bone) < 0.15 * leg_length(mapping, placed)

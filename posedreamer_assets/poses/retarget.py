@@ -22,11 +22,12 @@ from jaxtyping import Float
 from posedreamer_assets.body.joints import JOINT_INDEX, PARENTS
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.body.rotations import matrix_to_axis_angle, rotation_between
+from posedreamer_assets.body.rotations import matrix_to_axis_angle, rotation_between, rotation_x
 from posedreamer_assets.poses.reference import (
     body_frame,
     built_reference,
     facing,
+    feet_of_unknown_pitch,
     leg_length,
     limb_swings,
     mean_rotation,
@@ -55,6 +56,7 @@ class Retargeter:
     trunk_weights: np.ndarray  # (4, rig trunk joints): share of each in pelvis, spine1, spine2, spine3
     first_is_reference: bool
     believed: Mapping[str, float]  # which axis the reference pose makes likely to point up
+    loose_feet: tuple[str, ...]  # sides whose reference pose does not tell where the sole is flat
     notes: tuple[str, ...]
 
     @classmethod
@@ -89,12 +91,24 @@ class Retargeter:
             trunk_weights=trunk_weights(mapping, chosen.placed, rest),
             first_is_reference=chosen.name == "first frame",
             believed=chosen.believed,
+            loose_feet=feet_of_unknown_pitch(mapping, chosen.placed),
             notes=(f"reference: {chosen.name}", *mapping.notes),
         )
 
     def facing_up(self, to_y_up: Float[np.ndarray, "3 3"], note: str) -> "Retargeter":
         """The same rig in a world turned to y up."""
         return replace(self, to_world=to_y_up, notes=(note, *self.notes))
+
+    def with_level_soles(self, pitch_deg: Mapping[str, float]) -> "Retargeter":
+        """The same rig with feet turned about their own left axis, so that soles with these pitches (by side) are level."""
+        turned, notes = dict(self.to_reference), list(self.notes)
+        for side, pitch in pitch_deg.items():
+            for name in (f"{side}_ankle", f"{side}_foot"):
+                if name in self.mapping.joints:
+                    joint = self.mapping.joints[name]
+                    turned[joint] = turned[joint] @ rotation_x(float(np.deg2rad(pitch)))
+            notes.append(f"{side} foot: turned by {-pitch:.0f} degrees, so that it is level where it stands")
+        return replace(self, to_reference=turned, notes=tuple(notes))
 
     def retarget(
         self, rotation: Float[np.ndarray, "n joints 3 3"], position: Float[np.ndarray, "n joints 3"]

@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.poses.floor import PosesAt, settle
+from posedreamer_assets.poses.floor import PosesAt, lowest_points_m, settle, sole_pitch_deg
 from posedreamer_assets.poses.retarget import Retargeter
-from posedreamer_assets.poses.rig import RetargetError
+from posedreamer_assets.poses.rig import SIDES, RetargetError
 from posedreamer_assets.poses.sources.bvh_text import BvhClip, parse_bvh, parse_people
 from posedreamer_assets.poses.sources.frames import (
     PoseFrames,
@@ -20,11 +20,13 @@ from posedreamer_assets.poses.sources.frames import (
     reject_bad_frames,
     stride_indices,
 )
-from posedreamer_assets.poses.upright import find_up_axis
+from posedreamer_assets.poses.upright import find_up_axis, trunk_tilt_deg
 
 __all__ = ["parse_bvh", "read_bvh"]
 
 _CALIBRATION_FRAMES = 240  # spread over the clip; enough for hinge axes and the rest pose
+_UPRIGHT_DEG, _MOST_PITCH_DEG = 45.0, 60.0  # of bodies and soles that stand
+_LEVEL_DEG, _LEAST_STANDING = 5.0, 4  # soles nearer to level, and feet seen standing in fewer frames, stay as they are
 
 
 def read_bvh(
@@ -112,7 +114,27 @@ def _calibrated(
         believed=rig.believed,
         up_axis=up_axis,
     )
-    return rig.facing_up(up.to_y_up, up.note), first
+    rig = rig.facing_up(up.to_y_up, up.note)
+    return rig.with_level_soles(_standing_pitch_deg(rig, _poses(rig, clip, good_rows)(spread), body)), first
+
+
+def _standing_pitch_deg(rig: Retargeter, params: BodyParams, body: BodyModel) -> dict[str, float]:
+    """Median pitch of the soles that upright bodies stand on, for the sides whose reference pose does not tell it.
+
+    A sole is flat for most of the time for which it stands on the ground; of feet that hardly stand nothing is known.
+    """
+    if not rig.loose_feet:
+        return {}
+    transl = params.transl.copy()
+    transl[:, 1] -= lowest_points_m(body, params)
+    pitch = sole_pitch_deg(body, params.replace(transl=transl))
+    pitch[trunk_tilt_deg(body, params) > _UPRIGHT_DEG] = np.nan
+    pitch[~(np.abs(pitch) < _MOST_PITCH_DEG)] = np.nan
+    standing = pitch[:, [SIDES.index(side) for side in rig.loose_feet]]
+    standing = standing[np.isfinite(standing)]
+    if len(standing) < _LEAST_STANDING or abs(np.median(standing)) < _LEVEL_DEG:
+        return {}
+    return dict.fromkeys(rig.loose_feet, float(np.median(standing)))
 
 
 def _poses(rig: Retargeter, clip: BvhClip, good_rows: Int[np.ndarray, "g"]) -> PosesAt:
