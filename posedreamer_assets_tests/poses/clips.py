@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from posedreamer_assets.body.anatomy import full_poses
+from posedreamer_assets.body.joints import LANDMARK_VERTICES
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.poses.floor import surface_of
@@ -116,3 +117,9 @@ def _level_fours(params: BodyParams, pitch_deg: np.ndarray) -> np.ndarray:
         height = surface.posed(_oriented(params, 0.0, pitch_deg + shift))[0][..., 1]
         gaps.append(np.abs(height[:, hand].min(axis=1) - height[:, foot].min(axis=1)))
     return pitch_deg + shifts[np.argmin(gaps, axis=0)]
+
+
+def sole_heights_m(params: BodyParams) -> np.ndarray:
+    """World height of toes and heels (n, 6), from the whole mesh."""
+    names = [f"{side}_{part}" for side in ("left", "right") for part in ("big_toe", "small_toe", "heel")]
+    return load_body().forward(params).vertices[:, [LANDMARK_VERTICES[name] for name in names], 1]
