@@ -12,6 +12,7 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.poses.paths import shown_path
 from posedreamer_assets.seeds import derive_seed
 
 BODY_JOINTS = 22  # of the 55: without jaw, eyes and hands
@@ -119,7 +120,7 @@ def stride_indices(path: Path, count: int, fps: float, stride_s: float, seed: in
         (n,) increasing frame numbers in [first, count); at least one where count > first.
     """
     step = max(1, round(stride_s * fps))
-    phase = derive_seed(seed, path.name, "stride") % min(step, max(count - first, 1))
+    phase = derive_seed(seed, shown_path(path.name), "stride") % min(step, max(count - first, 1))
     return np.arange(first + phase, count, step)
 
 

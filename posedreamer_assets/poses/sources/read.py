@@ -3,13 +3,13 @@
 `READERS` lists the kinds. A new one is a module with a `Reader`, and an entry here.
 """
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from posedreamer_assets.body.model import BodyModel, load_body
 from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.poses.paths import actual_path, shown_path, walk
 from posedreamer_assets.poses.sources.amass import AMASS, SHAPE
 from posedreamer_assets.poses.sources.bvh import read_bvh
 from posedreamer_assets.poses.sources.fits import FITS
@@ -17,7 +17,6 @@ from posedreamer_assets.poses.sources.frames import PoseFrames
 from posedreamer_assets.poses.sources.hands import HandSpace
 from posedreamer_assets.poses.sources.labels import BEDLAM, HMR2, HMR2_TAR, HUMANDATA
 from posedreamer_assets.poses.sources.motionx import MOTIONX
-from posedreamer_assets.poses.sources.names import actual_path, shown_path
 from posedreamer_assets.poses.sources.people import PEOPLE
 from posedreamer_assets.poses.sources.reader import PoseFile, Reader, ReadOptions
 from posedreamer_assets.poses.sources.unread import how_to_convert
@@ -62,26 +61,6 @@ def scan_folder(path: Path | str) -> list[Path]:
     if not root.is_dir():
         raise PoseFileError(shown_path(root), "empty", "no such file or folder")
     return sorted(file for file in walk(root) if is_pose_file(file.name))
-
-
-def walk(root: Path) -> Iterator[Path]:
-    """All files below a folder, through symbolic links but never twice through one folder; hidden ones are left out."""
-    been: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(root, followlinks=True):
-        try:
-            stat = Path(place).stat()
-        except OSError:
-            folders.clear()
-            continue
-        if (stat.st_dev, stat.st_ino) in been:
-            folders.clear()
-            continue
-        been.add((stat.st_dev, stat.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            file = Path(place) / name
-            if not name.startswith(".") and file.is_file():  # not: dangling links, links to themselves, pipes
-                yield file
 
 
 def read_clips(path: Path | str, options: ReadOptions) -> list[PoseFrames]:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 _PICKLED = "pickles are never loaded; write their arrays with numpy.savez"
 _BLENDER = "import it in Blender and export BVH (bpy.ops.export_anim.bvh)"
-_ARCHIVE = "unpack it in the folder, or give it alone as --poses"
+_ARCHIVE = "unpack it, and give the folder that it was unpacked to"
 _HOW = {
     ".pkl": _PICKLED,
     ".pickle": _PICKLED,
@@ -37,8 +37,8 @@ _HOW = {
     ".tgz": _ARCHIVE,
     ".bz2": _ARCHIVE,
     ".xz": _ARCHIVE,
-    ".7z": "unpack it in the folder",
-    ".rar": "unpack it in the folder",
+    ".7z": _ARCHIVE,
+    ".rar": _ARCHIVE,
 }
 # Beside poses these are common and tell nothing of them.
 _SILENT = frozenset((".json",))
