@@ -1,5 +1,6 @@
 """Biovision hierarchy files: clips of any humanoid rig retargeted to SMPL-X, upright and on the ground."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,21 @@ def read_bvh(
         up_axis: the axis that points up in the file; None or "auto" decides from the file.
 
     Raises:
-        PoseFileError: with the reason that applies; single bad frames are in `rejected` instead.
+        PoseFileError: with the reason that applies, that of the first person where none can be read; single bad frames
+            are in `rejected` instead.
     """
     people = parse_people(path)
-    return [
-        _read_person(path, clip, k if len(people) > 1 else 0, stride_s, seed, licence, body, up_axis)
-        for k, clip in enumerate(people, start=1)
-    ]
+    clips: list[PoseFrames] = []
+    errors: list[PoseFileError] = []
+    for number, clip in enumerate(people, start=1):
+        try:
+            person = number if len(people) > 1 else 0
+            clips.append(_read_person(path, clip, person, stride_s, seed, licence, body, up_axis))
+        except PoseFileError as error:
+            errors.append(error)
+    if not clips:
+        raise errors[0]
+    return [replace(clips[0], rejected=(*clips[0].rejected, *errors)), *clips[1:]]
 
 
 def _read_person(
@@ -79,12 +88,12 @@ def _read_person(
     errors = [error for _, error in bad] + rejected
     if clip.missing:
         errors.append(PoseFileError(path, "truncated", f"frame {count}: {clip.missing} numbers are missing"))
-    who = f":person{person}" if person else ""
+    who, family = (f"{person}.", f"{path.stem}-{person}") if person else ("", path.stem)
     return PoseFrames(
         params=params,
         fps=clip.fps,
-        names=[f"{path.name}{who}#{i}" for i in chosen],
-        family=path.stem,
+        names=[f"{path.name}#{who}{i}" for i in chosen],
+        family=family,
         licence=licence,
         kind="bvh",
         rejected=tuple(errors),

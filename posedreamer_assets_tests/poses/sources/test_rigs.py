@@ -10,6 +10,7 @@ from posedreamer_assets.body.joints import JOINT_INDEX
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.poses.floor import lowest_points_m, sole_pitch_deg
+from posedreamer_assets.poses.sources import read_folder
 from posedreamer_assets.poses.sources.bvh import read_bvh
 from posedreamer_assets.poses.sources.frames import PoseFrames, posed_joints
 from posedreamer_assets.poses.upright import AXES, to_y_up
@@ -76,6 +77,33 @@ def test_planted_soles_are_level(tmp_path: Path, name: str) -> None:
     pitch = sole_pitch_deg(load_body(), frames.params)
     assert np.isfinite(pitch).all()
     assert np.abs(pitch).max() < 15
+
+
+@pytest.mark.parametrize(
+    ("name", "levelled"), [("foot bone points down", True), ("feet as end sites", True), ("motive", False)]
+)
+def test_feet_whose_bone_tells_no_sole_are_level_where_they_stand(tmp_path: Path, name: str, levelled: bool) -> None:
+    motion, step = still(24), 20 * np.sin(np.linspace(0, 6, 24))
+    for side, sign in (("left", 1), ("right", -1)):  # knees bent, ankles as in the rest pose: 25 degrees toes down
+        motion = turned(motion, f"{side}_hip", "x", -25 + sign * step / 4)
+        motion = turned(motion, f"{side}_knee", "x", 50)
+        motion = turned(motion, f"{side}_shoulder", "z", -sign * (60 + step))
+    path = write_kind(tmp_path / "clip.bvh", KINDS[name], motion)
+    (frames,) = read(path)
+    pitch = sole_pitch_deg(load_body(), frames.params)
+    assert len(frames) > 5 and np.isfinite(pitch).any(axis=1).all()
+    told = positions(path)
+    if levelled:
+        assert np.nanmax(np.abs(pitch)) < 15
+        assert sum("level where it stands" in note for note in frames.notes) == 2
+    else:  # the file tells the foot's pitch: kept, whatever it is
+        toe = (told["LToe"] - told["LFoot"])[rows_of(frames)]
+        rest = np.rad2deg(np.arctan2(-6, 14))
+        expected = np.rad2deg(np.arctan2(toe[:, 1], toe[:, 2])) - rest
+        seen = np.isfinite(pitch[:, 0])
+        assert np.allclose(pitch[seen, 0], expected[seen], atol=3)
+        assert expected.min() < -20
+    assert worst_limb_deg(path, KINDS[name], frames) < 1.0
 
 
 @pytest.mark.parametrize(("pitch", "height"), [(88, 20), (-88, 15), (180, 95)], ids=["prone", "supine", "handstand"])
@@ -192,8 +220,11 @@ def test_spellings_of_the_text_do_not_matter(tmp_path: Path, spelling: str) -> N
     assert np.array_equal(found.body_pose, expected.body_pose)
 
 
-def test_two_roots_are_two_people(tmp_path: Path) -> None:
-    one, two = (write_kind(tmp_path / f"{i}.bvh", KINDS["motive"], lively(seed=i)) for i in (31, 32))
+def two_people(tmp_path: Path, second: str = "motive") -> list[Path]:
+    """A file of two people, and each of them alone."""
+    one, two = (
+        write_kind(tmp_path / f"{i}.bvh", KINDS[kind], lively(seed=i)) for i, kind in ((31, "motive"), (32, second))
+    )
     heads, rows = zip(
         *((t.split("MOTION")[0], t.splitlines()[-12:]) for t in (one.read_text(), two.read_text())), strict=True
     )
@@ -202,9 +233,27 @@ def test_two_roots_are_two_people(tmp_path: Path) -> None:
     path.write_text(
         f"{heads[0]}{heads[1].replace('HIERARCHY', '')}MOTION\nFrames: 12\nFrame Time: 0.0333333\n{joined}\n"
     )
-    for found, alone in zip(read(path), (one, two), strict=True):
-        assert np.allclose(found.params.body_pose, read(alone)[0].params.body_pose, atol=1e-6)
-    assert len({name for frames in read(path) for name in frames.names}) == 24
+    return [path, one, two]
+
+
+def test_two_roots_are_two_people(tmp_path: Path) -> None:
+    path, *alone = two_people(tmp_path)
+    clips = read(path)
+    for found, single in zip(clips, alone, strict=True):
+        assert np.allclose(found.params.body_pose, read(single)[0].params.body_pose, atol=1e-6)
+    assert [clip.family for clip in clips] == ["both-1", "both-2"]
+    placed = read_folder(tmp_path, stride_s=0.0, seed=0, files=[path])[0]
+    for frames in (clips, placed):
+        assert len({name for clip in frames for name in clip.names}) == 24
+
+
+def test_a_second_skeleton_that_is_no_person_does_not_stop_the_first(tmp_path: Path) -> None:
+    path = two_people(tmp_path)[0]
+    head, root, tail = path.read_text().rpartition("ROOT")
+    path.write_text(head + root + tail.replace("Foot", "Paw"))
+    (clip,) = read(path)
+    assert clip.family == "both-1"
+    assert [error.reason for error in clip.rejected] == ["not_a_person"]
 
 
 @pytest.mark.parametrize("kind", ["lengths", "displacements"])
