@@ -91,8 +91,8 @@ def test_clips_stand_up_whatever_axis_points_up(tmp_path: Path, axis: str) -> No
 
 def test_an_axis_that_nothing_tells_is_asked_for(tmp_path: Path) -> None:
     lying = BodyParams.zeros(FRAMES).replace(  # a still body, cross-wise, in the air: no axis is better than another
-        global_orient=np.tile(np.float32([0.9, 0.9, 0.0]), (FRAMES, 1)),
-        transl=np.tile(np.float32([3, 3, 3]), (FRAMES, 1)),
+        global_orient=np.tile(np.array([0.9, 0.9, 0.0], np.float32), (FRAMES, 1)),
+        transl=np.full((FRAMES, 3), 3, np.float32),
     )
     arrays = clip_arrays("y", lying)
     with pytest.raises(PoseFileError) as caught:
