@@ -21,8 +21,8 @@ from posedreamer_assets.poses.rig_names import (
 
 SIDES = ("left", "right")
 _MIN_BONE = 1e-4  # of the longest bone; shorter ones are doubles of their parent
-_FOREARM = ("forearm", "lowerarm", "elbow", "lowarm", "farm", "ulna", "radius")
-_SHANK = ("leg", "lowerleg", "lowleg", "knee", "shin", "calf", "tibia", "lleg")
+_FOREARM = ("forearm", "lowerarm", "elbow", "lowarm", "loarm", "farm", "ulna", "radius")
+_SHANK = ("leg", "lowerleg", "lowleg", "loleg", "knee", "shin", "calf", "tibia", "lleg")
 _LEG_WORDS = (*_SHANK, "upleg", "upperleg", "thigh", "femur", "hip", "foot", "ankle", "buttock")
 
 Named = list[tuple[str | None, list[str]]]
