@@ -24,6 +24,8 @@ _CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
 _NAN_SPELLINGS = re.compile(r"[-+]?(nan(\(.*\))?|1\.#(qnan|ind|inf|snan)\w*|inf(inity)?)", re.IGNORECASE)
 _FORTRAN = re.compile(r"(?<=\d)[dD](?=[-+]?\d+$)")
 _USUAL_RATES = (12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)
+_SPACE = re.compile(r"\s")
+_BLOCK = 1 << 22  # characters
 _MAX_JOINTS = 2000
 _MAX_BYTES = 1 << 30
 _SAME_OFFSET = 1e-3  # of the skeleton's size
@@ -322,6 +324,17 @@ def _frame_rate(path: Path, written: str, *, is_rate: bool) -> tuple[float, tupl
 
 
 def _parse_numbers(path: Path, text: str) -> np.ndarray:
+    """All numbers, some megabytes of text at a time: as Python strings they take ten times as much."""
+    parts, start = [np.empty(0)], 0
+    while start < len(text):
+        space = _SPACE.search(text, start + _BLOCK)
+        stop = space.start() if space else len(text)
+        parts.append(_parse_block(path, text[start:stop]))
+        start = stop
+    return np.concatenate(parts)
+
+
+def _parse_block(path: Path, text: str) -> np.ndarray:
     tokens = text.split()
     try:
         return np.array(tokens, dtype=np.float64)
