@@ -32,9 +32,10 @@ from posedreamer_assets.poses.sources.npz import Arrays
 from posedreamer_assets.poses.sources.parts import BODY_KEYS, ROOT_KEYS, WHOLE_KEYS, Parts, read_parts, usable
 from posedreamer_assets.poses.sources.reader import PoseFile, Reader, ReadOptions
 from posedreamer_assets.poses.sources.shapes import own_licence, usable_betas
-from posedreamer_assets.poses.upright import find_up_axis
+from posedreamer_assets.poses.upright import find_up_axis, trunk_tilt_deg
 
 _CHUNK = 64
+_UPSIDE_DOWN_DEG = 120.0  # tilt of the trunk
 _CAMERA_HABIT = {"-y": 1.0, "y": 0.3, "z": 0.2, "x": -1.0, "-x": -1.0, "-z": -1.0}  # of fits without a camera
 # OpenCV camera axes to a world with y up, seen by a level camera on its +z side.
 _TO_WORLD = np.diag([1.0, -1.0, -1.0])
@@ -145,6 +146,11 @@ def fit_frames(fits: Fits, options: ReadOptions) -> PoseFrames:
     kept, notes = params.take(keep), fits.notes
     if cameras is None:
         world, seen = _stand(options.body, kept), None
+        if np.median(trunk_tilt_deg(options.body, world)) > _UPSIDE_DOWN_DEG:
+            notes = (
+                *notes,
+                "bodies are upside down: fits are read in a camera's axes, y down; these may be in a world's",
+            )
     else:
         world, seen = _to_world(options.body, kept, cameras.take(keep))
     return PoseFrames(

@@ -172,6 +172,14 @@ def test_without_a_camera_the_pose_is_read_upright_and_the_camera_left_to_be_sam
     assert np.allclose(height, (expected - expected[:, :1])[..., 1], atol=1e-4)  # as upright as with a camera
 
 
+@pytest.mark.parametrize(("turn_deg", "told"), [(0, False), (90, False), (180, True)])
+def test_fits_without_a_camera_that_are_upside_down_are_told(tmp_path: Path, turn_deg: float, told: bool) -> None:
+    arrays = _without("focal_px", "transl")(arrays_of())
+    turn = Rotation.from_euler("x", turn_deg, degrees=True)
+    arrays["global_orient"] = (turn * Rotation.from_rotvec(arrays["global_orient"])).as_rotvec()
+    assert any("upside down" in note for note in read(tmp_path, arrays).notes) == told
+
+
 def test_without_an_image_size_the_principal_point_is_the_centre(tmp_path: Path) -> None:
     arrays = arrays_of() | {"principal_px": np.tile([320.0, 240.0], (4, 1))}
     frames = read(tmp_path, _without("image_size")(arrays))
