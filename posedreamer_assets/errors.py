@@ -42,7 +42,7 @@ class PoseFileError(PoseDreamerError):
     Attributes:
         path: the file.
         reason: a short code that is counted in reports: `nan`, `shape`, `missing_key`, `dtype`, `absurd_value`,
-            `empty`, `pickle`, `truncated`, `syntax`, `unknown_layout`.
+            `empty`, `pickle`, `truncated`, `syntax`, `unknown_layout`, `ambiguous_up_axis`.
     """
 
     def __init__(self, path: object, reason: str, detail: str) -> None:

@@ -7,6 +7,7 @@ motion after Norkin and White, Measurement of Joint Motion, rounded outwards). A
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from posedreamer_assets.body.joints import JOINT_INDEX, JOINT_MIRROR
@@ -52,16 +53,27 @@ def body_from_angles(angles: Mapping[str, float]) -> dict[str, np.ndarray]:
     Raises:
         KeyError: an angle that does not exist.
     """
+    return split_full_pose(full_poses({name: np.array([value]) for name, value in angles.items()}, 1)[0])
+
+
+def full_poses(angles: Mapping[str, np.ndarray], count: int) -> Float[np.ndarray, "count 55 3"]:
+    """`body_from_angles` of many bodies at once, from (count,) degrees for each angle; each as if it were alone.
+
+    Raises:
+        KeyError: an angle that does not exist.
+    """
     unknown = set(angles) - set(LIMITS)
     if unknown:
         raise KeyError(f"no joint angle named {sorted(unknown)}")
-    full = np.zeros((55, 3))
+    full = np.zeros((count, 55, 3))
+    zero = np.zeros(count)
 
-    def put(joint: str, order: str, *degrees: float) -> None:
-        full[JOINT_INDEX[joint]] = Rotation.from_euler(order, degrees, degrees=True).as_rotvec()
+    def put(joint: str, order: str, *degrees: np.ndarray) -> None:
+        turn = Rotation.from_euler(order, np.stack(degrees, axis=1), degrees=True)
+        full[:, JOINT_INDEX[joint]] = turn.as_rotvec()
 
-    def get(name: str) -> float:
-        return float(angles.get(name, 0.0))
+    def get(name: str) -> np.ndarray:
+        return np.asarray(angles.get(name, zero), np.float64)
 
     for joint in _SPINE:
         put(joint, "XZY", get("spine_flex") / 3, get("spine_bend") / 3, get("spine_twist") / 3)
@@ -70,7 +82,7 @@ def body_from_angles(angles: Mapping[str, float]) -> dict[str, np.ndarray]:
     put("jaw", "X", get("jaw_open"))
     for side in ("left", "right"):
         # Written for the left side; the right one is its mirror image in the sagittal plane.
-        def side_get(name: str, side: str = side) -> float:
+        def side_get(name: str, side: str = side) -> np.ndarray:
             return get(f"{side}_{name}")
 
         rows = {
@@ -87,8 +99,8 @@ def body_from_angles(angles: Mapping[str, float]) -> dict[str, np.ndarray]:
         for joint, (order, degrees) in rows.items():
             put(f"{side}_{joint}", order, *degrees)
             if side == "right":
-                full[JOINT_INDEX[f"{side}_{joint}"]] *= (1, -1, -1)
-    return split_full_pose(full)
+                full[:, JOINT_INDEX[f"{side}_{joint}"]] *= (1, -1, -1)
+    return full
 
 
 def angles_from_body(params: BodyParams) -> dict[str, np.ndarray]:

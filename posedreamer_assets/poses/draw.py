@@ -13,7 +13,8 @@ from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import FRAMING_STRIDE, resize_camera, sample_cameras
 from posedreamer_assets.config import Profile
 from posedreamer_assets.poses.procedural import procedural_poses
-from posedreamer_assets.seeds import derive_seed, sample_rng
+from posedreamer_assets.poses.stature import adult_betas
+from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
 
 if TYPE_CHECKING:
     from posedreamer_assets.poses.sources import PoseFrames
@@ -75,12 +76,12 @@ def clips_batch(
         group: of the batch; `align` takes the first part of each clip, all others the rest.
         part: which part of the frames, where batches share files.
     """
-    frames = frames_of_group(clips, align=group == "align")
-    if not frames:
+    rng = np.random.default_rng(derive_seed(profile.seed, group, "frame-order"))
+    order = shared_out(frames_of_group(clips, align=group == "align"), rng)
+    if not order:
         return None
-    order = np.random.default_rng(derive_seed(profile.seed, group, "frame-order")).permutation(len(frames))
     # Files with fewer frames than the batch has poses are gone through again, under other yaws, cameras and captions.
-    chosen = [frames[int(order[(part * len(ids) + i) % len(frames)])] for i in range(len(ids))]
+    chosen = [order[(part * len(ids) + i) % len(order)] for i in range(len(ids))]
     params = BodyParams.concat([clip.params.take([frame]) for clip, frame in chosen])
     cameras = [clip.cameras.take([frame]) if clip.cameras is not None else None for clip, frame in chosen]
     params = _shape_bodies(profile, body, _turn(profile, params, cameras, ids), cameras, ids)
@@ -95,13 +96,38 @@ def clips_batch(
     )
 
 
-def frames_of_group(clips: Sequence["PoseFrames"], *, align: bool) -> list[tuple["PoseFrames", int]]:
-    """Frames for alignment (the first part of each clip) or for generation (the rest); they never meet."""
-    frames = []
+def frames_of_group(clips: Sequence["PoseFrames"], *, align: bool) -> list[tuple["PoseFrames", list[int]]]:
+    """Of each clip the frames for alignment (its first part) or those for generation (the rest); they never meet.
+
+    A file of a single pose goes whole to one of the two, by the hash of its name. A batch of so few of these that one side
+    would get nothing takes those nearest to it: only there may a pose serve both.
+    """
+    frames, single = [], []
     for clip in clips:
-        cut = round(len(clip.params) * ALIGN_SHARE)
-        frames += [(clip, i) for i in (range(cut) if align else range(cut, len(clip.params)))]
-    return frames
+        cut = round(len(clip) * ALIGN_SHARE)
+        if cut == 0 and len(clip):
+            single.append(clip)
+        elif own := list(range(cut) if align else range(cut, len(clip))):
+            frames.append((clip, own))
+    place = {id(clip): unit_hash(clip.names[0]) for clip in single}
+    taken = [clip for clip in single if (place[id(clip)] < ALIGN_SHARE) == align]
+    if not frames and not taken and single:
+        count = max(1, round(len(single) * (ALIGN_SHARE if align else 1 - ALIGN_SHARE)))
+        taken = sorted(single, key=lambda clip: place[id(clip)], reverse=not align)[:count]
+    return frames + [(clip, list(range(len(clip)))) for clip in taken]
+
+
+def shared_out(
+    frames: Sequence[tuple["PoseFrames", list[int]]], rng: np.random.Generator
+) -> list[tuple["PoseFrames", int]]:
+    """All frames in an order that goes round the clips: one frame of each, then another of each that has more.
+
+    So the first frames taken are of as many clips as there are, and a clip of half an hour does not crowd out short ones.
+    """
+    clips = [frames[int(i)] for i in rng.permutation(len(frames))]
+    mixed = [(clip, [own[int(i)] for i in rng.permutation(len(own))]) for clip, own in clips]
+    longest = max((len(own) for _, own in mixed), default=0)
+    return [(clip, own[turn]) for turn in range(longest) for clip, own in mixed if turn < len(own)]
 
 
 def _turn(profile: Profile, params: BodyParams, cameras: Sequence[Cameras | None], ids: Sequence[str]) -> BodyParams:
@@ -118,14 +144,14 @@ def _turn(profile: Profile, params: BodyParams, cameras: Sequence[Cameras | None
 def _shape_bodies(
     profile: Profile, body: BodyModel, params: BodyParams, cameras: Sequence[Cameras | None], ids: Sequence[str]
 ) -> BodyParams:
-    """Sampled betas for bodies that come without a shape or camera; each keeps its height above the ground."""
+    """An adult's betas for bodies that come without a shape or camera; each keeps its height above the ground."""
     plain = np.array([camera is None for camera in cameras]) & ~params.betas.any(axis=1)
     if not plain.any():
         return params
     betas = params.betas.copy()
-    for i in np.flatnonzero(plain):
-        draw = sample_rng(profile.seed, ids[int(i)], "betas").normal(0, profile.poses.betas_std, 10)
-        betas[i] = np.clip(draw, -3, 3)
+    betas[plain] = adult_betas(
+        body, [sample_id for sample_id, bare in zip(ids, plain, strict=True) if bare], profile.seed
+    )
     shaped = params.replace(betas=betas)
     transl = params.transl.copy()
     transl[:, 1] += _lowest(body, params) - _lowest(body, shaped)

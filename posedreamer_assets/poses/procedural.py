@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from posedreamer_assets.body.anatomy import LIMITS, body_from_angles, mirror_full_pose, split_full_pose
+from posedreamer_assets.body.anatomy import LIMITS, full_poses, mirror_full_pose
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.poses.stature import adult_betas
 from posedreamer_assets.seeds import sample_rng
 
 VERSION = "procedural-1"
@@ -256,29 +257,60 @@ def sample_angles(family: Family, rng: np.random.Generator) -> dict[str, float]:
 
 def sample_pose(family: Family, rng: np.random.Generator, betas_std: float = 1.0) -> BodyParams:
     """One posed body, pelvis above the origin, random yaw; not yet standing on the ground (see `stand_on_ground`)."""
+    return _posed([_draw(family, rng, betas_std)])
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What one sample's generator gave."""
+
+    angles: dict[str, float]
+    pitch_deg: float
+    roll_deg: float
+    lift_m: float
+    mirrored: bool
+    yaw_deg: float
+    betas: np.ndarray
+    expression: np.ndarray
+
+
+def _draw(family: Family, rng: np.random.Generator, betas_std: float) -> _Draw:
     angles = sample_angles(family, rng)
     pitch, roll, lift = (angles.pop(k, 0.0) for k in ("root_pitch", "root_roll", "lift_m"))
-    parts = body_from_angles(angles)
-    full = np.concatenate(
-        [
-            np.zeros((1, 3), np.float32),
-            parts["body_pose"],
-            *(parts[k][None] for k in ("jaw_pose", "leye_pose", "reye_pose")),
-            parts["left_hand_pose"],
-            parts["right_hand_pose"],
-        ]
-    )
-    if rng.random() < 0.5:
-        full, roll = mirror_full_pose(full), -roll
-    yaw = rng.uniform(-180, 180)
-    orient = Rotation.from_euler("YXZ", [yaw, pitch, roll], degrees=True).as_rotvec()
-    arrays = {k: v[None] for k, v in split_full_pose(full).items()}
-    return BodyParams.zeros(1).replace(
-        **arrays,
-        global_orient=orient[None].astype(np.float32),
+    return _Draw(
+        angles,
+        pitch,
+        roll,
+        lift,
+        mirrored=bool(rng.random() < 0.5),
+        yaw_deg=float(rng.uniform(-180, 180)),
         betas=(betas_std * np.clip(rng.normal(0, 1, (1, 10)), -2.5, 2.5)).astype(np.float32),
         expression=np.clip(rng.normal(0, 0.6, (1, 10)), -1.5, 1.5).astype(np.float32),
-        transl=np.array([[0, max(lift, 0.0), 0]], np.float32),
+    )
+
+
+def _posed(draws: Sequence[_Draw]) -> BodyParams:
+    """Bodies of many draws at once; each comes out as if it were alone."""
+    count = len(draws)
+    full = full_poses({name: np.array([draw.angles.get(name, 0.0) for draw in draws]) for name in LIMITS}, count)
+    full = full.astype(np.float32)
+    mirrored = np.array([draw.mirrored for draw in draws])
+    full[mirrored] = mirror_full_pose(full[mirrored])
+    turns = [(draw.yaw_deg, draw.pitch_deg, -draw.roll_deg if draw.mirrored else draw.roll_deg) for draw in draws]
+    orient = Rotation.from_euler("YXZ", np.array(turns), degrees=True).as_rotvec()
+    transl = np.zeros((count, 3), np.float32)
+    transl[:, 1] = [max(draw.lift_m, 0.0) for draw in draws]
+    return BodyParams(
+        betas=np.concatenate([draw.betas for draw in draws]),
+        expression=np.concatenate([draw.expression for draw in draws]),
+        global_orient=orient.astype(np.float32),
+        body_pose=full[:, 1:22],
+        jaw_pose=full[:, 22],
+        leye_pose=full[:, 23],
+        reye_pose=full[:, 24],
+        left_hand_pose=full[:, 25:40],
+        right_hand_pose=full[:, 40:55],
+        transl=transl,
     )
 
 
@@ -293,14 +325,31 @@ def stand_on_ground(body: BodyModel, params: BodyParams) -> BodyParams:
 
 
 def procedural_poses(
-    body: BodyModel, sample_ids: Sequence[str], run_seed: int, families: Sequence[str] = (), betas_std: float = 1.0
+    body: BodyModel,
+    sample_ids: Sequence[str],
+    run_seed: int,
+    families: Sequence[str] = (),
+    betas_std: float = 1.0,
+    ages: tuple[float, float] | None = None,
 ) -> tuple[BodyParams, list[str]]:
-    """One body for each sample id, standing on the ground, and the family of each."""
+    """One body for each sample id, standing on the ground, and the family of each.
+
+    Args:
+        body: that is posed.
+        sample_ids: of the batch; a row depends on its id and the seed alone.
+        run_seed: of the run.
+        families: to draw from, or all.
+        betas_std: of betas drawn as they come, which make giants and dwarfs; only without `ages`.
+        ages: youngest and oldest age in years: betas are those of people (see `stature.adult_betas`).
+    """
     names = family_names(families)
-    poses, chosen = [], []
+    draws, chosen = [], []
     for sample_id in sample_ids:
         rng = sample_rng(run_seed, sample_id, "pose")
         name = names[int(rng.integers(len(names)))]
         chosen.append(name)
-        poses.append(sample_pose(FAMILIES[name], rng, betas_std))
-    return stand_on_ground(body, BodyParams.concat(poses)), chosen
+        draws.append(_draw(FAMILIES[name], rng, betas_std))
+    params = _posed(draws) if draws else BodyParams.zeros(0)
+    if ages is not None:
+        params = params.replace(betas=adult_betas(body, sample_ids, run_seed, ages))
+    return stand_on_ground(body, params), chosen

@@ -17,7 +17,7 @@ from posedreamer_assets.storage.superseded import remove_superseded
 from posedreamer_assets.tables.keys import sample_id
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 
-NAME, READ, PAINTED = "dpo_checkpoint", "preference_pairs", "base_raw_generations"
+NAME, READ, PAINTED = "dpo_checkpoint", "preference_pairs", "raw_generations"
 REFERENCES, RELEASES = (Reference(NAME, PAINTED, "adapter"),), ("dataset",)
 PLAN = Plan(checkpoints=1)
 NEVER = Plan(checkpoints=0)

@@ -1,6 +1,34 @@
-"""Pose sources: BVH mocap, AMASS-style npz and per-image fits, read into SMPL-X parameters."""
+"""Pose sources: BVH mocap, clips and fits of SMPL-like bodies, and label files, read into SMPL-X parameters."""
 
-from posedreamer_assets.poses.sources.frames import PoseFrames, PoseSource
-from posedreamer_assets.poses.sources.read import PoseFolder, read_folder, read_pose_file, scan_folder
+from posedreamer_assets.poses.sources.frames import PoseFrames
+from posedreamer_assets.poses.sources.hands import HandSpace
+from posedreamer_assets.poses.sources.read import (
+    LICENCE_NAMES,
+    READERS,
+    SUFFIXES,
+    is_pose_file,
+    read_clips,
+    read_folder,
+    read_pose_file,
+    scan_folder,
+)
+from posedreamer_assets.poses.sources.reader import Reader, ReadOptions
+from posedreamer_assets.poses.sources.unread import how_to_convert, unread_formats, unread_lines
 
-__all__ = ["PoseFolder", "PoseFrames", "PoseSource", "read_folder", "read_pose_file", "scan_folder"]
+__all__ = [
+    "HandSpace",
+    "LICENCE_NAMES",
+    "PoseFrames",
+    "READERS",
+    "ReadOptions",
+    "Reader",
+    "SUFFIXES",
+    "how_to_convert",
+    "is_pose_file",
+    "read_clips",
+    "read_folder",
+    "read_pose_file",
+    "scan_folder",
+    "unread_formats",
+    "unread_lines",
+]

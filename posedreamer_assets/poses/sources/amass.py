@@ -1,151 +1,122 @@
-"""AMASS-style npz clips: SMPL-X, SMPL-H and SMPL pose layouts, z up (Mahmood et al., ICCV 2019)."""
+"""AMASS-style npz clips: SMPL-X, SMPL-H and SMPL pose layouts (Mahmood et al., ICCV 2019), and what is made like them.
+
+AMASS itself is z up; BEAT2, Inter-X, AIST++ and the outputs of GVHMR and WHAM are y up under the same names.
+"""
+
+import re
+from collections.abc import Mapping
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from posedreamer_assets.body.model import BodyModel
-from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.body.rotations import rotation_x
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.poses.sources.frames import (
-    PoseFrames,
-    distinct_poses,
-    ground_level,
-    posed_joints,
-    put_on_ground,
-    reject_bad_frames,
-    rest_joints,
-    stride_indices,
-)
-from posedreamer_assets.poses.sources.npz import NpzArrays
+from posedreamer_assets.poses.sources.clips import ASSUMED_FPS, Clip, clip_frames
+from posedreamer_assets.poses.sources.frames import PoseFrames
+from posedreamer_assets.poses.sources.npz import Arrays
+from posedreamer_assets.poses.sources.parts import BODY_KEYS, Parts, read_parts, usable
+from posedreamer_assets.poses.sources.reader import UP_AXES, PoseFile, Reader, ReadOptions
+from posedreamer_assets.poses.sources.shapes import file_betas, own_licence
+from posedreamer_assets.poses.upright import NPZ_HABIT
 
-# Width of `poses` -> model; columns are root, body, then (SMPL-X) jaw, eyes and (SMPL-X, SMPL-H) hands.
-_WIDTHS = {165: "smplx", 156: "smplh", 72: "smpl"}
-_RATE_KEYS = ("mocap_frame_rate", "mocap_framerate", "fps")
+RATE_KEYS = ("mocap_frame_rate", "mocap_framerate", "mocap_frame_rate_hz", "frame_rate", "framerate", "fps")
+_PATH_KEYS = ("trans", "transl", "root_trans", "smpl_trans")
+_POSE_KEYS = ("poses", "smpl_poses", "fullpose", "full_pose")
+_SHAPE_KEYS = {"betas", "gender", "num_betas", "surface_model_type", "markers_latent", "latent_labels"}
+_CAMERA_KEYS = ("pred_cam", "cam_int", "K_fullimg", "intrinsics", "focal_px", "focal_length", "focal")
 
 
-def is_amass(arrays: NpzArrays) -> bool:
+def is_amass(arrays: Arrays) -> bool:
     """Whether the npz holds a clip in one of AMASS's layouts."""
-    return "poses" in arrays or ("pose_body" in arrays and "root_orient" in arrays)
+    if arrays.first_of(*_POSE_KEYS):
+        return True
+    if "root_orient" in arrays and arrays.first_of(*BODY_KEYS):
+        return True
+    moves = arrays.first_of(*RATE_KEYS) and arrays.first_of(*_PATH_KEYS) and not arrays.first_of(*_CAMERA_KEYS)
+    return bool(moves and arrays.first_of(*BODY_KEYS))
 
 
-def read_amass(arrays: NpzArrays, *, stride_s: float, seed: int, licence: str, body: BodyModel) -> PoseFrames:
+def read_amass(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
     """Read one clip.
 
-    AMASS is z up; the root orientation and the pelvis path are turned to y up. A scalar `up_axis` of "y" says that the
-    file is y up already. Betas are cut or padded to 10; those of another model or of a gendered one span another shape
-    space and become zero, with a note.
+    A scalar `up_axis` states the file's axis. Betas are cut or padded to 10; those of another model or of a gendered one
+    span another shape space and become zero, with a note.
 
     Raises:
         PoseFileError: with the reason that applies; single bad frames are in `rejected` instead.
     """
-    path = arrays.path
-    model, columns = _pose_columns(arrays)
-    count = len(columns["global_orient"])
-    columns["transl"] = arrays.rows("trans" if "trans" in arrays else "transl", 3, count)
-    fps = _frame_rate(arrays)
-    betas, notes = _betas(arrays, model)
-    columns["betas"] = np.broadcast_to(betas, (count, 10))
-    chosen = stride_indices(path, count, fps, stride_s, seed)
-    with np.errstate(over="ignore", invalid="ignore"):
-        arrays32 = {name: values[chosen].astype(np.float32) for name, values in columns.items()}
-    params = BodyParams.zeros(len(chosen)).replace(**arrays32)
-    good, rejected = reject_bad_frames(path, params, chosen)
-    params, chosen = params.take(np.flatnonzero(good)), chosen[good]
-    if _up_axis(arrays) == "z":
-        params = turn_world(body, params, rotation_x(-np.pi / 2))
-    keep = distinct_poses(posed_joints(body, params))
-    params, chosen = params.take(keep), chosen[keep]
-    return PoseFrames(
-        params=put_on_ground(body, params, ground_level(body, params)),
+    arrays = file.arrays
+    parts = read_parts(arrays, options.hands)
+    return [clip_frames(read_clip(arrays, parts, options, kind="amass"), options)]
+
+
+def read_clip(
+    arrays: Arrays, parts: Parts, options: ReadOptions, *, kind: str, believed: Mapping[str, float] = NPZ_HABIT
+) -> Clip:
+    """The clip that these arrays and parts of a pose make.
+
+    Raises:
+        PoseFileError: no path of the pelvis, or arrays that do not fit.
+    """
+    notes = parts.notes
+    columns = dict(parts.columns)
+    columns["transl"] = _path(arrays, parts.count)
+    fps = frame_rate(arrays, notes)
+    betas = file_betas(arrays, parts.model, options.body, notes)
+    axis = arrays.word("up_axis")
+    if axis and axis not in UP_AXES[1:]:
+        expected = ", ".join(UP_AXES[1:])
+        raise PoseFileError(arrays.path, "unknown_layout", f"up_axis: {axis!r}, expected one of {expected}")
+    return Clip(
+        path=arrays.path,
+        columns=columns,
+        betas=betas,
         fps=fps,
-        names=[f"{path.name}#{i}" for i in chosen],
-        family=path.stem,
-        licence=licence,
-        kind="amass",
-        rejected=tuple(rejected),
-        notes=notes,
+        kind=kind,
+        family=arrays.path.stem,
+        licence=own_licence(arrays) or options.licence,
+        notes=tuple(notes),
+        believed=believed,
+        stated=axis,
     )
 
 
-def turn_world(body: BodyModel, params: BodyParams, rotation: np.ndarray) -> BodyParams:
-    """The same bodies in a world turned by `rotation` (3, 3).
+def _path(arrays: Arrays, count: int) -> np.ndarray:
+    key = arrays.first_of(*_PATH_KEYS) or _PATH_KEYS[0]
+    path = arrays.rows(key, 3, count)
+    if "smpl_scaling" in arrays:  # AIST++: the path is in the units of a body that many times as large
+        scale = arrays.number("smpl_scaling")
+        if not 1e-3 < scale < 1e4:
+            raise PoseFileError(arrays.path, "absurd_value", f"smpl_scaling: {scale:g}")
+        path = path / scale
+    return path
 
-    SMPL-X turns a body about its pelvis J0, so that the turn acts on J0 + transl: transl' = R (J0 + transl) - J0.
+
+def frame_rate(arrays: Arrays, notes: list[str]) -> float:
+    """Frames per second, as a number or as text; assumed, with a note, where the file does not tell.
+
+    Raises:
+        PoseFileError: a rate that cannot be.
     """
-    pelvis = rest_joints(body, params)[:, 0]
-    orient = Rotation.from_matrix(rotation) * Rotation.from_rotvec(params.global_orient)
-    transl = (pelvis + params.transl) @ rotation.T - pelvis
-    return params.replace(global_orient=orient.as_rotvec().astype(np.float32), transl=transl.astype(np.float32))
-
-
-def _pose_columns(arrays: NpzArrays) -> tuple[str, dict[str, np.ndarray]]:
-    if "pose_body" in arrays and "root_orient" in arrays:
-        return _named_columns(arrays)
-    poses = arrays.numbers("poses")
-    if poses.ndim != 2 or poses.shape[1] not in _WIDTHS:
-        widths = ", ".join(f"{w} ({m})" for w, m in _WIDTHS.items())
-        raise PoseFileError(arrays.path, "shape", f"poses: shape {poses.shape}, expected (n, w) with w of {widths}")
-    if len(poses) == 0:
-        raise PoseFileError(arrays.path, "empty", "poses holds no frames")
-    model = _WIDTHS[poses.shape[1]]
-    parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66]}
-    if model == "smplx":
-        parts |= {"jaw_pose": poses[:, 66:69], "leye_pose": poses[:, 69:72], "reye_pose": poses[:, 72:75]}
-    if model != "smpl":
-        parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:]}
-    return model, _shaped(parts)
-
-
-def _named_columns(arrays: NpzArrays) -> tuple[str, dict[str, np.ndarray]]:
-    parts = {"global_orient": arrays.rows("root_orient", 3)}
-    count = len(parts["global_orient"])
-    parts["body_pose"] = arrays.rows("pose_body", 63, count)
-    if "pose_hand" in arrays:
-        hands = arrays.rows("pose_hand", 90, count)
-        parts |= {"left_hand_pose": hands[:, :45], "right_hand_pose": hands[:, 45:]}
-    if "pose_jaw" in arrays:
-        parts["jaw_pose"] = arrays.rows("pose_jaw", 3, count)
-    if "pose_eye" in arrays:
-        eyes = arrays.rows("pose_eye", 6, count)
-        parts |= {"leye_pose": eyes[:, :3], "reye_pose": eyes[:, 3:]}
-    told = arrays.text("surface_model_type") if "surface_model_type" in arrays else []
-    model = told[0].lower() if told else ("smplx" if "pose_jaw" in arrays else "smplh")
-    return model, _shaped(parts)
-
-
-def _shaped(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    joints = {"body_pose": 21, "left_hand_pose": 15, "right_hand_pose": 15}
-    return {name: v.reshape(len(v), joints[name], 3) if name in joints else v for name, v in parts.items()}
-
-
-def _frame_rate(arrays: NpzArrays) -> float:
-    key = next((key for key in _RATE_KEYS if key in arrays), _RATE_KEYS[0])
-    fps = arrays.number(key)
+    key = usable(arrays, notes, *RATE_KEYS)
+    if key is None:
+        notes.append(f"no frame rate: {ASSUMED_FPS:g} frames per second are assumed")
+        return ASSUMED_FPS
+    if arrays.raw(key).dtype.kind in "SU":
+        text = " ".join(arrays.text(key))
+        found = re.search(r"\d+(?:[.,]\d+)?", text)
+        if found is None:
+            raise PoseFileError(arrays.path, "dtype", f"{key}: {text[:40]!r} is no number")
+        fps = float(found[0].replace(",", "."))
+    else:
+        fps = arrays.number(key)
     if not 1 <= fps <= 1000:
         raise PoseFileError(arrays.path, "absurd_value", f"{key}: {fps:g} frames per second")
     return fps
 
 
-def _betas(arrays: NpzArrays, model: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    betas = np.zeros(10)
-    if "betas" not in arrays:
-        return betas, ("no betas: the mean shape is used",)
-    if model != "smplx":
-        return betas, (f"betas are of {model}'s shape space: the mean shape is used",)
-    gender = (arrays.text("gender") or ["neutral"])[0].lower() if "gender" in arrays else "neutral"
-    if gender in ("male", "female"):
-        return betas, (f"betas are of the {gender} model's shape space: the mean shape is used",)
-    given = arrays.numbers("betas")
-    given = given[0] if given.ndim == 2 and len(given) else given
-    if given.ndim != 1:
-        raise PoseFileError(arrays.path, "shape", f"betas: shape {given.shape}, expected (10..300,)")
-    betas[: min(10, given.size)] = given[:10]
-    return betas, ()
+def is_shape(arrays: Arrays) -> bool:
+    """Whether the npz is one of AMASS's shape files, which lie beside the clips: betas, and no pose."""
+    return "betas" in arrays and set(arrays.names()) <= _SHAPE_KEYS
 
 
-def _up_axis(arrays: NpzArrays) -> str:
-    axis = (arrays.text("up_axis") or [""])[0].lower() if "up_axis" in arrays else "z"
-    if axis not in ("y", "z"):
-        raise PoseFileError(arrays.path, "unknown_layout", f"up_axis: {axis!r}, expected 'y' or 'z'")
-    return axis
+AMASS = Reader("amass", "AMASS-style npz", (".npz",), lambda file: is_amass(file.arrays), read_amass)
+SHAPE = Reader("shape", "AMASS shape file", (".npz",), lambda file: is_shape(file.arrays), lambda file, options: [])

@@ -7,12 +7,12 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from posedreamer_assets.body.joints import LANDMARK_VERTICES
 from posedreamer_assets.body.model import BodyModel, chain_transforms
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.poses.paths import shown_path
 from posedreamer_assets.seeds import derive_seed
 
 BODY_JOINTS = 22  # of the 55: without jaw, eyes and hands
@@ -21,7 +21,6 @@ SAME_POSE_M = 0.03  # two frames are one pose when no body joint differs by more
 # Largest believable values: axis-angle components in radians (a wrapped rotation may exceed pi), metres, betas.
 _LIMITS = {"transl": 1000.0, "betas": 10.0, "expression": 20.0}
 _ANGLE_LIMIT = 4 * np.pi
-_FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,12 @@ class PoseFrames:
     """Poses of one file.
 
     Attributes:
-        params: world frame, y up, ground near y = 0; the root orientation is the source's own.
+        params: world frame, y up, ground at y = 0; the root orientation is the source's own.
         fps: frames per second of the source; 0 for fits, which have no order in time.
-        names: where each frame comes from, "<file>#<frame>".
+        names: where each frame comes from, "<file>#<frame>"; `read_folder` puts the file's folders in front.
         family: the clip's name.
         licence: terms of the source file.
-        kind: what the file is, as its reader states: bvh, amass or fits.
+        kind: what the file is, as its reader states: bvh, amass, fits and so on.
         cameras: the source's cameras, or None where it has none.
         captions: one text for each frame, or None.
         rejected: frames left out, each with its reason; near-identical and skipped frames are not errors.
@@ -103,6 +102,17 @@ def reject_bad_frames(
     return good, sorted(errors, key=lambda error: error.detail)
 
 
+def within_limits(params: BodyParams) -> BodyParams:
+    """The same parameters with NaN in place of every number that is not finite or not believable."""
+    calm = {}
+    for field in fields(params):
+        values = getattr(params, field.name)
+        limit = _LIMITS.get(field.name, _ANGLE_LIMIT)
+        with np.errstate(invalid="ignore"):
+            calm[field.name] = np.where(np.abs(values) <= limit, values, np.float32(np.nan))
+    return params.replace(**calm)
+
+
 def stride_indices(path: Path, count: int, fps: float, stride_s: float, seed: int, first: int = 0) -> np.ndarray:
     """Frames `stride_s` seconds apart, from a phase that depends on the seed and the file's name alone.
 
@@ -110,7 +120,7 @@ def stride_indices(path: Path, count: int, fps: float, stride_s: float, seed: in
         (n,) increasing frame numbers in [first, count); at least one where count > first.
     """
     step = max(1, round(stride_s * fps))
-    phase = derive_seed(seed, path.name, "stride") % min(step, max(count - first, 1))
+    phase = derive_seed(seed, shown_path(path.name), "stride") % min(step, max(count - first, 1))
     return np.arange(first + phase, count, step)
 
 
@@ -142,33 +152,3 @@ def posed_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55
     rotations = axis_angle_to_matrix(params.full_pose())
     position = chain_transforms(rotations, rest_joints(body, params))[1]
     return (position + params.transl[:, None]).astype(np.float32)
-
-
-def sole_heights(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 6"]:
-    """World height in metres of toes and heels, which move rigidly with the joint that dominates them."""
-    from_joint, offset = _sole_points(body)
-    rotations = axis_angle_to_matrix(params.full_pose())
-    world_rotation, position = chain_transforms(rotations, rest_joints(body, params))
-    points = position[:, from_joint] + np.einsum("nkab,kb->nka", world_rotation[:, from_joint], offset)
-    return (points[..., 1] + params.transl[:, 1:2]).astype(np.float32)
-
-
-def _sole_points(body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
-    vertices = [LANDMARK_VERTICES[name] for name in _FEET]
-    joints = body.dominant_joint[vertices]
-    rest = body.J_regressor @ body.v_template
-    return joints, (body.v_template[vertices] - rest[joints]).astype(np.float32)
-
-
-def put_on_ground(body: BodyModel, params: BodyParams, level_m: float) -> BodyParams:
-    """Lower all bodies by `level_m` and lift those whose soles would still be below y = 0."""
-    transl = params.transl.copy()
-    transl[:, 1] -= level_m
-    lowered = params.replace(transl=transl)
-    transl[:, 1] += np.maximum(0.0, -sole_heights(body, lowered).min(axis=1))
-    return lowered.replace(transl=transl)
-
-
-def ground_level(body: BodyModel, params: BodyParams) -> float:
-    """Height in metres of the floor: the lowest sole of each frame, a low percentile over the clip (0 once on it)."""
-    return float(np.percentile(sole_heights(body, params).min(axis=1), 5, method="lower"))

@@ -12,14 +12,15 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import rotation_x
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.poses.sources import PoseFrames, read_pose_file
-from posedreamer_assets.poses.sources.amass import turn_world
-from posedreamer_assets.poses.sources.frames import ground_level, put_on_ground
+from posedreamer_assets.poses.sources.clips import turn_world
+from posedreamer_assets.poses.upright import AXES
+from posedreamer_assets_tests.poses.clips import in_axes
 
 COUNT = 9
 
 
 def standing(seed: int = 0) -> BodyParams:
-    """Distinct poses on the ground, y up."""
+    """Distinct poses, the lowest vertex of each at y = 0, y up."""
     rng = np.random.default_rng(seed)
     yaw = np.outer(rng.uniform(-3, 3, COUNT), [0, 1, 0])
     lean = rng.normal(0, 0.1, (COUNT, 3))
@@ -34,8 +35,14 @@ def standing(seed: int = 0) -> BodyParams:
         betas=np.repeat(rng.normal(0, 1, (1, 10)), COUNT, axis=0).astype(np.float32),
         transl=rng.normal(0, 1, (COUNT, 3)).astype(np.float32),
     )
-    body = load_body()
-    return put_on_ground(body, params, ground_level(body, params))
+    return lowered(params)
+
+
+def lowered(params: BodyParams) -> BodyParams:
+    """The same bodies with their lowest vertex at y = 0, all vertices looked at."""
+    transl = params.transl.copy()
+    transl[:, 1] -= load_body().forward(params).vertices[..., 1].min(axis=1)
+    return params.replace(transl=transl)
 
 
 def smplx_arrays(params: BodyParams, **more: Any) -> dict[str, Any]:
@@ -45,9 +52,10 @@ def smplx_arrays(params: BodyParams, **more: Any) -> dict[str, Any]:
         "poses": z_up.full_pose().reshape(COUNT, 165),
         "trans": z_up.transl,
         "betas": np.concatenate([params.betas[0], np.zeros(6)]),
-        "mocap_frame_rate": 30.0,
+        "mocap_frame_rate": 1.0,  # frames a second apart: none of them flies
         "gender": "neutral",
         "surface_model_type": "smplx",
+        "body_model": "posedreamer-free",
     } | more
 
 
@@ -76,12 +84,39 @@ def test_z_up_clips_come_back_y_up(tmp_path: Path, seed: int) -> None:
         assert np.allclose(getattr(frames.params, name), getattr(params, name), atol=1e-6), name
 
 
-def test_a_y_up_file_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("axis", list(AXES))
+def test_a_file_may_state_its_up_axis(tmp_path: Path, axis: str) -> None:
+    params, body = standing(), load_body()
+    turned = in_axes(params, axis)
+    stated = smplx_arrays(turned, poses=turned.full_pose().reshape(COUNT, 165), trans=turned.transl, up_axis=axis)
+    frames = read(tmp_path, stated)
+    assert turn_deg(frames.params.global_orient, params.global_orient) < 0.05
+    assert np.abs(body.joints(frames.params) - body.joints(params)).max() < 2e-3
+    assert not any(" up " in note for note in frames.notes)
+
+
+def test_a_guessed_up_axis_and_what_speaks_for_it_are_told(tmp_path: Path) -> None:
+    notes = read(tmp_path, smplx_arrays(standing())).notes
+    assert any("z is up" in note and "%" in note for note in notes)
+
+
+def test_the_setting_overrules_the_file(tmp_path: Path) -> None:
     params = standing()
-    arrays = smplx_arrays(params, poses=params.full_pose().reshape(COUNT, 165), trans=params.transl, up_axis="y")
-    found = read(tmp_path, arrays).params
-    assert turn_deg(found.global_orient, params.global_orient) < 0.01
-    assert np.allclose(found.transl, params.transl, atol=1e-3)
+    path = tmp_path / "clip.npz"
+    y_up = {"poses": params.full_pose().reshape(COUNT, 165), "trans": params.transl, "up_axis": "x"}
+    np.savez(path, **(smplx_arrays(params) | y_up))
+    found = read_pose_file(path, stride_s=0.0, seed=0, up_axis="y").params
+    assert turn_deg(found.global_orient, params.global_orient) < 0.05
+
+
+def test_a_clip_without_a_rate_is_read_at_an_assumed_one(tmp_path: Path) -> None:
+    arrays = smplx_arrays(standing())
+    expected = read(tmp_path, arrays)
+    frames = read(tmp_path, _drop("mocap_frame_rate")(arrays))
+    assert frames.fps == 30
+    assert any("no frame rate: 30" in note for note in frames.notes)
+    assert not any("no frame rate" in note for note in expected.notes)
+    assert np.array_equal(frames.params.body_pose, expected.params.body_pose)
 
 
 def test_a_turn_of_the_world_turns_every_vertex() -> None:
@@ -106,7 +141,7 @@ def test_smplh_keeps_hands_and_drops_betas(tmp_path: Path) -> None:
     params = standing()
     arrays = smplx_arrays(params)
     poses = np.concatenate([arrays["poses"][:, :66], arrays["poses"][:, 75:]], axis=1)
-    del arrays["surface_model_type"], arrays["mocap_frame_rate"]
+    del arrays["surface_model_type"], arrays["mocap_frame_rate"], arrays["body_model"]
     frames = read(tmp_path, arrays | {"poses": poses, "betas": np.ones(16), "mocap_framerate": 120.0})
     assert frames.fps == 120
     assert not frames.params.betas.any()
@@ -116,7 +151,9 @@ def test_smplh_keeps_hands_and_drops_betas(tmp_path: Path) -> None:
 
 
 def test_betas_of_a_gendered_model_are_dropped(tmp_path: Path) -> None:
-    frames = read(tmp_path, smplx_arrays(standing(), gender="female"))
+    arrays = smplx_arrays(standing(), gender="female")
+    assert read(tmp_path, arrays).params.betas.any()  # the free body has one shape space for all
+    frames = read(tmp_path, _drop("body_model")(arrays))
     assert not frames.params.betas.any()
     assert any("female" in note for note in frames.notes)
 
@@ -139,7 +176,6 @@ def _drop(key: str):
 
 BAD = {
     "no trans": (_drop("trans"), "missing_key"),
-    "no rate": (_drop("mocap_frame_rate"), "missing_key"),
     "no poses": (_drop("poses"), "unknown_layout"),
     "poses too narrow": (_swap("poses", np.zeros((COUNT, 100))), "shape"),
     "poses flat": (_swap("poses", np.zeros(165)), "shape"),
@@ -154,7 +190,7 @@ BAD = {
     "rate nan": (_swap("mocap_frame_rate", np.nan), "nan"),
     "rates": (_swap("mocap_frame_rate", np.ones(3)), "shape"),
     "betas 3d": (_swap("betas", np.zeros((2, 2, 10))), "shape"),
-    "up is x": (_swap("up_axis", "x"), "unknown_layout"),
+    "up is w": (_swap("up_axis", "w"), "unknown_layout"),
 }
 
 

@@ -11,13 +11,17 @@ from scipy.spatial.transform import Rotation
 from posedreamer_assets.body.joints import JOINT_INDEX
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.poses.retarget import split_name
+from posedreamer_assets.poses.rig_names import split_name
 from posedreamer_assets.poses.sources import PoseFrames, read_pose_file
 from posedreamer_assets.poses.sources.bvh import parse_bvh
-from posedreamer_assets.poses.sources.frames import SAME_POSE_M, posed_joints, sole_heights
+from posedreamer_assets.poses.sources.frames import SAME_POSE_M, posed_joints
+from posedreamer_assets_tests.poses.clips import sole_heights_m
 from posedreamer_assets_tests.poses.sources.rigs import LIMBS, PARTS, SCHEMES, Style, lively, still, turned, write_bvh
 
-REASONS = set("nan shape missing_key dtype absurd_value empty pickle truncated syntax unknown_layout".split())
+REASONS = {
+    *"nan shape missing_key dtype absurd_value empty pickle truncated syntax unknown_layout".split(),
+    *("ambiguous_up_axis", "not_a_person", "hands_only"),
+}
 
 
 def read_all(path: Path) -> PoseFrames:
@@ -113,14 +117,14 @@ def test_a_t_pose_becomes_the_smplx_t_pose(tmp_path: Path) -> None:
 def test_soles_stand_on_the_ground(tmp_path: Path) -> None:
     motion = turned(still(20), "left_shoulder", "z", np.linspace(-80, 80, 20))
     frames = read_all(write_bvh(tmp_path / "clip.bvh", motion))
-    assert np.abs(sole_heights(load_body(), frames.params).min(axis=1)).max() < 0.02
+    assert np.abs(sole_heights_m(frames.params).min(axis=1)).max() < 0.02
 
 
 def test_a_jump_leaves_the_ground(tmp_path: Path) -> None:
     motion = turned(still(20), "left_shoulder", "z", np.linspace(-80, 80, 20))
     motion.pelvis[10, 1] += 40
     frames = read_all(write_bvh(tmp_path / "clip.bvh", motion))
-    lowest = sole_heights(load_body(), frames.params).min(axis=1)
+    lowest = sole_heights_m(frames.params).min(axis=1)
     assert lowest[frame_numbers(frames) == 10] > 0.25
     assert np.abs(lowest[frame_numbers(frames) != 10]).max() < 0.02
 
@@ -277,14 +281,12 @@ def _bad_files(text: str) -> dict[str, tuple[str, str]]:
         "zero frames": (head + "MOTION\nFrames: 0\nFrame Time: 0.03\n", "empty"),
         "no header": (head + "MOTION\n" + "\n".join(rows[3:]), "syntax"),
         "words for numbers": (text.replace(number, "seven", 1), "syntax"),
-        "decimal commas": (text.replace(".", ","), "syntax"),
         "unknown channel": (text.replace("Zrotation", "Wrotation", 1), "syntax"),
         "channel twice": (text.replace("Zrotation Xrotation", "Xrotation Xrotation", 1), "syntax"),
         "no brace": (text.replace("{", "", 1), "syntax"),
         "one number too many": (text + " 1.0", "shape"),
         "offset nan": (re.sub(r"OFFSET \S+", "OFFSET nan", text, count=1), "nan"),
         "offset absurd": (re.sub(r"OFFSET \S+", "OFFSET 1e30", text, count=1), "absurd_value"),
-        "frame time zero": (re.sub(r"Frame Time: \S+", "Frame Time: 0", text), "absurd_value"),
         "all frames nan": (
             head + "MOTION" + "\n".join([*rows[:3], *("nan " * len(r.split()) for r in rows[3:])]),
             "nan",

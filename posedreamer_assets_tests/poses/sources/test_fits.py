@@ -28,6 +28,7 @@ def arrays_of(count: int = 4, seed: int = 0) -> dict[str, Any]:
         "image_size": np.array([640, 480]),
         "caption": np.array([f"person {i}" for i in range(count)]),
         "licence": "CC BY 4.0",
+        "body_model": "posedreamer-free",
     }
 
 
@@ -80,7 +81,7 @@ def test_captions_licence_and_names_are_kept(tmp_path: Path) -> None:
 def test_a_single_fit_needs_no_leading_axis(tmp_path: Path) -> None:
     arrays = arrays_of(1)
     expected = read(tmp_path, arrays)
-    alone = {k: v[0] if k not in ("image_size", "licence") else v for k, v in arrays.items()}
+    alone = {k: v[0] if k not in ("image_size", "licence", "body_model") else v for k, v in arrays.items()}
     alone["body_pose"] = alone["body_pose"].reshape(21, 3)
     found = read(tmp_path, alone)
     assert found.captions == ["person 0"]
@@ -141,17 +142,61 @@ def _without(*keys: str):
     return lambda arrays: {k: v for k, v in arrays.items() if k not in keys}
 
 
+@pytest.mark.parametrize("lack", ["absent", "pickled"])
+def test_fits_without_betas_have_the_mean_shape(tmp_path: Path, lack: str) -> None:
+    arrays = arrays_of()
+    expected = arrays | {"betas": np.zeros((4, 10))}
+    given = _without("betas")(arrays) if lack == "absent" else arrays | {"betas": np.array([None] * 4, dtype=object)}
+    frames = read(tmp_path, given)
+    assert not frames.params.betas.any()
+    assert any("betas" in note for note in frames.notes)
+    assert lack == "absent" or any("betas is pickled and ignored" in note for note in frames.notes)
+    assert frames.cameras is not None
+    found = frames.cameras.project(load_body().joints(frames.params))
+    assert np.abs(found - pixels_of(expected)).max() < 0.02
+
+
+@pytest.mark.parametrize("gone", [("focal_px",), ("focal_px", "principal_px", "image_size"), ("transl",)])
+def test_without_a_camera_the_pose_is_read_upright_and_the_camera_left_to_be_sampled(
+    tmp_path: Path, gone: tuple[str, ...]
+) -> None:
+    arrays = arrays_of()
+    frames = read(tmp_path, _without(*gone)(arrays))
+    assert frames.cameras is None
+    assert any("sampled" in note for note in frames.notes)
+    assert np.allclose(frames.params.body_pose.reshape(4, 63), arrays["body_pose"], atol=1e-6)
+    output, seen = load_body().forward(frames.params), read(tmp_path, arrays)
+    assert np.abs(output.vertices[..., 1].min(axis=1)).max() < 0.02
+    expected = load_body().forward(seen.params).joints
+    height = (output.joints - output.joints[:, :1])[..., 1]
+    assert np.allclose(height, (expected - expected[:, :1])[..., 1], atol=1e-4)  # as upright as with a camera
+
+
+@pytest.mark.parametrize(("turn_deg", "told"), [(0, False), (90, False), (180, True)])
+def test_fits_without_a_camera_that_are_upside_down_are_told(tmp_path: Path, turn_deg: float, told: bool) -> None:
+    arrays = _without("focal_px", "transl")(arrays_of())
+    turn = Rotation.from_euler("x", turn_deg, degrees=True)
+    arrays["global_orient"] = (turn * Rotation.from_rotvec(arrays["global_orient"])).as_rotvec()
+    assert any("upside down" in note for note in read(tmp_path, arrays).notes) == told
+
+
+def test_without_an_image_size_the_principal_point_is_the_centre(tmp_path: Path) -> None:
+    arrays = arrays_of() | {"principal_px": np.tile([320.0, 240.0], (4, 1))}
+    frames = read(tmp_path, _without("image_size")(arrays))
+    assert frames.cameras is not None
+    assert (frames.cameras.width, frames.cameras.height) == (640, 480)
+    assert any("centre" in note for note in frames.notes)
+    assert np.abs(frames.cameras.project(load_body().joints(frames.params)) - pixels_of(arrays)).max() < 0.02
+
+
 BAD = {
     "no body_pose": (_without("body_pose"), "missing_key"),
-    "no betas": (_without("betas"), "missing_key"),
-    "no focal": (_without("focal_px"), "missing_key"),
-    "no size": (_without("image_size"), "missing_key"),
     "nothing known": (lambda arrays: {"x": np.zeros(3)}, "unknown_layout"),
     "pose too wide": (lambda arrays: arrays | {"body_pose": np.zeros((4, 66))}, "shape"),
     "captions short": (lambda arrays: arrays | {"caption": np.array(["a", "b"])}, "shape"),
     "caption of numbers": (lambda arrays: arrays | {"caption": np.arange(4)}, "dtype"),
     "empty": (lambda arrays: arrays | {"global_orient": np.zeros((0, 3))}, "empty"),
-    "objects": (lambda arrays: arrays | {"betas": np.array([None], dtype=object)}, "pickle"),
+    "objects": (lambda arrays: arrays | {"body_pose": np.array([None], dtype=object)}, "pickle"),
     "all bad": (lambda arrays: arrays | {"transl": np.full((4, 3), np.nan)}, "nan"),
     "tiny image": (lambda arrays: arrays | {"image_size": np.array([2, 2])}, "absurd_value"),
 }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.poses.sources import PoseFolder, PoseSource, read_folder, read_pose_file, scan_folder
+from posedreamer_assets.poses.sources import read_folder, read_pose_file, scan_folder
 from posedreamer_assets_tests.poses.sources.rigs import lively, write_bvh
 
 SHARED = Path(os.environ.get("POSEDREAMER_SHARED", Path(__file__).parents[4] / "shared"))
@@ -58,7 +58,7 @@ def test_a_file_reads_alike_alone_and_in_its_folder(tmp_path: Path) -> None:
     fill(tmp_path)
     together = read_folder(tmp_path, stride_s=0.1, seed=5)[0][1]
     alone = read_pose_file(tmp_path / "b" / "walk.bvh", stride_s=0.1, seed=5)
-    assert alone.names == together.names
+    assert together.names == [f"b/{name}" for name in alone.names]  # the path below the folder
     assert np.array_equal(alone.params.full_pose(), together.params.full_pose())
 
 
@@ -72,14 +72,6 @@ def test_the_nearest_licence_file_counts(tmp_path: Path) -> None:
     (tmp_path / "b" / "licence.txt").write_text("CC0-1.0")
     found = {clip.family: clip.licence for clip in read_folder(tmp_path, stride_s=1, seed=0)[0]}
     assert found == {"a": "MIT License (see LICENSE)", "walk": "CC0-1.0 (see licence.txt)"}
-
-
-def test_a_folder_is_a_pose_source(tmp_path: Path) -> None:
-    fill(tmp_path)
-    source: PoseSource = PoseFolder(tmp_path)
-    assert source.name == tmp_path.name
-    assert source.licence.startswith("unknown")
-    assert len(source.frames(stride_s=1, seed=0)[0]) == 2
 
 
 def test_other_suffixes_are_refused(tmp_path: Path) -> None:
