@@ -5,6 +5,7 @@ damaged file of Dagster's are named with what to do.
 """
 
 import errno
+import os
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -34,18 +35,55 @@ _SQLITE = {
 
 
 class Signals:
-    """Turns SIGTERM into what SIGINT does, and remembers which one came."""
+    """Turns SIGTERM into what SIGINT does, and remembers which one came.
+
+    Dagster puts handlers of its own in the place of ours while it runs, and forgets a signal that comes between two steps.
+    So the numbers of all signals are written to a pipe, too, which `raise_if_signalled` reads.
+    """
+
+    _pipe: tuple[int, int] | None = None
+    _came: bytes = b""
 
     def __init__(self) -> None:
-        self.exit_code = INTERRUPTED
+        if Signals._pipe is None:
+            Signals._pipe = os.pipe()
+            for end in Signals._pipe:
+                os.set_blocking(end, False)
+        self.came()
+        Signals._came = b""
+        signal.set_wakeup_fd(Signals._pipe[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._terminated)
 
+    @property
+    def exit_code(self) -> int:
+        """Of a command that a signal ended."""
+        return TERMINATED if signal.SIGTERM in self.came() else INTERRUPTED
+
+    @classmethod
+    def came(cls) -> bytes:
+        """Numbers of the signals that came since the command began."""
+        if cls._pipe is not None:
+            try:
+                cls._came += os.read(cls._pipe[0], 4096)
+            except BlockingIOError:
+                return cls._came  # none since
+        return cls._came
+
     def _terminated(self, number: int, frame: FrameType | None) -> None:
-        self.exit_code = TERMINATED
         handler = signal.getsignal(signal.SIGINT)
         if not callable(handler):  # a background job of a script ignores SIGINT
             raise KeyboardInterrupt
         handler(signal.SIGINT, frame)
+
+
+def raise_if_signalled() -> None:
+    """Go on only where no signal came that Dagster has swallowed.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came.
+    """
+    if {signal.SIGINT, signal.SIGTERM} & set(Signals.came()):
+        raise KeyboardInterrupt
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from posedreamer_assets.cli.endings import raise_if_signalled
 from posedreamer_assets.cli.memory import PeakMemory
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import UnreadableBatchError
@@ -138,6 +139,8 @@ class _Job:
             except UnreadableBatchError as error:
                 self.unreadable[str(key)] = error
                 continue
+            finally:
+                raise_if_signalled()
             timing.made += 1
             if stage.table and timing.made % UPKEEP_EVERY == 0:
                 snapshot.store.maintain(stage.table)

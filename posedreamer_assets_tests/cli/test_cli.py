@@ -28,7 +28,7 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
         (("run", "--set", "seed"), "expected KEY=VALUE"),
         (("run", "--set", "seed=x"), "expected"),
         (("run", "--profile", "nope"), "no profile 'nope'"),
-        (("view", "nothing"), "no table 'nothing'"),
+        (("view", "nothing"), "no table or asset 'nothing'"),
         (("view", "pose_library"), "no partitions"),
         (("checks", "run", "pose_library"), "holds nothing yet"),
     ],

@@ -130,7 +130,9 @@ def test_people_of_one_image_share_it(tmp_path: Path) -> None:
         made.append(
             first | {"sample_id": f"{first['image_id']}/{person}", "person": person, "focal_px": 100.0 + person}
         )
-    store.replace_partition("dataset", KEYS[0], pa.Table.from_pylist(made, schema=SCHEMAS["dataset"]), input_digest="crowd")
+    store.replace_partition(
+        "dataset", KEYS[0], pa.Table.from_pylist(made, schema=SCHEMAS["dataset"]), input_digest="crowd"
+    )
     samples = SampleDataset(store, columns=("sample_id", "focal_px", "image"))
     found = [s for s in samples.__getitems__(range(len(samples))) if s["sample_id"].startswith(first["image_id"])]
     assert [s["focal_px"].item() for s in found] == [1.0, 101.0, 102.0]

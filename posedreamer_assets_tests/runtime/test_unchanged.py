@@ -144,7 +144,7 @@ def test_upkeep_keeps_what_only_a_third_round_uses(made: tuple[Home, Path]) -> N
     named = rows.set_column(column, rows.schema.field(column), pa.array(["used"] * rows.num_rows))
     other.replace_partition("raw_generations", "hard2-0000", named, input_digest="x")
     removed = remove_superseded(other, Plan(keep=timedelta(0), checkpoints=0))
-    assert removed.folders == [unused]
+    assert removed.folders == (unused,)
     assert (home.path / "copy" / used).is_dir() and (home.path / "copy" / newest).is_dir() and place.is_dir()
 
 
@@ -159,18 +159,20 @@ def test_a_changed_pose_file_makes_its_descendants_again_and_nothing_else(made: 
     before, stored = runs_of(home), contents(home)
     write_clip(place / "mocap" / changed, seed=9)
     run_main_job(home, profile(place))
-    after = runs_of(home)
+    after, now = runs_of(home), contents(home)
+    other_verdicts = [name for name in HARD if now[key := f"filtered_dataset[{name}-0000]"] != stored[key]]
     assert {name for name in after if after[name] != before.get(name)} == {
         "pose_library[mocap-0001]",
         "rendered_scenes[mocap-0001]",
         *(f"base/{asset}[mocap-0001]" for asset in ROUND),
         *(f"{name}/difficulty_model" for name in HARD),
         *(f"{name}/hard_samples[{name}-0000]" for name in HARD),
-        *(f"{name}/{asset}[{name}-0000]" for name in HARD for asset in ROUND),
+        *(f"{name}/{asset}[{name}-0000]" for name in HARD for asset in ROUND if asset != "dataset"),
+        *(f"{name}/dataset[{name}-0000]" for name in other_verdicts),
         "dataset_release",
         "quality_report",
     }
-    same = {name for name, digest in contents(home).items() if stored[name] == digest}
+    same = {name for name, digest in now.items() if stored[name] == digest}
     above_or_beside = {name for name in stored if name.endswith(("[mocap-0000]", "[align-mocap-0000]"))}
     drawn_alike = {name for name in stored if "[hard" in name}  # made again; the same poses may be the hardest
     assert same - drawn_alike == above_or_beside | {"body_model", "control_checkpoint", "dpo_checkpoint"}

@@ -126,7 +126,7 @@ def test_a_vitpose_of_other_keypoints_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_weights_say_how_to_train_them(tmp_path: Path) -> None:
-    with pytest.raises(DetectorError, match=r"scoring\.train heatmap"):
+    with pytest.raises(DetectorError, match=r"pocket\.train_detectors heatmap"):
         load_detector(DetectorConfig("heatmap", str(tmp_path)))
     with pytest.raises(DetectorError, match="unknown detector kind 'yolo'"):
         load_detector(DetectorConfig("yolo"))

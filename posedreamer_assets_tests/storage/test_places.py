@@ -11,11 +11,12 @@ from click.testing import CliRunner, Result
 
 from posedreamer_assets.cli.commands import cli
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.defs.local.runner import Runner, open_store
+from posedreamer_assets.defs.local.runner import Runner
 from posedreamer_assets.defs.maintenance import MANY_FILES, storage_maintenance, storage_upkeep
 from posedreamer_assets.defs.resources import LanceStoreResource
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.pipeline.graph import STAGES, Snapshot
+from posedreamer_assets.pipeline import graph
+from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.storage_faults.object_store import environment, new_bucket, running_server
@@ -50,9 +51,9 @@ def test_a_remembered_place_is_used_by_commands_and_by_dagster(
     tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Home(tmp_path)
-    assert open_store(home).root == str(tmp_path / "storage")
+    assert home.store().root == str(tmp_path / "storage")
     home.keep_in(bucket)
-    _write(open_store(home), "procedural-0000")
+    _write(home.store(), "procedural-0000")
     monkeypatch.setenv("POSEDREAMER_HOME", str(tmp_path))
     assert LanceStoreResource().get().root == bucket
     assert LanceStoreResource().get().partition(TABLE, "procedural-0000") is not None
@@ -77,9 +78,9 @@ def test_a_stage_runs_on_an_object_store_and_is_up_to_date_on_another_machine(tm
         home.keep_in(bucket)
         home.prepare(profile)
     with Runner(one) as runner:
-        runner.execute(STAGES["body_model"], None)
-    store = open_store(two)
-    assert Snapshot(profile, store).is_current(STAGES["body_model"])
+        runner.execute(graph(2)["body_model"], None)
+    store = two.store()
+    assert Snapshot(profile, store).is_current(graph(2)["body_model"])
     info = store.checkpoint("body_model")
     assert info is not None and any(info.path.iterdir())
     assert info.path.is_relative_to(tmp_path / "two" / "cache")
@@ -89,7 +90,7 @@ def test_a_stage_runs_on_an_object_store_and_is_up_to_date_on_another_machine(tm
 
 
 def test_the_maintain_command_says_what_it_did(tmp_path: Path) -> None:
-    store = open_store(Home(tmp_path))
+    store = Home(tmp_path).store()
     for i in range(6):
         _write(store, f"procedural-{i:04d}")
     before = store.read(TABLE)
@@ -102,7 +103,7 @@ def test_the_maintain_command_says_what_it_did(tmp_path: Path) -> None:
 def test_the_maintain_command_and_the_job_remove_superseded_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_store(Home(tmp_path))
+    store = Home(tmp_path).store()
 
     def make(number: int) -> None:
         def write(folder: Path) -> dict[str, int]:
@@ -138,7 +139,7 @@ def test_an_unknown_table_is_one_line(tmp_path: Path) -> None:
 
 def test_the_dagster_job_maintains_what_the_schedule_finds_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSEDREAMER_HOME", str(tmp_path))
-    store = open_store(Home(tmp_path))
+    store = Home(tmp_path).store()
     resources = {"store": LanceStoreResource()}
     with dg.instance_for_test() as instance:
         context = dg.build_schedule_context(instance, resources=resources)
