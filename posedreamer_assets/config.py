@@ -54,6 +54,7 @@ class PosesConfig:
     batch_size: int = 96
     batches: int = 5
     align_batches: int = 5
+    up_axis: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"  # of pose files; auto decides from each file
     frame_stride_s: float = 0.5  # smallest time between two frames taken from one mocap clip
     betas_std: float = 1.0
 

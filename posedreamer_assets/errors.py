@@ -42,7 +42,8 @@ class PoseFileError(PoseDreamerError):
     Attributes:
         path: the file.
         reason: a short code that is counted in reports: `nan`, `shape`, `missing_key`, `dtype`, `absurd_value`,
-            `empty`, `pickle`, `truncated`, `syntax`, `unknown_layout`, `ambiguous_up_axis`.
+            `empty`, `pickle`, `truncated`, `syntax`, `unknown_layout`, `ambiguous_up_axis`,
+            `not_a_person`, `hands_only`.
     """
 
     def __init__(self, path: object, reason: str, detail: str) -> None:

@@ -142,7 +142,7 @@ def plan_batches(profile: "Profile", store: "LanceStore", groups: Sequence[str] 
         return []
     folder = Folder(profile.poses.source)
     if not folder.pose_paths():
-        raise PoseFileError(folder.root, "empty", "no BVH or npz files")
+        raise PoseFileError(folder.root, "empty", "no pose files: BVH, npz, npy or tar")
     every = (ALIGN, *(one.name for one in rounds_of(profile)))
     batches = _follow(store, folder, recorded_batches(store), planned_keys(profile, every))
     per_batch = profile.poses.files_per_batch

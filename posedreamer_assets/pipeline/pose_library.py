@@ -149,19 +149,22 @@ def _read(profile: Profile, files: "PresentFiles") -> tuple[tuple["PoseFrames", 
         profile.poses.frame_stride_s,
         profile.seed,
         profile.body.model_path,
+        profile.poses.up_axis,
     )
 
 
 @lru_cache(maxsize=2)
 def _read_files(
-    folder: Path, paths: tuple[str, ...], content: str, stride_s: float, seed: int, model_path: str | None
+    folder: Path, paths: tuple[str, ...], content: str, stride_s: float, seed: int, model_path: str | None, up_axis: str
 ) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
     """Frames and errors of some files; `content` is their digest, so that changed files are read again."""
     from posedreamer_assets.body.model import load_body
     from posedreamer_assets.poses.sources import read_folder
 
     found = [folder / path for path in paths]
-    clips, errors = read_folder(folder, stride_s=stride_s, seed=seed, body=load_body(model_path), files=found)
+    clips, errors = read_folder(
+        folder, stride_s=stride_s, seed=seed, body=load_body(model_path), files=found, up_axis=up_axis
+    )
     return tuple(clips), tuple(errors)
 
 
@@ -171,7 +174,7 @@ STAGE = Stage(
     "and licence. From procedural families, or from the batch's BVH, AMASS-style npz and fits; files that cannot be read "
     "are quarantined with a reason and counted.",
     make,
-    "3",
+    "4",
     table=TABLE,
     groups=POSES,
     settings=SETTINGS,

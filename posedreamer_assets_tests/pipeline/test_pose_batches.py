@@ -131,7 +131,7 @@ def test_another_folder_of_the_same_name_is_cut_anew(tmp_path: Path, store: Lanc
 
 def test_an_empty_folder_is_an_error(tmp_path: Path, store: LanceStore) -> None:
     (tmp_path / "mocap").mkdir()
-    with pytest.raises(PoseFileError, match="no BVH or npz files"):
+    with pytest.raises(PoseFileError, match="no pose files"):
         plan_batches(profile(tmp_path / "mocap"), store)
 
 

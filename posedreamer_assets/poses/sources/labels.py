@@ -1,6 +1,7 @@
 """Label files of data sets: BEDLAM's, HumanData's and HMR2's, as `posedreamer export` and their own tools write them."""
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,16 @@ def read_humandata(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
     if "misc/flat_hand_mean" in arrays and not arrays.raw("misc/flat_hand_mean").all():
         _add_mean_hands(parts, options)
     own = "config" in arrays and arrays.word("config") == "posedreamer"
-    return [fit_frames(fits_of(flat, parts, options, kind="humandata", own_shapes=own), options)]
+    frames = fit_frames(fits_of(flat, parts, options, kind="humandata", own_shapes=own), options)
+    return [_from_corner(frames) if own else frames]
+
+
+def _from_corner(frames: PoseFrames) -> PoseFrames:
+    """Pixels of HumanData's and HMR2's loaders count from the middle of the first pixel; ours from its corner."""
+    if frames.cameras is None:
+        return frames
+    middle = frames.cameras.principal_px + np.float32(0.5)
+    return replace(frames, cameras=replace(frames.cameras, principal_px=middle))
 
 
 def _add_mean_hands(parts: Parts, options: ReadOptions) -> None:
@@ -120,7 +130,7 @@ def _hmr2(arrays: Arrays, options: ReadOptions) -> list[PoseFrames]:
         flat = Arrays(arrays.path, held)
         parts = read_parts(flat, options.hands)
         parts.model = "smplx"
-        return [fit_frames(fits_of(flat, parts, options, kind="hmr2", own_shapes=True), options)]
+        return [_from_corner(fit_frames(fits_of(flat, parts, options, kind="hmr2", own_shapes=True), options))]
     known = held.get("has_body_pose")
     if known is not None and not known.any():
         raise PoseFileError(arrays.path, "empty", "has_body_pose is 0: the labels are keypoints, there is no pose")
