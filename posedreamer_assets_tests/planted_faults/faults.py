@@ -344,6 +344,7 @@ FAULTS = (
           _set("keep", lambda keep: not keep)),
     Fault("an image that is not there", "filtered_dataset", "image_is_the_generated_one", _set("image_digest", "0" * 32)),
     Fault("an image of another sample", "filtered_dataset", "images_unique", _copy("image_digest")),
+    Fault("images of two verdicts exchanged", "filtered_dataset", "image_is_the_generated_one", _swap("image_digest")),
     Fault("a camera moved by a centimetre", "filtered_dataset", "body_and_camera_of_the_pose",
           _set("cam_translation", lambda t: [t[0] + 0.01, *t[1:]])),
     Fault("another focal length", "filtered_dataset", "joints_project", _set("focal_px", lambda f: f * 1.02)),
