@@ -12,11 +12,10 @@ from posedreamer_assets.checks.rows import Picture, Rows
 
 _ROUNDING = 2  # levels: colours are rounded once when they are drawn and once when they are compared
 _MOST, _FEWEST = 40, 4  # other samples that an outline is compared with
-# How much better a turned outline must fit: of 480 images none was better by a tenth, of the same turned over 479 were.
+# How much better a turned outline must fit: of 960 scenes none was better by a tenth, of the same turned over all were.
 _TURNED = 1.1
 # Cloth and hair stand off the body, so edges that are this share of the image's larger side away from an outline count as
-# edges along it. Of 960 clean scenes none fails so, where one did; turned over and mirrored all fail, and of scenes in each
-# other's place 908 where 911 did.
+# edges along it.
 _STANDS_OFF = 1 / 128
 _MAPS = ("control", "depth", "normals", "parts", "silhouette")
 

@@ -34,15 +34,12 @@ def _vectors(rows: Rows, check: DataCheck) -> list[np.ndarray | None]:
 def relationships(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Whether each value occurs in a column of another table; with `by`, in the row that this column names there."""
     field, by = check.args["field"], check.args.get("by")
-    tables = [around.rows(table, list(dict.fromkeys(("sample_id", field)))) for table in check.args["to"]]
-    values = [value for table in tables for value in table.column(field).to_pylist()]
-    if by is None:
-        known = {*values}
-        return [None if v is None else v in known for v in own_values(rows, check)]
-    names = [name for table in tables for name in table.column("sample_id").to_pylist()]
-    belongs = {*zip(names, values, strict=True)}
-    found = zip(rows.values(by), own_values(rows, check), strict=True)
-    return [None if v is None else (name, v) in belongs for name, v in found]
+    columns = [field] if by is None else ["sample_id", field]
+    tables = [around.rows(table, columns).select(columns) for table in check.args["to"]]
+    known = {row for table in tables for row in zip(*(c.to_pylist() for c in table.columns), strict=True)}
+    values = own_values(rows, check)
+    asked = zip(values) if by is None else zip(rows.values(by), values, strict=True)
+    return [None if row[-1] is None else row in known for row in asked]
 
 
 def all_not_null(rows: Rows, check: DataCheck, around: Around) -> Verdicts:

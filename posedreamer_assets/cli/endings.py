@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -63,10 +64,8 @@ class Signals:
     def came(cls) -> bytes:
         """Numbers of the signals that came since the command began."""
         if cls._pipe is not None:
-            try:
+            with suppress(BlockingIOError):  # none came since
                 cls._came += os.read(cls._pipe[0], 4096)
-            except BlockingIOError:
-                return cls._came  # none since
         return cls._came
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:

@@ -5,14 +5,15 @@ from pathlib import Path
 import click
 
 from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option, storage_option
+from posedreamer_assets.config import Profile
 
 
 @click.command()
 @click.option(
     "--poses",
     default=None,
-    metavar="DIR",
-    help="A folder or s3:// URI of BVH files, AMASS-style npz (SMPL-X or SMPL-H) or per-image fits. Default: procedural poses.",
+    metavar="PLACE",
+    help="A folder, a file or an s3:// URI of BVH, AMASS-style npz or per-image fits, see docs/poses.md. Default: procedural.",
 )
 @click.option("--poses-per-batch", type=click.IntRange(min=1), default=None, help="Poses of each batch.")
 @click.option("--batches", type=click.IntRange(min=1), default=None, help="Batches of the base round.")
@@ -52,7 +53,19 @@ def run(
     from posedreamer_assets.cli.run import run_main_job
     from posedreamer_assets.report.main_figures import print_summary
 
+    for line in _unread(profile):
+        click.echo(line, err=True)
     with TerminalDisplay() as display:
         summary = run_main_job(find_home(home, storage), profile, force=force, display=display)
     print_summary(summary.figures)
     click.echo(f"\nreport   {summary.report}\nfigures  {summary.summary_json}")
+
+
+def _unread(profile: Profile) -> list[str]:
+    """A line for each format in the pose folder that holds motion but is not read: how many files, and how to convert them."""
+    if profile.poses.source == "procedural":
+        return []
+    from posedreamer_assets.poses.folder import Folder
+    from posedreamer_assets.poses.sources import unread_lines
+
+    return unread_lines(Folder(profile.poses.source).unread())

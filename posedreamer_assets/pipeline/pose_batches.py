@@ -18,7 +18,8 @@ import pyarrow as pa
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.pipeline.rounds import planned_keys, rounds_of, source_name
-from posedreamer_assets.poses.folder import LICENCE_NAMES, FileStamp, Folder, mixed
+from posedreamer_assets.poses.folder import FileStamp, Folder, mixed
+from posedreamer_assets.poses.paths import LICENCE_NAMES
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import ALIGN, BASE, group_of, partition_key, sample_id, source_of
 

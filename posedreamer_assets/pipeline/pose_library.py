@@ -159,11 +159,17 @@ def _read_files(
 ) -> tuple[tuple["PoseFrames", ...], tuple[PoseFileError, ...]]:
     """Frames and errors of some files; `content` is their digest, so that changed files are read again."""
     from posedreamer_assets.body.model import load_body
-    from posedreamer_assets.poses.sources import read_folder
+    from posedreamer_assets.poses.sources import HandSpace, read_folder
 
     found = [folder / path for path in paths]
     clips, errors = read_folder(
-        folder, stride_s=stride_s, seed=seed, body=load_body(model_path), files=found, up_axis=up_axis
+        folder,
+        stride_s=stride_s,
+        seed=seed,
+        body=load_body(model_path),
+        files=found,
+        up_axis=up_axis,
+        hands=HandSpace.load(model_path),
     )
     return tuple(clips), tuple(errors)
 

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.poses.paths import actual_path, shown_path, walk
+from posedreamer_assets.poses.paths import LICENCE_NAMES, actual_path, shown_path, walk
 from posedreamer_assets.seeds import unit_hash
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
-LICENCE_NAMES = frozenset(
-    ("LICENSE", "LICENCE", "licence.txt", "license.txt", "LICENSE.txt", "LICENCE.txt", "LICENSE.md")
-)
 _BLOCK = 1 << 20
 
 

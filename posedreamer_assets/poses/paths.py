@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+LICENCE_NAMES = ("LICENSE", "LICENCE", "licence.txt", "license.txt", "LICENSE.txt", "LICENCE.txt", "LICENSE.md")
+"""Files beside poses that state their terms, the first first."""
+
 _SPELT = re.compile(rb"\\x([0-9a-f]{2})")
 
 

@@ -31,7 +31,6 @@ ADULT_YEARS = (18.0, 65.0)
 ADULT_RANGE_M = (1.45, 2.05)
 YOUNGEST_YEARS = 6.0
 _DENSITY_KG_M3 = 1000.0
-_TYPICAL_BMI = 26.0  # kg/m2, of ANSUR II's men and women together
 _BUILD_STD = 0.7  # of betas before stature and mass are set
 _LARGEST_BETA = 3.0
 _DRAWS = 20
@@ -124,16 +123,6 @@ def adult_betas(
         )
     rows = [_person(body, sample_id, seed, ages) for sample_id in ids]
     return np.array(rows, np.float32).reshape(len(ids), 10)
-
-
-def nearest_betas(body: BodyModel, stature: float, mass: float | None = None) -> Float[np.ndarray, "10"]:
-    """The betas nearest to the mean body that give a stature in metres and a mass in kg.
-
-    Without a mass that of a person of ordinary build is taken. For bodies known in another shape space: what can be kept
-    of them is how tall and how heavy they are. Values out of the body's reach give the nearest ones within it.
-    """
-    target = np.log([stature, _TYPICAL_BMI * stature**2 if mass is None else mass])
-    return _reach(body, np.zeros(10), target)[0].astype(np.float32)
 
 
 def adult_share_below(stature: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

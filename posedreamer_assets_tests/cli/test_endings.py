@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from posedreamer_assets.cli.endings import INTERRUPTED, TERMINATED, in_one_line, is_interrupt
+from posedreamer_assets.cli.endings import (
+    INTERRUPTED,
+    TERMINATED,
+    Signals,
+    in_one_line,
+    is_interrupt,
+    raise_if_signalled,
+)
 from posedreamer_assets.storage import LanceStore
 
 SIZES = ("poses.batch_size=6", "poses.batches=40", "poses.align_batches=1", "scenes.supersample=1")
@@ -50,6 +57,26 @@ def test_a_signal_ends_a_run_in_one_line_and_what_was_made_stays(tmp_path: Path,
     assert "interrupted; run again to go on" in err
     assert "Traceback" not in out + err
     assert 2 <= len(store.partitions("pose_library")) < 41
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+def test_a_signal_that_dagster_forgets_is_remembered(number: int, code: int) -> None:
+    from dagster._utils.interrupts import capture_interrupts
+
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signals = Signals()
+        raise_if_signalled()
+        with capture_interrupts():
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_signalled()
+        assert signals.exit_code == code
+        Signals()  # the next command
+        raise_if_signalled()
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @pytest.mark.parametrize(

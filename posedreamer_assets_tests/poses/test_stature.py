@@ -12,7 +12,6 @@ from posedreamer_assets.poses.stature import (
     adult_share_below,
     compare_with_adults,
     mass_kg,
-    nearest_betas,
     stature_m,
 )
 
@@ -77,16 +76,6 @@ def test_children_are_made_only_where_asked_for() -> None:
         adult_betas(BODY, IDS[:1], 7, (3, 20))
     with pytest.raises(ConfigError, match="ages 40 to 20"):
         adult_betas(BODY, IDS[:1], 7, (40, 20))
-
-
-@pytest.mark.parametrize(("stature", "mass"), [(1.5, 45), (1.62, 68), (1.75, 80), (1.95, 100)])
-def test_the_nearest_betas_have_the_stature_and_mass_asked_for(stature: float, mass: float) -> None:
-    betas = nearest_betas(BODY, stature, mass)[None]
-    assert stature_m(BODY, betas)[0] == pytest.approx(stature, rel=2e-3)
-    assert mass_kg(BODY, betas)[0] == pytest.approx(mass, rel=2e-3)
-    other = nearest_betas(BODY, stature, mass)
-    assert np.linalg.norm(other) < np.linalg.norm(adult_betas(BODY, IDS[:1], 0)[0]) + 3
-    assert stature_m(BODY, nearest_betas(BODY, stature)[None])[0] == pytest.approx(stature, rel=2e-3)
 
 
 def test_shares_of_adults_are_those_of_the_survey() -> None:

@@ -3,7 +3,6 @@
 from posedreamer_assets.poses.sources.frames import PoseFrames
 from posedreamer_assets.poses.sources.hands import HandSpace
 from posedreamer_assets.poses.sources.read import (
-    LICENCE_NAMES,
     READERS,
     SUFFIXES,
     is_pose_file,
@@ -17,7 +16,6 @@ from posedreamer_assets.poses.sources.unread import how_to_convert, unread_forma
 
 __all__ = [
     "HandSpace",
-    "LICENCE_NAMES",
     "PoseFrames",
     "READERS",
     "ReadOptions",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from posedreamer_assets.body.model import BodyModel, load_body
 from posedreamer_assets.errors import PoseFileError
-from posedreamer_assets.poses.paths import actual_path, shown_path, walk
+from posedreamer_assets.poses.paths import LICENCE_NAMES, actual_path, shown_path, walk
 from posedreamer_assets.poses.sources.amass import AMASS, SHAPE
 from posedreamer_assets.poses.sources.bvh import read_bvh
 from posedreamer_assets.poses.sources.fits import FITS
@@ -39,7 +39,6 @@ READERS: tuple[Reader, ...] = (BVH, SHAPE, PEOPLE, BEDLAM, HUMANDATA, HMR2, AMAS
 """All kinds of pose files; the first whose suffix fits and which knows the contents reads a file."""
 
 SUFFIXES = tuple(dict.fromkeys(suffix for reader in READERS for suffix in reader.suffixes))
-LICENCE_NAMES = ("LICENSE", "LICENCE", "licence.txt", "license.txt", "LICENSE.txt", "LICENCE.txt", "LICENSE.md")
 _SHAPE_FILE = "_stagei.npz"  # AMASS's shapes, beside the clips of the same person
 
 
