@@ -5,7 +5,8 @@ Domain functions take these dataclasses; nothing else reads YAML. Unknown keys a
 """
 
 import dataclasses
-import tempfile
+import os
+import threading
 import types
 import typing
 from dataclasses import dataclass, field
@@ -258,16 +259,19 @@ def profile_to_dict(profile: Any) -> dict[str, Any]:
 
 def save_profile(profile: Profile, path: Path) -> None:
     """Write a profile that `load_profile` reads back equal."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = yaml.safe_load(yaml.safe_dump(_plain(dataclasses.asdict(profile))))
     write_whole(path, yaml.safe_dump(plain, sort_keys=False))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that another process reads the former text or the new one, never a part."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as scratch:
-        scratch.write(text)
-    Path(scratch.name).replace(path)
+    """Write a file so that another process reads the former text or the new one, never a part.
+
+    Its permissions are those of any new file, so that colleagues can read it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
 
 
 def _plain(value: Any) -> Any:

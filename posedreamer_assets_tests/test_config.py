@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from posedreamer_assets.config import RoundConfig, load_profile, profile_names, save_profile
+from posedreamer_assets.config import RoundConfig, load_profile, profile_names, save_profile, write_whole
 from posedreamer_assets.errors import ConfigError
 
 
@@ -71,3 +71,12 @@ def test_rounds_are_a_list_of_sections_whose_fields_have_defaults(tmp_path: Path
 
 def test_an_integer_serves_where_a_float_is_expected() -> None:
     assert load_profile("pocket", {"cameras.focal_max": 3}).cameras.focal_max == 3.0
+
+
+def test_a_written_file_has_the_permissions_of_any_new_file_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    for text in ("first", "second"):
+        write_whole(tmp_path / "below" / "page.html", text)
+    (written,) = (tmp_path / "below").iterdir()
+    assert written.read_text() == "second"
+    assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from posedreamer_assets.report.html import environment, write_atomically
+from posedreamer_assets.config import write_whole
+from posedreamer_assets.report.html import environment
 
 HARDNESS = ("predicted_oks", "oks", "winner_oks")  # "hardest first" goes by the first of these that there is
 
@@ -64,7 +65,8 @@ def write_gallery(
             keys={sample.sample_id: _sort_keys(sample) for sample in samples},
         )
     )
-    return write_atomically(Path(path), text)
+    write_whole(Path(path), text)
+    return Path(path)
 
 
 def sortable_figures(samples: Sequence[GallerySample]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import base64
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from jaxtyping import UInt8
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from posedreamer_assets.config import write_whole
 from posedreamer_assets.errors import MetricsError
 from posedreamer_assets.tables.images import encode_jpeg, encode_png
 
@@ -139,7 +139,8 @@ def write_report(path: Path | str, summary: Mapping[str, Any], sections: Sequenc
             sections=_anchored(sections),
         )
     )
-    return write_atomically(Path(path), text)
+    write_whole(Path(path), text)
+    return Path(path)
 
 
 def environment() -> Environment:
@@ -156,15 +157,6 @@ def environment() -> Environment:
     )
     env.tests["block"] = lambda block, name: type(block).__name__ == name
     return env
-
-
-def write_atomically(path: Path, text: str) -> Path:
-    """Write beside the file and rename, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
-    return path
 
 
 def data_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
