@@ -1,6 +1,7 @@
 """Executes assets one by one on a home's Dagster instance, in this process, so that everything is in the UI too."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,17 +29,19 @@ class Runner:
         import dagster as dg
         from dagster._core.instance.ref import InstanceRef
 
-        self.instance = dg.DagsterInstance.from_ref(
-            InstanceRef.from_dir(str(self.home.dagster), overrides={"compute_logs": _NO_CAPTURE})
-        )
-        report_killed_runs(self.instance)
-        self._job = build(Deployment(), self.graph).resolve_implicit_global_asset_job_def()
+        reference = InstanceRef.from_dir(str(self.home.dagster), overrides={"compute_logs": _NO_CAPTURE})
+        with ExitStack() as opened:
+            # To enter an instance is also to load definitions with its state, not with another instance's.
+            self.instance = opened.enter_context(dg.DagsterInstance.from_ref(reference))
+            report_killed_runs(self.instance)
+            self._job = build(Deployment(), self.graph).resolve_implicit_global_asset_job_def()
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.instance.dispose()
+        self._opened.close()
 
     def execute(self, stage: Stage, key: str | None, *, force: bool = True) -> None:
         """Materialise one asset at one partition, with its checks.
