@@ -241,8 +241,8 @@ KINDS: dict[str, Kind] = {
         needs=("cam_rotation", "cam_pitch_deg", "cam_roll_deg"),
     ),
     "body_measure_between": Kind(
-        "{measure} of each body is within {range}",
-        {"measure!": str, **_RANGE},
+        "{of_body} of each body is within {range}",
+        {"of_body!": str, **_RANGE},
         None,
         partial(_late, "stance")("body_measure_between"),
         needs=_BODY,

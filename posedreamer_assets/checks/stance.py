@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.checks.files import BODY_MEASURES
 from posedreamer_assets.checks.labels import spread, usable_rows
 from posedreamer_assets.checks.model import Around, DataCheck, Verdicts
 from posedreamer_assets.checks.rows import Rows
@@ -23,12 +24,14 @@ def _steepest_sole_deg(body: BodyModel, params: BodyParams) -> Float[np.ndarray,
     return np.where(np.isnan(pitch).all(1), np.nan, np.nan_to_num(pitch, nan=-1.0).max(1))
 
 
-MEASURES: dict[str, Callable[[BodyModel, BodyParams], np.ndarray]] = {
-    "stature_m": lambda body, params: stature_m(body, params.betas),
-    "lowest_m": lowest_points_m,
-    "trunk_tilt_deg": trunk_tilt_deg,
-    "sole_pitch_deg": _steepest_sole_deg,
-}
+_Measure = Callable[[BodyModel, BodyParams], np.ndarray]
+_IN_ORDER: tuple[_Measure, ...] = (
+    lambda body, params: stature_m(body, params.betas),
+    lowest_points_m,
+    trunk_tilt_deg,
+    _steepest_sole_deg,
+)
+_MEASURES = dict(zip(BODY_MEASURES, _IN_ORDER, strict=True))
 """Height in the T-pose; height of the lowest vertex over the ground; angle of the trunk with the vertical; pitch of the steeper
 planted sole."""
 
@@ -38,6 +41,6 @@ def body_measure_between(rows: Rows, check: DataCheck, around: Around) -> Verdic
     usable = usable_rows(rows, tuple(BODY_COLUMNS))
     if not len(usable):
         return [None] * len(rows)
-    found = MEASURES[check.args["measure"]](around.body(), bodies(rows.take(usable).table))
+    found = _MEASURES[check.args["of_body"]](around.body(), bodies(rows.take(usable).table))
     low, high = check.args.get("min", -np.inf), check.args.get("max", np.inf)
     return spread(len(rows), usable, np.isnan(found) | ((found >= low) & (found <= high)))
