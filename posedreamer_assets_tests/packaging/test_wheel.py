@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = (
-    *("--batches", "1", "--align-batches", "0", "--poses-per-batch", "6", "--set", "alignment.method=none"),
+    *("--batches", "1", "--align-batches", "1", "--poses-per-batch", "6", "--set", "alignment.method=none"),
     *("--set", "curriculum.rounds=[]", "--set", "quality.bootstrap=2", "--set", "curation.min_oks=0.1"),
     *("--set", "scenes.supersample=1", "--set", "generator.steps=1"),
 )
