@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = (
-    *("--batches", "1", "--align-batches", "1", "--poses-per-batch", "6", "--set", "alignment.method=none"),
+    *("--batches", "1", "--align-batches", "1", "--poses-per-batch", "12", "--set", "alignment.method=none"),
     *("--set", "curriculum.rounds=[]", "--set", "quality.bootstrap=2", "--set", "curation.min_oks=0.1"),
     *("--set", "scenes.supersample=1", "--set", "generator.steps=1"),
 )
@@ -157,7 +157,7 @@ def ui(place: Path, home: Path, tmp_path: Path) -> Iterator[str]:
 def test_dev_serves_the_graph_of_that_home_from_any_folder(ui: str) -> None:
     query = b'{"query": "{ assetNodes { assetKey { path } } }"}'
     request = urllib.request.Request(f"{ui}/graphql", query, {"Content-Type": "application/json"})
-    deadline, text = time.monotonic() + 240, ""
+    deadline, text = time.monotonic() + 600, ""
     while "quality_report" not in text:
         assert time.monotonic() < deadline, f"no graph was served: {text[:500]}"
         try:
