@@ -16,7 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -137,7 +137,7 @@ class Noted:
         print(found.line(), flush=True)
         if self._file is not None:
             with self._file.open("a") as file:
-                file.write(json.dumps(asdict(found)) + "\n")
+                file.write(json.dumps(vars(found) | {"tally": vars(found.tally)}) + "\n")
 
     def table(self) -> str:
         """One row for each kind."""

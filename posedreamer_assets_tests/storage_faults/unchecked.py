@@ -64,7 +64,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Oracle:
+class Oracle:
     """Digests of each partition's good and bad poses, and of the inputs of maps of bad poses."""
 
     good: dict[str, str]
@@ -72,7 +72,7 @@ class _Oracle:
     maps_of_bad: dict[str, str]
 
     @classmethod
-    def of(cls, folder: Path) -> "_Oracle":
+    def of(cls, folder: Path) -> "Oracle":
         """Make both kinds in a store of their own."""
         store = LanceStore(str(folder))
         make_one(store, PROFILE, "body_model")
@@ -95,17 +95,17 @@ def inject(root: str, options: dict[str, str] | None, folder: Path, kills: int, 
         kills: how many.
         seed: of the worker's choices and of the moments.
     """
-    oracle, report, drawn = _Oracle.of(folder / "oracle"), Report(), random.Random(seed)
+    oracle, report, drawn = Oracle.of(folder / "oracle"), Report(), random.Random(seed)
     store = LanceStore(root, options, cache=folder / "cache")
     make_one(store, PROFILE, "body_model")
     homes = [Home(folder / name) for name in ("one home", "another home")]
-    seconds = dict.fromkeys(PHASES, 0.2)
+    seconds: dict[str, float] = dict.fromkeys(PHASES, 0.2)
     for number in range(kills):
         phase = PHASES[(0, 1, 1, 2)[number % 4]]
         key, ended_in = _one_worker(root, options, folder, seed + number, phase, drawn, seconds)
         fresh = LanceStore(root, options, cache=folder / "cache")
         report.kills[_state(fresh, oracle, key, ended_in)] += 1
-        _look(fresh, oracle, report, number)
+        look(fresh, oracle, report, number)
         if options is None and number % RUN_EVERY == RUN_EVERY - 1:
             _go_on(homes[report.runs % 2], root, oracle, report)
     return report
@@ -148,7 +148,7 @@ def _one_worker(
     return key, phase
 
 
-def _state(store: LanceStore, oracle: _Oracle, key: str, phase: str) -> str:
+def _state(store: LanceStore, oracle: Oracle, key: str, phase: str) -> str:
     if phase == "below":
         return "below"
     snapshot = Snapshot(PROFILE, store)
@@ -158,7 +158,7 @@ def _state(store: LanceStore, oracle: _Oracle, key: str, phase: str) -> str:
     return "rows checked" if snapshot.known(stage, key) else "rows unchecked"
 
 
-def _look(store: LanceStore, oracle: _Oracle, report: Report, number: int) -> None:
+def look(store: LanceStore, oracle: Oracle, report: Report, number: int) -> None:
     """What the next process holds to be up to date, and what it makes."""
     snapshot = Snapshot(PROFILE, store)
     poses, maps = snapshot.graph[POSES], snapshot.graph[MAPS]
@@ -182,13 +182,13 @@ def _look(store: LanceStore, oracle: _Oracle, report: Report, number: int) -> No
         report.tally.doubled += len(names) - len(set(names))
 
 
-def _look_below(store: LanceStore, oracle: _Oracle, report: Report, when: str) -> None:
+def _look_below(store: LanceStore, oracle: Oracle, report: Report, when: str) -> None:
     for key, info in store.partitions("control_maps").items():
         if info.input_digest == oracle.maps_of_bad[key]:
             report.passed(info.rows, f"{when}: stored maps of bad poses of {key}")
 
 
-def _go_on(home: Home, root: str, oracle: _Oracle, report: Report) -> None:
+def _go_on(home: Home, root: str, oracle: Oracle, report: Report) -> None:
     """`posedreamer run` on what is there: afterwards all rows are good, checked and up to date."""
     from posedreamer_assets.cli.run import run_main_job
 
