@@ -4,6 +4,7 @@
     profile.yaml   the resolved profile of the last run; Dagster's UI materialises with it
     storage/       Lance tables and checkpoints, unless storage.txt or $POSEDREAMER_STORAGE names another place
     storage.txt    where tables and checkpoints are kept instead, for example s3://bucket/prefix
+    tried.txt      object stores that were found to keep what concurrent writers commit
     cache/         copies of checkpoints that are kept in an object store
     dagster/       DAGSTER_HOME: event log, runs, dagster.yaml
     reports/       one folder for each run, and `latest`
@@ -149,6 +150,19 @@ class Home:
             settings.write_text(DAGSTER_YAML)
         if profile is not None:
             save_profile(profile, self.profile_path)
+
+    def try_storage(self) -> None:
+        """Before the first run on an object store, find out whether it keeps what concurrent writers commit.
+
+        Raises:
+            StorageError: it does not, or it cannot be written.
+        """
+        root, noted = self.storage_root, self.path / "tried.txt"
+        if "://" not in root or (noted.exists() and root in noted.read_text().splitlines()):
+            return
+        self.store().probe()
+        with noted.open("a") as file:
+            file.write(f"{root}\n")
 
 
 FORMER_TABLES = (
