@@ -170,13 +170,16 @@ def look_at_storage(home: Home) -> Finding:
             detail = f"{home.path} is writable"
     except OSError as error:
         return Finding("storage", False, f"{home.path}: {error.strerror}", "give --home DIR, or set POSEDREAMER_HOME")
-    if "://" not in home.storage_root:
-        return Finding("storage", True, detail)
+    remote = "://" in home.storage_root
     try:
-        home.store().probe()
+        store = home.store()
+        store.partitions("pose_library")  # of a place that is one
+        store.probe()
     except StorageError as error:
-        remedy = "check AWS_... variables and the bucket, or give --storage, see docs/storage.md"
+        remedy = "check AWS_... variables and the bucket, or give --storage, see docs/storage.md" if remote else ""
         return Finding("storage", False, str(error).splitlines()[0], remedy)
+    if not remote:
+        return Finding("storage", True, detail)
     return Finding("storage", True, f"{detail}; {home.storage_root} is, and keeps what concurrent writers commit")
 
 
