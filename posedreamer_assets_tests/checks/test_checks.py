@@ -174,7 +174,9 @@ def test_two_people_of_one_image_are_no_fault_and_two_images_of_one_digest_are(t
     assert len([o for o in outcomes if o.name in lineage]) >= 5
     assert not lineage & {*failed(outcomes)}
     if table != "sample_scores":
-        apart = rows.set_column(rows.schema.get_field_index("person"), rows.schema.field("person"), pa.array([0] * N, pa.int32()))
+        apart = rows.set_column(
+            rows.schema.get_field_index("person"), rows.schema.field("person"), pa.array([0] * N, pa.int32())
+        )
         assert {"images_unique", "seeds_unique"} <= {*failed(run_checks(table, apart, Around()))}
 
 
