@@ -9,6 +9,7 @@ import click
 
 from posedreamer_assets import __version__
 from posedreamer_assets.cli.endings import Signals, in_one_line, is_interrupt
+from posedreamer_assets.cli.options import HOME
 from posedreamer_assets.errors import PoseDreamerError
 
 COMMANDS = {
@@ -62,7 +63,7 @@ class _Commands(click.Group):
             if is_interrupt(error):
                 click.echo("posedreamer: interrupted; run again to go on", err=True)
                 ctx.exit(signals.exit_code)
-            line = in_one_line(error)
+            line = in_one_line(error, ctx.meta.get(HOME, ""))
             if line is None:
                 raise
             click.echo(f"posedreamer: {line}", err=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import PoseDreamerError
+from posedreamer_assets.errors import PoseDreamerError, StorageError
 from posedreamer_assets.runtime.home import Home
 
 NEEDED_DISK_GB = 2.0
@@ -163,13 +163,24 @@ def look_at_outside_judge(profile: Profile) -> Finding:
 
 
 def look_at_storage(home: Home) -> Finding:
-    """Write and remove a file in the home."""
+    """Write and remove a file in the home, and an object in the object store where one is set."""
     try:
         home.path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=home.path):
-            return Finding("storage", True, f"{home.path} is writable")
+            detail = f"{home.path} is writable"
     except OSError as error:
         return Finding("storage", False, f"{home.path}: {error.strerror}", "give --home DIR, or set POSEDREAMER_HOME")
+    remote = "://" in home.storage_root
+    try:
+        store = home.store()
+        store.partitions("pose_library")  # of a place that is one
+        store.probe()
+    except StorageError as error:
+        remedy = "check AWS_... variables and the bucket, or give --storage, see docs/storage.md" if remote else ""
+        return Finding("storage", False, str(error).splitlines()[0], remedy)
+    if not remote:
+        return Finding("storage", True, detail)
+    return Finding("storage", True, f"{detail}; {home.storage_root} is, and keeps what concurrent writers commit")
 
 
 def look_at_disk(home: Home) -> Finding:
