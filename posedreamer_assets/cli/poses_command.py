@@ -91,7 +91,8 @@ def _clip(clip: "ClipFinding") -> str:
     rate = f"{clip.fps:g} fps" if clip.fps else "no rate"
     body = f"{clip.stature_m:.2f} m" + ("" if clip.has_betas else " (mean shape)")
     low, high = (100 * value for value in clip.lowest_m)
-    ground = f"lowest {low:.0f} to {high:.0f} cm, soles {clip.sole_pitch_deg:.0f} deg"
+    soles = "no foot stands" if clip.sole_pitch_deg is None else f"soles {clip.sole_pitch_deg:.0f} deg"
+    ground = f"lowest {low:.0f} to {high:.0f} cm, {soles}"
     notes = f"; {'; '.join(clip.notes)}" if clip.notes else ""
     return f"{clip.kind}, {clip.poses} poses, {rate}, {body}, {ground}{notes}"
 
@@ -101,7 +102,7 @@ def _tell(findings: "Sequence[FileFinding]", totals: "Totals", unread: Counter[s
 
     if as_json:
         document = {"files": [asdict(f) for f in findings], "totals": asdict(totals), "not_read": dict(unread)}
-        click.echo(json.dumps(document, indent=1))
+        click.echo(json.dumps(document, indent=1, allow_nan=False))
         return
     click.echo(f"{len(findings)} files: {sum(totals.read.values())} read{_counts(totals.read)}, ", nl=False)
     click.echo(f"{sum(totals.refused.values())} refused{_counts(totals.refused)}, {totals.partly} read in part")

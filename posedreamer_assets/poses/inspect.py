@@ -29,7 +29,7 @@ class ClipFinding:
         stature_m: sole to crown of the first pose's body in the T-pose; without betas a run draws its own.
         has_betas: whether the file brings a shape that is used.
         lowest_m: lowest and highest over some frames of the body's lowest point above the ground.
-        sole_pitch_deg: median over these frames of the steeper foot's angle to the ground.
+        sole_pitch_deg: median angle to the ground of feet that stand on it in these frames; None where none does.
         notes: what was assumed or dropped; the up axis and how sure it is are among them.
     """
 
@@ -39,7 +39,7 @@ class ClipFinding:
     stature_m: float
     has_betas: bool
     lowest_m: tuple[float, float]
-    sole_pitch_deg: float
+    sole_pitch_deg: float | None
     notes: tuple[str, ...]
 
 
@@ -120,6 +120,12 @@ def _look_at(body: BodyModel, clip: PoseFrames) -> ClipFinding:
         float(stature_m(body, params.betas[:1])[0]),
         bool(params.betas.any()),
         (float(lowest.min()), float(lowest.max())),
-        float(np.median(np.abs(sole_pitch_deg(body, params)).max(axis=1))),
+        _median(np.abs(sole_pitch_deg(body, params))),
         clip.notes,
     )
+
+
+def _median(values: np.ndarray) -> float | None:
+    """Median of the finite values; a foot in the air has none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else None

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cli.commands import cli
+from posedreamer_assets.cli.doctor import look_at_poses
+from posedreamer_assets.config import PosesConfig, Profile
 from posedreamer_assets_tests.poses.sources.npz_kinds import clip_arrays
 from posedreamer_assets_tests.poses.sources.rig_kinds import KINDS, write_kind
 from posedreamer_assets_tests.poses.sources.rigs import lively
@@ -44,9 +46,18 @@ def test_json_tells_a_stature_measured_on_vertices(folder: Path) -> None:
     assert not clip["has_betas"]
     assert clip["stature_m"] == pytest.approx(float(np.ptp(heights)), abs=1e-3)
     assert clip["notes"]
+    assert "NaN" not in result.stdout
 
 
 def test_nothing_readable_is_exit_code_1(folder: Path) -> None:
     result = CliRunner().invoke(cli, ["poses", "inspect", str(folder / "c.bvh"), str(folder / "d.npz")])
     assert result.exit_code == 1
     assert "2 files: 0 read, 2 refused" in result.stdout
+
+
+def test_doctor_counts_unreadable_files(folder: Path) -> None:
+    profile = Profile(poses=PosesConfig(source=str(folder)))
+    finding = look_at_poses(profile)
+    assert finding.ok
+    assert "4 files" in finding.detail
+    assert "2 unreadable" in finding.detail
