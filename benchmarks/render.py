@@ -66,7 +66,7 @@ def main() -> None:
     given = parser.parse_args()
     body, profile, n = load_body(), load_profile("pocket"), given.bodies
     ids = [f"procedural-0000/{i:06d}" for i in range(n)]
-    params, families = procedural_poses(body, ids, 0, betas_std=profile.poses.betas_std)
+    params, families = procedural_poses(body, ids, 0, ages=profile.poses.ages)
     surface = body.forward(params).vertices[:, ::FRAMING_STRIDE]
     image = ImageConfig(given.size, given.size)
     cameras, _ = sample_cameras(surface, ids, 0, profile.cameras, image)
