@@ -135,7 +135,7 @@ class AlignmentConfig:
     min_winner: float = 0.5
     val_share: float = 0.1
     test_share: float = 0.5
-    test_draws: int = 4  # images of each test pose, without and with the adapter
+    test_draws: int = 4  # images of each test pose at most, without and with the adapter; half where those settle it
     beta: float = 500.0
     learning_rate: float = 1e-3
     lora_rank: int = 16
