@@ -24,6 +24,7 @@ COMMANDS = {
         "status",
         "Each asset: partitions done, stale, missing and failed, rows, size, checks.",
     ),
+    "poses": ("poses_command", "poses", "What pose files are, before any run: poses inspect DIR."),
     "doctor": ("doctor_command", "doctor", "Say what is there, what is missing and how to get it."),
     "view": ("view_command", "view", "Write a gallery of a table, or of one partition of it, as one HTML file."),
     "export": ("export_command", "export_command", "Write the dataset in a format that others train from."),
