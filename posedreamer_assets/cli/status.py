@@ -136,6 +136,16 @@ def as_lines(statuses: Sequence[StageStatus]) -> list[str]:
     return lines
 
 
+def pose_file_lines(store: "LanceStore") -> list[str]:
+    """How many pose files could not be read, and of how many something was assumed or dropped; nothing where none."""
+    lines = []
+    for table, what in (("quarantine", "not readable, whole or in part"), ("pose_notes", "read with notes")):
+        files = set(store.read(table, columns=["path"], missing_ok=True).column("path").to_pylist())
+        if files:
+            lines.append(f"pose files {what}: {len(files)}; posedreamer view {table}")
+    return lines
+
+
 def _checks_in_words(status: StageStatus) -> str:
     def listed(names: dict[str, int]) -> str:
         return ", ".join(f"{name} ({count})" for name, count in names.items())

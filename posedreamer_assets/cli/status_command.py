@@ -16,7 +16,7 @@ def status(prepare: bool, as_json: bool, home: Path | None) -> None:
     import dataclasses
     import json
 
-    from posedreamer_assets.cli.status import as_lines, status_of
+    from posedreamer_assets.cli.status import as_lines, pose_file_lines, status_of
 
     place = find_home(home)
     if prepare:
@@ -30,4 +30,4 @@ def status(prepare: bool, as_json: bool, home: Path | None) -> None:
         return
     profile = place.profile()
     click.echo(f"{place.path}, profile {profile.name}, seed {profile.seed}")
-    click.echo("\n".join(as_lines(found)))
+    click.echo("\n".join([*as_lines(found), *pose_file_lines(place.store())]))

@@ -19,7 +19,8 @@ def view(table: str, partition: str | None, out: Path | None, limit: int, hardes
 
     Shows what the tables know of each sample: control map, image, keypoints and mesh overlay, scores, verdict. The page
     filters by verdict and OKS, sorts by any figure, and has three views: cards, contact sheet, kept beside rejected.
-    Tables without samples, `quarantine` and `pose_files` among them, are shown as rows. TABLE is a table or an asset.
+    Tables without samples, `quarantine`, `pose_notes` and `pose_files` among them, are shown as rows. TABLE is a table or
+    an asset.
     """
     from posedreamer_assets.report.view import write_view
 

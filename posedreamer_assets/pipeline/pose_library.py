@@ -31,12 +31,16 @@ def make(inputs: Inputs) -> Made:
     """The batch's poses with cameras and captions, and what of its files could not be read."""
     ids = batch_ids(inputs.key, poses_of_batch(inputs.profile, inputs.key))
     rows = make_table(pose_columns(inputs, ids), SCHEMAS[TABLE])
-    unreadable = quarantined(inputs)
+    unreadable, notes = quarantined(inputs), noted(inputs)
     return Made(
         rows,
-        {"family_names": sorted(set(rows.column("family").to_pylist())), "quarantined": unreadable.num_rows},
+        {
+            "family_names": sorted(set(rows.column("family").to_pylist())),
+            "quarantined": unreadable.num_rows,
+            "notes_on_pose_files": notes.num_rows,
+        },
         stick_figures(rows, inputs.models.body),
-        {"quarantine": unreadable},
+        {"quarantine": unreadable, "pose_notes": notes},
     )
 
 
@@ -120,6 +124,19 @@ def quarantined(inputs: Inputs) -> pa.Table:
         "detail": [error.detail for error in errors],
     }
     return make_table(columns, SCHEMAS["quarantine"])
+
+
+def noted(inputs: Inputs) -> pa.Table:
+    """Rows of table `pose_notes`: what was assumed or dropped while the batch's files were read."""
+    clips = () if inputs.pose_files is None else _read(inputs.profile, inputs.pose_files)[0]
+    found = dict.fromkeys((clip.names[0].rpartition("#")[0], note) for clip in clips for note in clip.notes)
+    columns = {
+        "sample_id": batch_ids(inputs.key, len(found)),
+        "partition_key": [inputs.key] * len(found),
+        "path": [path for path, _ in found],
+        "note": [note for _, note in found],
+    }
+    return make_table(columns, SCHEMAS["pose_notes"])
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:

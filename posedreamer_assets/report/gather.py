@@ -42,6 +42,7 @@ def gather(snapshot: Snapshot) -> Figures:
         "kept": sum(r["kept"] for r in rounds.values()),
         "rejected": dict(sum((Counter(r["rejected"]) for r in rounds.values()), Counter[str]())),
         "quarantined": _quarantined(snapshot),
+        "files_with_notes": _files_with_notes(snapshot),
         "rounds": rounds,
         "pairs": pair_statuses(snapshot),
         "dpo": _metrics(snapshot, "dpo_checkpoint"),
@@ -68,6 +69,14 @@ def _quarantined(snapshot: Snapshot) -> dict[str, int]:
     # Batches that share a file each report it.
     once = {(row["path"], row["reason"], row["detail"]) for row in rows.to_pylist()}
     return dict(Counter(reason for _, reason, _ in once))
+
+
+def _files_with_notes(snapshot: Snapshot) -> int | None:
+    """How many pose files were read with something assumed or dropped; None where there is none."""
+    if snapshot.profile.poses.source == "procedural":
+        return None
+    rows = snapshot.store.read("pose_notes", columns=["path"], missing_ok=True)
+    return len(set(rows.column("path").to_pylist())) or None
 
 
 def _round(snapshot: Snapshot, one: Round) -> Figures:

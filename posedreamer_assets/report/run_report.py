@@ -54,10 +54,13 @@ def _written_from(snapshot: Snapshot) -> str:
         for stage in snapshot.graph
         if (keys := snapshot.current_of(stage) if stage.partitioned else [None] * snapshot.is_current(stage))
     }
-    quarantine = {key: info.content_digest for key, info in snapshot.store.partitions("quarantine").items()}
+    beside = {
+        table: {key: info.content_digest for key, info in snapshot.store.partitions(table).items()}
+        for table in ("quarantine", "pose_notes")
+    }
     own = sorted(path for pattern in _OWN_FILES for path in Path(__file__).parent.glob(pattern))
     program = {path.name: path.read_bytes() for path in own}
-    return digest([profile_to_dict(snapshot.profile), contents, quarantine, program])
+    return digest([profile_to_dict(snapshot.profile), contents, beside, program])
 
 
 def _gathered(snapshot: Snapshot) -> dict[str, Any]:

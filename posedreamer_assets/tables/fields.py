@@ -152,6 +152,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("reason", _TEXT, "Why, as a short code."),
         Column("detail", _TEXT, "What was found and what was expected."),
     ),
+    "pose_notes": (
+        *IDENTITY,
+        Column("path", _TEXT, "File that was read."),
+        Column(
+            "note",
+            _TEXT,
+            "What was assumed or dropped while it was read: its up axis and why, frame rate, shape, fingers.",
+        ),
+    ),
     "control_maps": (
         *OF_PERSON,
         *SIZE,
@@ -269,7 +278,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 """The columns of each table but those that the store adds."""
 
-WITHOUT_SAMPLES = ("pose_files", "quarantine", "checkpoints", "check_results")
+WITHOUT_SAMPLES = ("pose_files", "quarantine", "pose_notes", "checkpoints", "check_results")
 """Tables whose rows are not samples."""
 
 

@@ -62,6 +62,7 @@ def clean_values(table: str) -> dict[str, list[Any]]:
         "path": ["checkpoints/dpo/abc" if table == "checkpoints" else "clips/a.bvh"] * N,
         "reason": ["truncated" if table == "quarantine" else "kept"] * N,
         "detail": ["ends early"] * N,
+        "note": [f"{i} frames a second assumed" for i in range(N)],
         "folder": ["/mocap"] * N,
         "size": [100] * N,
         "mtime_ns": [1] * N,
