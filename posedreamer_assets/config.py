@@ -189,6 +189,60 @@ class QualityConfig:
 
 
 @dataclass(frozen=True)
+class LearningToTrainConfig:
+    """The study `learning_to_train`: scenes of many people, and people painted into photographs. Off unless asked for."""
+
+    enabled: bool = False
+    scene_batches: int = 2
+    photo_batches: int = 1
+
+
+@dataclass(frozen=True)
+class CrowdsConfig:
+    """Scenes of many people (D_S): `people_mean` is that of a Poisson distribution, `size` that of the square image."""
+
+    people_mean: float = 9.0
+    pitch_min_deg: float = 0.0
+    pitch_max_deg: float = 45.0
+    size: int = 320  # pixels
+    max_tries: int = 60  # places that are tried for a person before it is left out
+    batch_size: int = 25  # scenes of a batch
+    families: tuple[str, ...] = ()  # procedural families; empty means all
+
+
+@dataclass(frozen=True)
+class PhotosConfig:
+    """Annotated photographs (D_R). `kind`: stand_in, a rendered domain that is held apart, or coco.
+
+    `path`: folder of the photographs; `annotations`: COCO keypoints JSON. Both are needed for `coco`.
+    """
+
+    kind: Literal["stand_in", "coco"] = "stand_in"
+    path: str | None = None
+    annotations: str | None = None
+    batch_size: int = 25  # photographs of a batch
+    size: int = 288  # of stand-ins, pixels
+    val_share: float = 0.0
+    test_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class MixedConfig:
+    """Synthetic people over photographs (D_M): the mean of a Poisson distribution, and mixtures of each photograph."""
+
+    people_mean: float = 4.0
+    variants: int = 2
+    max_tries: int = 60
+
+
+@dataclass(frozen=True)
+class StyleConfig:
+    """Synthetic people made like a photograph's (D_Style): the least region that colours are learnt from, pixels."""
+
+    min_pixels: int = 50
+
+
+@dataclass(frozen=True)
 class Profile:
     """The whole configuration of a run."""
 
@@ -207,6 +261,22 @@ class Profile:
     curation: CurationConfig = field(default_factory=CurationConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    learning_to_train: LearningToTrainConfig = field(default_factory=LearningToTrainConfig)
+    crowds: CrowdsConfig = field(default_factory=CrowdsConfig)
+    photos: PhotosConfig = field(default_factory=PhotosConfig)
+    mixed: MixedConfig = field(default_factory=MixedConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """Names of the studies that are asked for: sections with `enabled` set."""
+        return tuple(name for name in study_names() if getattr(self, name).enabled)
+
+
+def study_names() -> tuple[str, ...]:
+    """Every study: the sections of a profile that can be enabled."""
+    sections = typing.get_type_hints(Profile).items()
+    return tuple(name for name, kind in sections if hasattr(kind, "enabled"))
 
 
 def profile_names() -> list[str]:
@@ -245,6 +315,8 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
             "set alignment.method to none, or take another backend"
         )
+    if profile.photos.kind == "coco" and not (profile.photos.path and profile.photos.annotations):
+        raise ConfigError(f"{where}: photos.kind coco needs photos.path and photos.annotations")
     held_out = profile.alignment.val_share + profile.alignment.test_share
     if held_out >= 1:
         raise ConfigError(

@@ -1,0 +1,68 @@
+"""Whether two bodies run into each other: nearest vertices, and on which side of the surface they lie.
+
+A vertex of one body is inside the other where it lies behind the surface at the other's nearest vertex. Vertices of a body
+are a centimetre or two apart, so this finds what a test of triangles finds, and a body wholly inside another as well,
+which a test of surfaces does not.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """A closed surface in a frame of its own, which is moved without being turned: metres, unit normals outwards."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    normals: Float[np.ndarray, "v 3"]
+
+    @cached_property
+    def low(self) -> Float[np.ndarray, "3"]:
+        """Least coordinates."""
+        return self.vertices.min(axis=0)
+
+    @cached_property
+    def high(self) -> Float[np.ndarray, "3"]:
+        """Largest coordinates."""
+        return self.vertices.max(axis=0)
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Of the vertices."""
+        return cKDTree(self.vertices)
+
+
+def depth_m(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"]) -> float:
+    """How deep any vertex of either body lies inside the other, metres.
+
+    Negative where they are apart: then it is minus the least distance found, or minus infinity where their boxes are apart.
+
+    Args:
+        a: a body.
+        b: another.
+        shift_m: what moves `a` from its own frame into that of `b`.
+    """
+    return max(_depth_of_vertices(a, b, shift_m), _depth_of_vertices(b, a, -shift_m))
+
+
+def touching(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"], clearance_m: float = 0.0) -> bool:
+    """Whether a vertex of either body lies inside the other, or nearer to it than `clearance_m`."""
+    if ((a.low + shift_m > b.high + clearance_m) | (a.high + shift_m < b.low - clearance_m)).any():
+        return False
+    return depth_m(a, b, shift_m) > -clearance_m
+
+
+def _depth_of_vertices(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"]) -> float:
+    """How deep any vertex of `a` lies in `b`."""
+    moved = a.vertices + shift_m
+    near = moved[((moved >= b.low) & (moved <= b.high)).all(axis=1)]
+    if not len(near):
+        return -np.inf
+    distance, nearest = b.tree.query(near)
+    height = np.einsum("va,va->v", near - b.vertices[nearest], b.normals[nearest])
+    inside = height < 0
+    return float(-height[inside].min()) if inside.any() else float(-distance.min())
