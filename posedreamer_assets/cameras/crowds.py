@@ -43,7 +43,7 @@ class GroundView:
             ground = np.stack([x, np.zeros(_AT_ONCE), -d], axis=1)
             inside = np.ones(_AT_ONCE, bool)
             for height in seen_heights_m:
-                pixels = camera.project((ground + [0.0, height, 0.0])[None])[0]
+                pixels = camera.project((ground + np.array([0.0, height, 0.0]))[None])[0]
                 inside &= ((pixels >= 0) & (pixels < (camera.width, camera.height))).all(axis=1)
             if inside.any():
                 return ground[int(np.argmax(inside))]

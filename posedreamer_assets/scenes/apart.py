@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class Solid:
         return self.vertices.max(axis=0)
 
     @cached_property
-    def tree(self) -> cKDTree:
+    def tree(self) -> KDTree:
         """Of the vertices."""
-        return cKDTree(self.vertices)
+        return KDTree(self.vertices)
 
 
 def depth_m(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"]) -> float:

@@ -115,7 +115,9 @@ def shadow_on_ground(
     flat = vertices - vertices[..., 1:2] * slope
     flat[..., 1] = 0.0
     points = camera.to_camera(flat.reshape(1, -1, 3))[0]
-    drawn = renderer().draw(points, faces_of(body, len(vertices)), np.ones_like(points), view_of(camera, 0), smooth=True)
+    drawn = renderer().draw(
+        points, faces_of(body, len(vertices)), np.ones_like(points), view_of(camera, 0), smooth=True
+    )
     mask = np.zeros((camera.height, camera.width), np.uint8)
     drawn.paste(mask, np.where(drawn.depth_m > 0, np.uint8(255), np.uint8(0)))
     radius = max(camera.width, camera.height) * _SOFT
@@ -140,13 +142,21 @@ def _reduced(drawn: Drawn, width: int, height: int, alone: list[int]) -> Crowd:
     size = (height * SCALE, width * SCALE)
     depth, colour = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
     ids, parts = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-    for whole, part in ((depth, drawn.depth_m), (colour, drawn.value), (ids, drawn.normal[..., 0]), (parts, drawn.label)):
+    for whole, part in (
+        (depth, drawn.depth_m),
+        (colour, drawn.value),
+        (ids, drawn.normal[..., 0]),
+        (parts, drawn.label),
+    ):
         drawn.paste(whole, part)
     there = _blocks(depth > 0)
     share = there.mean(axis=-1, dtype=np.float32)
-    mean = np.stack(
-        [_blocks(np.where(depth > 0, channel, 0)).sum(axis=-1) for channel in np.moveaxis(colour, -1, 0)], axis=-1
-    ) / np.maximum(there.sum(axis=-1), 1)[..., None]
+    mean = (
+        np.stack(
+            [_blocks(np.where(depth > 0, channel, 0)).sum(axis=-1) for channel in np.moveaxis(colour, -1, 0)], axis=-1
+        )
+        / np.maximum(there.sum(axis=-1), 1)[..., None]
+    )
     nearest = np.where(there, _blocks(depth), np.inf).argmin(axis=-1)[..., None]
 
     def of_nearest(values: np.ndarray) -> np.ndarray:

@@ -56,16 +56,17 @@ class Layout:
     left_out: list[int]
 
 
-def lay_out(body: BodyModel, image_id: str, run_seed: int, cfg: CrowdsConfig) -> Layout:
-    """A scene of its own: its people, camera and light depend on the run's seed and the image's id alone."""
+def lay_out(body: BodyModel, image_id: str, run_seed: int, cfg: CrowdsConfig, families: Sequence[str] = ()) -> Layout:
+    """A scene of its own: its people, camera and light depend on the run's seed and the image's id alone.
+
+    `families` are those that poses are drawn from, or all.
+    """
     rng = sample_rng(run_seed, image_id, "layout")
     drawn = people_of(rng, cfg.people_mean)
     pitch = np.deg2rad(rng.uniform(cfg.pitch_min_deg, cfg.pitch_max_deg))
     view = sample_ground_view(rng, pitch_rad=pitch, size=cfg.size, distance_m=_DISTANCE_M, focal=_FOCAL)
     light = sample_light(rng)
-    cast = draw_cast(
-        body, ids_of(image_id, drawn), run_seed, sample_scene(rng), families=cfg.families
-    )
+    cast = draw_cast(body, ids_of(image_id, drawn), run_seed, sample_scene(rng), families=families)
     return stand(body, cast, view.camera, light, lambda: view.place(rng), cfg.max_tries)
 
 

@@ -1,7 +1,7 @@
 """People of a scene: bodies, what they wear, and the surfaces that come of both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.poses.procedural import FAMILIES, procedural_poses
+from posedreamer_assets.poses.stature import ADULT_YEARS
 from posedreamer_assets.render.appearance import Appearance, cloth_offsets, sample_appearance, vertex_colours
 from posedreamer_assets.render.captions import SCENES
 from posedreamer_assets.render.control import vertex_normals
@@ -47,7 +48,7 @@ def draw_cast(
     scene: str,
     *,
     families: Sequence[str] = (),
-    ages: tuple[float, float] = (18.0, 65.0),
+    betas_std: float | None = None,
 ) -> Cast:
     """A person for each id, who depends on the run's seed and the id alone.
 
@@ -57,15 +58,16 @@ def draw_cast(
         run_seed: of the run.
         scene: where all of them are, a phrase of the captions.
         families: of poses to draw from, or all.
-        ages: youngest and oldest, years; shapes are those of people.
+        betas_std: spread of the shapes; None gives those of adults.
     """
-    params, chosen = procedural_poses(body, ids, run_seed, families, ages=ages)
+    ages = ADULT_YEARS if betas_std is None else None
+    params, chosen = procedural_poses(body, ids, run_seed, families, betas_std or 1.0, ages)
     looks = [
         sample_appearance(sample_rng(run_seed, i, "appearance"), FAMILIES[family].activity)
         for i, family in zip(ids, chosen, strict=True)
     ]
     seeds = [derive_seed(run_seed, i, PERSON) for i in ids]
-    return Cast(params, chosen, [_elsewhere(look, scene) for look in looks], seeds)
+    return Cast(params, chosen, [replace(look, scene=scene) for look in looks], seeds)
 
 
 def sample_scene(rng: np.random.Generator) -> str:
@@ -74,15 +76,7 @@ def sample_scene(rng: np.random.Generator) -> str:
     return names[int(rng.integers(len(names)))]
 
 
-def _elsewhere(look: Appearance, scene: str) -> Appearance:
-    from dataclasses import replace
-
-    return replace(look, scene=scene)
-
-
-def dressed(
-    body: BodyModel, params: BodyParams, looks: Sequence[Appearance], seeds: Sequence[int]
-) -> list[Solid]:
+def dressed(body: BodyModel, params: BodyParams, looks: Sequence[Appearance], seeds: Sequence[int]) -> list[Solid]:
     """The surface of each person, clothes included, where its body stands in the world."""
     solids = []
     for skin, look, seed in zip(body.forward(params).vertices, looks, seeds, strict=True):

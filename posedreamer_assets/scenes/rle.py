@@ -1,0 +1,51 @@
+"""Masks as COCO's uncompressed run lengths: columns first, zeros before ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image, ImageDraw
+
+from posedreamer_assets.errors import PhotoError
+
+
+def encode_rle(mask: Bool[np.ndarray, "h w"]) -> dict[str, list[int]]:
+    """`{"size": [h, w], "counts": [...]}`, which pycocotools reads."""
+    flat = mask.T.reshape(-1)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    bounds = np.concatenate([[0], edges, [len(flat)]])
+    counts = np.diff(bounds).tolist()
+    if len(flat) and flat[0]:
+        counts = [0, *counts]
+    return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": counts}
+
+
+def decode_rle(rle: Mapping[str, Any]) -> Bool[np.ndarray, "h w"]:
+    """The inverse of `encode_rle`.
+
+    Raises:
+        PhotoError: counts that do not fill the size, or are compressed.
+    """
+    (height, width), counts = rle["size"], rle["counts"]
+    if isinstance(counts, (str, bytes)):
+        raise PhotoError("a mask has compressed run lengths; expected a list of counts, as COCO's files have")
+    if sum(counts) != height * width:
+        raise PhotoError(f"a mask's run lengths add up to {sum(counts)}, expected {height} x {width}")
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T
+
+
+def segment_mask(
+    segmentation: Sequence[Sequence[float]] | Mapping[str, Any], width: int, height: int
+) -> Bool[np.ndarray, "h w"]:
+    """The mask of a COCO segmentation: polygons of x, y, or run lengths."""
+    if isinstance(segmentation, Mapping):
+        return decode_rle(segmentation)
+    picture = Image.new("L", (width, height))
+    pen = ImageDraw.Draw(picture)
+    for polygon in segmentation:
+        points = [(polygon[i], polygon[i + 1]) for i in range(0, len(polygon) - 1, 2)]
+        if len(points) >= 3:
+            pen.polygon(points, fill=255)
+    return np.asarray(picture) > 0
