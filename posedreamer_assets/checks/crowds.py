@@ -87,8 +87,11 @@ def people_counted(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
 
 
 def poisson_counts(rows: Rows, check: DataCheck, around: Around) -> Measured:
-    """`people_drawn` is Poisson's with the profile's mean (0 counts as 1), over this batch and up to `batches` before it."""
-    from scipy.stats import chi2, poisson
+    """`people_drawn` is Poisson's with the profile's mean (0 counts as 1), over this batch and up to `batches` before it.
+
+    The mean and, where there are images enough, the whole distribution are tested.
+    """
+    from scipy.stats import chi2, norm, poisson
 
     profile = around.profile()
     if profile is None or not len(rows):
@@ -101,7 +104,8 @@ def poisson_counts(rows: Rows, check: DataCheck, around: Around) -> Measured:
     share = np.diff(np.concatenate([[0.0], poisson.cdf(edges, mean), [1.0]]))
     found = np.histogram(counts, [-np.inf, *(edges + 0.5), np.inf])[0]
     statistic = float((((found - len(counts) * share) ** 2) / (len(counts) * share)).sum())
-    p = float(chi2.sf(statistic, max(len(share) - 1, 1)))
+    of_mean = 2 * norm.sf(abs(counts.mean() - mean - np.exp(-mean)) / np.sqrt(mean / len(counts)))
+    p = float(min(1.0, 2 * min(chi2.sf(statistic, max(len(share) - 1, 1)), of_mean)))
     text = f"mean {counts.mean():.2f} of {len(counts)} images, expected {mean:g}; p = {p:.2g}"
     return Measured(max(check.args.get("level", _LEVEL) - p, 0.0), 0.0, text)
 
@@ -277,11 +281,10 @@ def min_distance_agrees(rows: Rows, check: DataCheck, around: Around) -> Verdict
     for numbers in by_image(rows.values("image_id")).values():
         centres = np.array([centre_of(joints[i], known[i]) for i in numbers])
         for k, i in enumerate(numbers):
-            others = np.delete(centres, k, axis=0)
-            wanted = np.nanmin(np.hypot(*(others - centres[k]).T)) if len(others) else np.nan
-            verdicts[i] = (
-                bool(abs(stored[i] - wanted) <= tolerance) if np.isfinite(wanted) else bool(np.isnan(stored[i]))
-            )
+            apart = np.hypot(*(np.delete(centres, k, axis=0) - centres[k]).T)
+            apart = apart[np.isfinite(apart)]
+            alone = bool(np.isnan(stored[i]))
+            verdicts[i] = bool(abs(stored[i] - apart.min()) <= tolerance) if len(apart) else alone
     return verdicts
 
 

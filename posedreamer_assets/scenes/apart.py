@@ -36,30 +36,32 @@ class Solid:
         return KDTree(self.vertices)
 
 
-def depth_m(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"]) -> float:
+def depth_m(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"], margin_m: float = 0.0) -> float:
     """How deep any vertex of either body lies inside the other, metres.
 
-    Negative where they are apart: then it is minus the least distance found, or minus infinity where their boxes are apart.
+    Negative where they are apart: then it is minus the least distance between vertices, or minus infinity where no vertex
+    of either is in the box of the other.
 
     Args:
         a: a body.
         b: another.
         shift_m: what moves `a` from its own frame into that of `b`.
+        margin_m: how much larger boxes are taken.
     """
-    return max(_depth_of_vertices(a, b, shift_m), _depth_of_vertices(b, a, -shift_m))
+    return max(_depth_of_vertices(a, b, shift_m, margin_m), _depth_of_vertices(b, a, -shift_m, margin_m))
 
 
 def touching(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"], clearance_m: float = 0.0) -> bool:
     """Whether a vertex of either body lies inside the other, or nearer to it than `clearance_m`."""
     if ((a.low + shift_m > b.high + clearance_m) | (a.high + shift_m < b.low - clearance_m)).any():
         return False
-    return depth_m(a, b, shift_m) > -clearance_m
+    return depth_m(a, b, shift_m, clearance_m) > -clearance_m
 
 
-def _depth_of_vertices(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"]) -> float:
+def _depth_of_vertices(a: Solid, b: Solid, shift_m: Float[np.ndarray, "3"], margin_m: float) -> float:
     """How deep any vertex of `a` lies in `b`."""
     moved = a.vertices + shift_m
-    near = moved[((moved >= b.low) & (moved <= b.high)).all(axis=1)]
+    near = moved[((moved >= b.low - margin_m) & (moved <= b.high + margin_m)).all(axis=1)]
     if not len(near):
         return -np.inf
     distance, nearest = b.tree.query(near)

@@ -103,7 +103,7 @@ def draw_crowd(
 def faces_of(body: BodyModel, count: int) -> Int[np.ndarray, "f 3"]:
     """Triangles of so many bodies in one mesh."""
     steps = np.arange(count)[:, None, None] * len(body.v_template)
-    return (body.faces[None] + steps).reshape(-1, 3).astype(np.uint32)
+    return (body.faces[None] + steps).reshape(-1, 3).astype(np.int32)
 
 
 def shadow_on_ground(

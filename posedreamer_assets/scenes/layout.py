@@ -121,7 +121,7 @@ def stand(
                 standing.append(number)
                 places[number] = there
                 break
-    params = cast.params.take(standing)
+    params = cast.params.take(np.array(standing, int))
     moved = np.array([places[k] for k in standing], np.float32).reshape(-1, 3)
     return Layout(
         standing,

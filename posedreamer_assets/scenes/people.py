@@ -17,7 +17,9 @@ from posedreamer_assets.scenes.apart import Solid
 from posedreamer_assets.seeds import derive_seed, sample_rng
 
 PERSON = "person"  # the stage that a person's seed is derived for
-AIRBORNE = ("jump", "run")
+AIRBORNE = frozenset(
+    name for name, family in FAMILIES.items() if any(frame.get("lift_m") for frame in family.keyframes)
+)
 """Families whose bodies need not touch the ground."""
 
 

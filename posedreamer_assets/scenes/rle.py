@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw
 
 from posedreamer_assets.errors import PhotoError
+
+_LARGER = 5
 
 
 def encode_rle(mask: Bool[np.ndarray, "h w"]) -> dict[str, list[int]]:
@@ -42,10 +44,22 @@ def segment_mask(
     """The mask of a COCO segmentation: polygons of x, y, or run lengths."""
     if isinstance(segmentation, Mapping):
         return decode_rle(segmentation)
-    picture = Image.new("L", (width, height))
-    pen = ImageDraw.Draw(picture)
+    mask = np.zeros((height, width), bool)
     for polygon in segmentation:
-        points = [(polygon[i], polygon[i + 1]) for i in range(0, len(polygon) - 1, 2)]
+        points = np.array(polygon[: len(polygon) // 2 * 2], float).reshape(-1, 2)
         if len(points) >= 3:
-            pen.polygon(points, fill=255)
-    return np.asarray(picture) > 0
+            _fill(mask, points)
+    return mask
+
+
+def _fill(mask: Bool[np.ndarray, "h w"], points: Float[np.ndarray, "k 2"]) -> None:
+    """Set the pixels whose centre lies in a polygon, in place; drawn larger, because lines are a pixel wide."""
+    size = np.array(mask.shape[::-1])
+    low, high = (np.clip(edge, 0, size).astype(int) for edge in (np.floor(points.min(0)), np.ceil(points.max(0))))
+    if (high <= low).any():
+        return
+    (left, top), (right, bottom) = low, high
+    large = Image.new("L", tuple(int(v) for v in (high - low) * _LARGER))
+    corners = [(float(x), float(y)) for x, y in (points - low) * _LARGER - 0.5]
+    ImageDraw.Draw(large).polygon(corners, fill=255)
+    mask[top:bottom, left:right] |= np.asarray(large)[_LARGER // 2 :: _LARGER, _LARGER // 2 :: _LARGER] > 0

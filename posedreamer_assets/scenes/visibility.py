@@ -56,13 +56,14 @@ def in_frame(points_px: Float[np.ndarray, "*k 2"], width: int, height: int) -> B
 
 
 def smallest_distances_px(places: Sequence[Float[np.ndarray, "2"]]) -> list[float | None]:
-    """How far each place is from the nearest other one, pixels; None where there is no other."""
-    if len(places) < 2:
-        return [None] * len(places)
-    points = np.array(places, float)
+    """How far each place is from the nearest other one, pixels.
+
+    None where there is no other, or where a place is not known (NaN), which is no neighbour to others either.
+    """
+    points = np.array(places, float).reshape(-1, 2)
     apart = np.hypot(*np.moveaxis(points[:, None] - points[None], -1, 0))
-    np.fill_diagonal(apart, np.inf)
-    return [float(v) for v in apart.min(axis=1)]
+    apart[~np.isfinite(apart) | np.eye(len(points), dtype=bool)] = np.inf
+    return [float(v) if np.isfinite(v) else None for v in apart.min(axis=1, initial=np.inf)]
 
 
 def centre_of(joints_px: Float[np.ndarray, "16 2"], known: Bool[np.ndarray, "16"]) -> Float[np.ndarray, "2"]:
