@@ -3,11 +3,12 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
+from pycocotools import mask as pycocotools_mask
 
 from posedreamer_assets.body.joints import COCO17, COCO17_FROM_SMPLX
 from posedreamer_assets.body.model import BodyModel
@@ -95,6 +96,7 @@ def test_people_survive_their_column(tmp_path: Path) -> None:
     assert first is not None and np.array_equal(again.masks[0], first) and again.masks[1] is None  # type: ignore[arg-type]
 
 
+coco_mask: Any = pycocotools_mask  # its types know less than it reads
 OLD_ARRAYS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
 
 
