@@ -11,9 +11,10 @@ from posedreamer_assets.pipeline.figures import mean
 from posedreamer_assets.pipeline.layout_rows import DRAWN_FROM, GEOMETRY, Placed, placed_of
 from posedreamer_assets.pipeline.scene_layouts import scenes_of_batch
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied
-from posedreamer_assets.tables.fields import LABELS, MPII, OF_PERSON, SCHEMAS, SIZE, names_of
+from posedreamer_assets.tables.fields import LABELS, OF_PERSON, SCHEMAS, SIZE, names_of
 from posedreamer_assets.tables.keys import SCENE, person_id
 from posedreamer_assets.tables.rows import make_table
+from posedreamer_assets.tables.scene_fields import MPII
 
 if TYPE_CHECKING:
     from posedreamer_assets.scenes.labels import Labels
