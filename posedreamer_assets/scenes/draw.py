@@ -95,8 +95,14 @@ def draw_crowd(
         labels=np.tile((body.dominant_joint + 1) / 255, count),
         normals=names.reshape(-1, 3),
     )
-    alone = [_pixels(renderer().draw(p, body.faces, np.ones_like(p), view)) for p in points]
-    return _reduced(drawn, camera.width, camera.height, alone)
+    crowd = _reduced(drawn, camera.width, camera.height)
+    seen = np.bincount(crowd.instances.reshape(-1), minlength=MOST_IDS + 1)
+    for k, hidden in enumerate(may_be_hidden(points, camera)):
+        alone = (
+            _pixels(renderer().draw(points[k], body.faces, np.ones_like(points[k]), view)) if hidden else seen[ids[k]]
+        )
+        crowd.amodal_pixels.append(int(alone))
+    return crowd
 
 
 @lru_cache(maxsize=128)
@@ -125,6 +131,18 @@ def shadow_on_ground(
     return _SHADOW * np.asarray(soft, np.float32) / 255
 
 
+def may_be_hidden(points_cam: Float[np.ndarray, "n v 3"], camera: Cameras) -> list[bool]:
+    """Which people somebody else may stand before: their boxes in the image overlap, and a part of the other is nearer."""
+    pixels = camera.project_camera(points_cam.reshape(1, -1, 3)).reshape(*points_cam.shape[:2], 2)
+    if not np.isfinite(pixels).all():
+        return [len(pixels) > 1] * len(pixels)
+    low, high = pixels.min(axis=1) - 1, pixels.max(axis=1) + 1
+    near, far = points_cam[..., 2].min(axis=1), points_cam[..., 2].max(axis=1)
+    meet = ((low[:, None] <= high[None]) & (low[None] <= high[:, None])).all(axis=-1) & (near[None] < far[:, None])
+    np.fill_diagonal(meet, False)
+    return meet.any(axis=1).tolist()
+
+
 def _pixels(drawn: Drawn) -> int:
     """Pixels of the image that a draw at the larger size touches."""
     rows, columns = np.nonzero(drawn.depth_m > 0)
@@ -136,40 +154,44 @@ def _pixels(drawn: Drawn) -> int:
     return int(touched.sum())
 
 
-def _reduced(drawn: Drawn, width: int, height: int, alone: list[int]) -> Crowd:
-    """A draw at the larger size as pixels of the image."""
+def _reduced(drawn: Drawn, width: int, height: int) -> Crowd:
+    """A draw at the larger size as pixels of the image; amodal pixels are still to be counted."""
     assert drawn.normal is not None, "ids were given as normals"
-    size = (height * SCALE, width * SCALE)
-    depth, colour = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
-    ids, parts = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-    for whole, part in (
-        (depth, drawn.depth_m),
-        (colour, drawn.value),
-        (ids, drawn.normal[..., 0]),
-        (parts, drawn.label),
-    ):
-        drawn.paste(whole, part)
-    there = _blocks(depth > 0)
-    share = there.mean(axis=-1, dtype=np.float32)
-    mean = (
-        np.stack(
-            [_blocks(np.where(depth > 0, channel, 0)).sum(axis=-1) for channel in np.moveaxis(colour, -1, 0)], axis=-1
-        )
-        / np.maximum(there.sum(axis=-1), 1)[..., None]
+    crowd = Crowd(
+        np.zeros((height, width, 3), np.uint8),
+        np.zeros((height, width), np.float32),
+        *(np.zeros((height, width), kind) for kind in (np.uint8, np.uint8, np.uint16)),
+        [],
     )
-    nearest = np.where(there, _blocks(depth), np.inf).argmin(axis=-1)[..., None]
+    left, top = drawn.x // SCALE, drawn.y // SCALE
+    rows, columns = drawn.depth_m.shape
+    right, low = -(-(drawn.x + columns) // SCALE), -(-(drawn.y + rows) // SCALE)
+    place = np.s_[top:low, left:right]
 
-    def of_nearest(values: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(_blocks(values), nearest, axis=-1)[..., 0]
+    def framed(part: np.ndarray) -> list[np.ndarray]:
+        """The smaller pixels of each pixel: SCALE * SCALE arrays of the size of `place`."""
+        whole = np.zeros(((low - top) * SCALE, (right - left) * SCALE, *part.shape[2:]), part.dtype)
+        whole[drawn.y - top * SCALE :, drawn.x - left * SCALE :][:rows, :columns] = part
+        return [whole[i::SCALE, j::SCALE] for i in range(SCALE) for j in range(SCALE)]
 
-    depth_mm = np.clip(np.round(of_nearest(depth) * 1000), 0, 65535).astype(np.uint16)
-    return Crowd(np.rint(mean).astype(np.uint8), share, of_nearest(ids), of_nearest(parts), depth_mm, alone)
-
-
-def _blocks(values: np.ndarray) -> np.ndarray:
-    """(H, W) as (h, w, SCALE * SCALE): the smaller pixels of each pixel."""
-    height, width = values.shape[0] // SCALE, values.shape[1] // SCALE
-    return values.reshape(height, SCALE, width, SCALE).swapaxes(1, 2).reshape(height, width, SCALE * SCALE)
+    depths = [np.where(depth > 0, depth, np.inf) for depth in framed(drawn.depth_m)]
+    nearest, covered = depths[0].copy(), np.isfinite(depths[0]).astype(np.uint8)
+    for depth in depths[1:]:
+        np.minimum(nearest, depth, out=nearest)
+        covered += np.isfinite(depth)
+    # Pixels that show nobody are black in a draw, so sums are those of the others.
+    total = np.zeros(crowd.colour[place].shape, np.uint16)
+    for colour in framed(drawn.value):
+        total += colour
+    count = np.maximum(covered, 1)[..., None]
+    crowd.colour[place] = (2 * total + count) // (2 * count)
+    crowd.share[place] = covered / np.float32(SCALE * SCALE)
+    crowd.depth_mm[place] = np.clip(np.round(np.where(covered > 0, nearest, 0) * 1000), 0, 65535)
+    for whole, parts in ((crowd.instances, framed(drawn.normal[..., 0])), (crowd.parts, framed(drawn.label))):
+        # Of equally near ones the first: written last.
+        for depth, part in reversed(list(zip(depths, parts, strict=True))):
+            np.copyto(whole[place], part, where=(depth == nearest) & (covered > 0))
+    return crowd
 
 
 def silhouette_box(inside: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "4"]:

@@ -82,9 +82,8 @@ def dressed(body: BodyModel, params: BodyParams, looks: Sequence[Appearance], se
     """The surface of each person, clothes included, where its body stands in the world."""
     solids = []
     for skin, look, seed in zip(body.forward(params).vertices, looks, seeds, strict=True):
-        offsets = cloth_offsets(body, look, np.random.default_rng([seed, 1]))
-        surface = (skin + vertex_normals(body, skin) * offsets[:, None]).astype(np.float32)
-        solids.append(Solid(surface, vertex_normals(body, surface)))
+        offsets, normals = cloth_offsets(body, look, np.random.default_rng([seed, 1])), vertex_normals(body, skin)
+        solids.append(Solid((skin + normals * offsets[:, None]).astype(np.float32), normals.astype(np.float32)))
     return solids
 
 

@@ -45,7 +45,9 @@ SCENE_TABLES: dict[str, tuple[Column, ...]] = {
         *CAMERA,
         Column("appearance", TEXT, "Skin tone, hair, garments and place, JSON."),
         Column(
-            "light", vector(5), "Direction of the light in the world, its strength, and that of the light all around."
+            "light",
+            vector(5),
+            "Direction of the light in the world, its strength and that of the light around, without unit.",
         ),
         replace(SEED, meaning="Seed of the person's cloth and shades."),
     ),
@@ -74,7 +76,7 @@ SCENE_TABLES: dict[str, tuple[Column, ...]] = {
         Column(
             "occluded_by",
             pa.list_(INT, 16),
-            "Who hides each of MPII's joints: 0 nobody, person + 1 of a synthetic person, -1 the person itself.",
+            "Number of who hides each of MPII's joints: 0 nobody, person + 1 of a synthetic person, -1 the person itself.",
         ),
         Column("objpos", vector(2), "Mean of the labelled joints of MPII, pixels."),
         Column(

@@ -23,6 +23,11 @@ class Fault:
     check: str
     plant: Plant
 
+    @property
+    def table(self) -> str:
+        """The table of the stage."""
+        return self.stage.rpartition("/")[2]
+
 
 def changed(
     column: str, change: Callable[[Any], Any], *, where: Callable[[dict[str, Any]], bool] | None = None
@@ -113,6 +118,7 @@ FAULTS = (
     Fault("a person lost after it was counted", DS_LAYOUT, "people_counted", lambda rows: rows.slice(1)),
     Fault("more people placed than drawn", DS_LAYOUT, "people_counted", every("people_drawn", lambda v: 1)),
     Fault("clothes of another seed", DS_LAYOUT, "seeds_derived", changed("seed", lambda v: v + 1)),
+    Fault("cameras that all look down alike", DS_LAYOUT, "pitch_is_uniform", every("cam_pitch_deg", lambda v: 44.9)),
     Fault("a batch of crowds alone", DS_LAYOUT, "people_are_poisson", every("people_drawn", lambda v: 40)),
     Fault("a knee bent backwards", DS_LAYOUT, "poses_within_joint_limits",
           changed("body_pose", lambda v: [*v[:9], -1.2, *v[10:]])),
