@@ -106,9 +106,7 @@ def main() -> None:
     given = parser.parse_args()
     body = load_body()
     print("NumPy's SIMD:", np.show_config(mode="dicts")["SIMD Extensions"]["found"])  # type: ignore[index]
-    print(
-        f"{'size':>5} {'people':>7} {'s':>7} {'plain s':>8} {'times':>6} {'picture s':>10} {'a minute':>9} {'placing s':>10} {'labels s':>9}"
-    )
+    print(" size  people       s  plain s  times  picture s  a minute  placing s  labels s")
     plain = Plain()  # one for all sizes: closing one closes the display that all share
     for size in given.sizes:
         for people in given.people:

@@ -90,7 +90,9 @@ SCENE_TABLES: dict[str, tuple[Column, ...]] = {
         ),
         Column("visible_ratio", FLOAT, "Share of MPII's known joints in the image that are visible, 0 to 1."),
         Column("cropped", BOOL, "Whether the body reaches out of the image."),
-        Column("min_distance_px", FLOAT, "Distance of objpos to that of the nearest other person; null when alone."),
+        Column(
+            "min_distance_px", FLOAT, "Distance of objpos to that of the nearest other person, pixels; null when alone."
+        ),
         Column("cam_pitch_deg", FLOAT, "Pitch of the camera, degrees; 0 looks level, positive looks down."),
     ),
     "annotated_photos": (

@@ -1,0 +1,59 @@
+"""The study as a user runs it: made through Dagster with all checks, up to date afterwards, killed and gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from posedreamer_assets.cli.run import run_main_job
+from posedreamer_assets.cli.run_command import stages_of
+from posedreamer_assets.config import load_profile
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.home import Home
+from posedreamer_assets_tests.scenes.conftest import SMALL, STUDY
+
+COMMAND = [
+    *(sys.executable, "-c", "from posedreamer_assets.cli.commands import main; main()", "run", "--study", STUDY),
+    *(part for name, value in SMALL.items() if "enabled" not in name for part in ("--set", f"{name}={value}")),
+    *("--set", f"{STUDY}.scene_batches=2"),
+]
+
+
+@pytest.mark.slow
+def test_a_study_is_made_and_then_up_to_date_and_a_setting_makes_again_what_depends_on_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    profile = load_profile("pocket", {**SMALL, f"{STUDY}.scene_batches": 2})
+    wanted = stages_of(STUDY)
+    first = run_main_job(home, profile, only=wanted)
+    assert [timing.stage for timing in first.timings] == wanted
+    assert [timing.made for timing in first.timings] == [1, 2, 2, 2, 1, 1, 1, 1, 1, 1]
+    second = run_main_job(home, profile, only=wanted)
+    assert not any(timing.made for timing in second.timings)
+    styled = run_main_job(home, load_profile("pocket", {**SMALL, "style.min_pixels": 25}), only=wanted)
+    assert [timing.stage for timing in styled.timings if timing.made] == ["dm/styled_images"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_gone_on_with_and_gives_the_same_rows(tmp_path: Path) -> None:
+    profile = load_profile("pocket", {**SMALL, f"{STUDY}.scene_batches": 2})
+    whole, killed = Home(tmp_path / "whole"), Home(tmp_path / "killed")
+    run_main_job(whole, profile, only=stages_of(STUDY))
+    images = killed.storage / "scene_images.lance"
+    running = subprocess.Popen([*COMMAND, "--home", str(killed.path)], stdout=subprocess.DEVNULL, env={**os.environ})
+    deadline = time.monotonic() + 240
+    while not images.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert images.exists()
+    run_main_job(killed, profile, only=stages_of(STUDY))
+    first, second = (Snapshot(profile, home.store()) for home in (whole, killed))
+    for stage in list(first.graph)[-9:]:
+        assert first.partitions(stage), stage.key
+        assert {key: stored.content for key, stored in first.partitions(stage).items()} == {
+            key: stored.content for key, stored in second.partitions(stage).items()
+        }, stage.key
