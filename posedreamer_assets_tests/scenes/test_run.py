@@ -7,11 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.cli.run_command import stages_of
 from posedreamer_assets.config import load_profile
+from posedreamer_assets.report.scenes import with_joints
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets_tests.scenes.conftest import SMALL, STUDY
@@ -31,10 +33,25 @@ def test_a_study_is_made_and_then_up_to_date_and_a_setting_makes_again_what_depe
     first = run_main_job(home, profile, only=wanted)
     assert [timing.stage for timing in first.timings] == wanted
     assert [timing.made for timing in first.timings] == [1, 2, 2, 2, 1, 1, 1, 1, 1, 1]
+    page = Path(first.report).read_text()
+    assert "scenes of many people" in page and "rendered stand-in" in page and page.count("data:image/") > 12
     second = run_main_job(home, profile, only=wanted)
     assert not any(timing.made for timing in second.timings)
     styled = run_main_job(home, load_profile("pocket", {**SMALL, "style.min_pixels": 25}), only=wanted)
     assert [timing.stage for timing in styled.timings if timing.made] == ["dm/styled_images"]
+
+
+def test_joints_that_are_seen_are_filled_and_hidden_ones_hollow() -> None:
+    person = {"person": 0, "origin": "synthetic", "mpii_2d": [0.0] * 32}
+    person["mpii_2d"][18:20] = [40.0, 20.0]  # the top of the head
+    person |= {"mpii_labelled": [k == 9 for k in range(16)]}
+    black = np.zeros((64, 64, 3), np.uint8)
+    drawn = [
+        with_joints(black, np.zeros((64, 64), np.uint8), [{**person, "mpii_visible": [flag] * 16}])
+        for flag in (True, False)
+    ]
+    assert drawn[0][20, 40].any() and not drawn[1][20, 40].any()
+    assert drawn[1].any() and not drawn[0][:, :30].any()
 
 
 @pytest.mark.slow
