@@ -1,8 +1,8 @@
 """Drawing many people at once: one pass gives colours, who is where, which part of the body, and how far.
 
-Everything is drawn `SCALE` times as large. A pixel belongs to the nearest person that any of its smaller pixels shows, and
-the picture mixes people with what is behind them in the share of smaller pixels that show somebody: so the map of people
-covers every pixel that is painted on, and no other.
+Everything is drawn twice as large (very large photographs: at their size). A pixel belongs to the nearest person that any
+of its smaller pixels shows, and the picture mixes people with what is behind them in the share of smaller pixels that show
+somebody: so the map of people covers every pixel that is painted on, and no other.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from posedreamer_assets.render.control import view_of
 from posedreamer_assets.render.gl import Drawn, renderer
 from posedreamer_assets.render.shading import Light, lit
 
-SCALE = 2
+_SCALE, _LARGEST_PX = 2, 4096  # of what is drawn: buffers hold several samples of each pixel
 MOST_IDS = 254  # of an 8-bit map, 0 aside
 _SHADOW = 0.42  # of the light is lost in the middle of a shadow
 _SOFT = 1 / 160  # of the image's larger side
@@ -86,7 +86,8 @@ def draw_crowd(
     count = len(ids)
     names = np.zeros((count, len(body.v_template), 3), np.float32)
     names[..., 0] = np.array(ids)[:, None] / 255
-    view = view_of(camera, 0).scaled(SCALE)
+    scale = scale_of(camera)
+    view = view_of(camera, 0).scaled(scale)
     drawn = renderer().draw(
         points.reshape(-1, 3),
         faces_of(body, count),
@@ -95,14 +96,21 @@ def draw_crowd(
         labels=np.tile((body.dominant_joint + 1) / 255, count),
         normals=names.reshape(-1, 3),
     )
-    crowd = _reduced(drawn, camera.width, camera.height)
+    crowd = _reduced(drawn, camera.width, camera.height, scale)
     seen = np.bincount(crowd.instances.reshape(-1), minlength=MOST_IDS + 1)
     for k, hidden in enumerate(may_be_hidden(points, camera)):
         alone = (
-            _pixels(renderer().draw(points[k], body.faces, np.ones_like(points[k]), view)) if hidden else seen[ids[k]]
+            _pixels(renderer().draw(points[k], body.faces, np.ones_like(points[k]), view), scale)
+            if hidden
+            else seen[ids[k]]
         )
         crowd.amodal_pixels.append(int(alone))
     return crowd
+
+
+def scale_of(camera: Cameras) -> int:
+    """How many times as large as its picture a camera's view is drawn."""
+    return _SCALE if _SCALE * max(camera.width, camera.height) <= _LARGEST_PX else 1
 
 
 @lru_cache(maxsize=128)
@@ -143,18 +151,18 @@ def may_be_hidden(points_cam: Float[np.ndarray, "n v 3"], camera: Cameras) -> li
     return meet.any(axis=1).tolist()
 
 
-def _pixels(drawn: Drawn) -> int:
+def _pixels(drawn: Drawn, scale: int) -> int:
     """Pixels of the image that a draw at the larger size touches."""
     rows, columns = np.nonzero(drawn.depth_m > 0)
     if not len(rows):
         return 0
-    rows, columns = (rows + drawn.y) // SCALE, (columns + drawn.x) // SCALE
+    rows, columns = (rows + drawn.y) // scale, (columns + drawn.x) // scale
     touched = np.zeros((rows.max() + 1, columns.max() + 1), bool)
     touched[rows, columns] = True
     return int(touched.sum())
 
 
-def _reduced(drawn: Drawn, width: int, height: int) -> Crowd:
+def _reduced(drawn: Drawn, width: int, height: int, scale: int) -> Crowd:
     """A draw at the larger size as pixels of the image; amodal pixels are still to be counted."""
     assert drawn.normal is not None, "ids were given as normals"
     crowd = Crowd(
@@ -163,16 +171,16 @@ def _reduced(drawn: Drawn, width: int, height: int) -> Crowd:
         *(np.zeros((height, width), kind) for kind in (np.uint8, np.uint8, np.uint16)),
         [],
     )
-    left, top = drawn.x // SCALE, drawn.y // SCALE
+    left, top = drawn.x // scale, drawn.y // scale
     rows, columns = drawn.depth_m.shape
-    right, low = -(-(drawn.x + columns) // SCALE), -(-(drawn.y + rows) // SCALE)
+    right, low = -(-(drawn.x + columns) // scale), -(-(drawn.y + rows) // scale)
     place = np.s_[top:low, left:right]
 
     def framed(part: np.ndarray) -> list[np.ndarray]:
-        """The smaller pixels of each pixel: SCALE * SCALE arrays of the size of `place`."""
-        whole = np.zeros(((low - top) * SCALE, (right - left) * SCALE, *part.shape[2:]), part.dtype)
-        whole[drawn.y - top * SCALE :, drawn.x - left * SCALE :][:rows, :columns] = part
-        return [whole[i::SCALE, j::SCALE] for i in range(SCALE) for j in range(SCALE)]
+        """The smaller pixels of each pixel: scale * scale arrays of the size of `place`."""
+        whole = np.zeros(((low - top) * scale, (right - left) * scale, *part.shape[2:]), part.dtype)
+        whole[drawn.y - top * scale :, drawn.x - left * scale :][:rows, :columns] = part
+        return [whole[i::scale, j::scale] for i in range(scale) for j in range(scale)]
 
     depths = [np.where(depth > 0, depth, np.inf) for depth in framed(drawn.depth_m)]
     nearest, covered = depths[0].copy(), np.isfinite(depths[0]).astype(np.uint8)
@@ -185,7 +193,7 @@ def _reduced(drawn: Drawn, width: int, height: int) -> Crowd:
         total += colour
     count = np.maximum(covered, 1)[..., None]
     crowd.colour[place] = (2 * total + count) // (2 * count)
-    crowd.share[place] = covered / np.float32(SCALE * SCALE)
+    crowd.share[place] = covered / np.float32(scale * scale)
     crowd.depth_mm[place] = np.clip(np.round(np.where(covered > 0, nearest, 0) * 1000), 0, 65535)
     for whole, parts in ((crowd.instances, framed(drawn.normal[..., 0])), (crowd.parts, framed(drawn.label))):
         # Of equally near ones the first: written last.

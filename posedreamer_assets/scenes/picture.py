@@ -11,7 +11,7 @@ from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.render.appearance import Appearance
 from posedreamer_assets.render.backgrounds import horizon_row, photo_background, procedural_background
 from posedreamer_assets.render.shading import Light
-from posedreamer_assets.scenes.draw import SCALE, Crowd, draw_crowd, shadow_on_ground
+from posedreamer_assets.scenes.draw import Crowd, draw_crowd, scale_of, shadow_on_ground
 from posedreamer_assets.scenes.layout import seen_from
 from posedreamer_assets.scenes.people import colours_of, dressed
 
@@ -62,4 +62,5 @@ def scene_background(
     if folder:
         return photo_background(folder, rng, camera.width, camera.height)
     horizon = horizon_row(float(camera.pitch_deg[0]), float(camera.focal_px[0]), camera.height)
-    return procedural_background(scene, rng, camera.width, camera.height, horizon, float(camera.roll_deg[0]), SCALE)
+    size, roll = (camera.width, camera.height), float(camera.roll_deg[0])
+    return procedural_background(scene, rng, *size, horizon, roll, scale_of(camera))

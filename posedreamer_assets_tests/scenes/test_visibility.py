@@ -113,6 +113,21 @@ def test_half_covered_pixels_are_half_of_each(body: BodyModel) -> None:
     assert np.abs(black[half] - crowd.colour[half] / 2).max() <= 1
 
 
+def test_very_large_views_are_drawn_at_their_own_size(body: BodyModel) -> None:
+    """The people of such a picture are those of the same view at a sixteenth of the size."""
+    layout, ids = two_people(body, 0)
+    solids = dressed(body, layout.params, layout.looks, layout.seeds)
+    vertices, normals = np.stack([s.vertices for s in solids]), np.stack([s.normals for s in solids])
+    large = ground_camera(pitch_rad=0.1, height_m=1.5, focal_px=160.0 * 16, width=160 * 16, height=120 * 16)
+    crowds = [
+        draw_crowd(body, vertices, normals, np.ones_like(vertices), ids, camera, LIGHT) for camera in (CAMERA, large)
+    ]
+    assert set(np.unique(crowds[1].share).tolist()) == {0.0, 1.0}
+    middle = crowds[1].instances[8::16, 8::16]
+    assert (middle != crowds[0].instances).mean() < 0.02
+    assert crowds[1].amodal_pixels[0] == (crowds[1].instances == 1).sum()
+
+
 def test_ids_beyond_eight_bits_are_refused(body: BodyModel) -> None:
     one = np.zeros((1, len(body.v_template), 3))
     with pytest.raises(RenderError, match=r"person 255 .* 1 to 254"):
