@@ -67,12 +67,15 @@ def test_people_touch_where_a_test_of_their_triangles_says_so(body: BodyModel) -
         mesh.addSubModel(person.vertices.astype(float), body.faces)
         mesh.endModel()
         meshes.append(mesh)
+    hits = []
     for _ in range(40):
         a, b = rng.choice(len(people), 2, replace=False)
         shift = np.array([rng.uniform(-0.9, 0.9), 0.0, rng.uniform(-0.6, 0.6)])
         first, second = fcl.CollisionObject(meshes[a], fcl.Transform(shift)), fcl.CollisionObject(meshes[b])
         hit = fcl.collide(first, second, fcl.CollisionRequest(), fcl.CollisionResult()) > 0
         assert touching(people[a], people[b], shift) == hit
+        hits.append(hit)
+    assert 5 < sum(hits) < 35
 
 
 def test_hull_of_the_test_sphere_is_a_sphere() -> None:
