@@ -20,7 +20,6 @@ from posedreamer_assets_tests.scenes.conftest import SMALL, STUDY, Study
 COMMAND = [
     *(sys.executable, "-c", "from posedreamer_assets.cli.commands import main; main()", "run", "--study", STUDY),
     *(part for name, value in SMALL.items() if "enabled" not in name for part in ("--set", f"{name}={value}")),
-    *("--set", f"{STUDY}.scene_batches=1"),
 ]
 
 
