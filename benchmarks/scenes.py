@@ -44,7 +44,7 @@ class Plain:
     def __init__(self) -> None:
         import pyrender
 
-        self._renderer = pyrender.OffscreenRenderer(64, 64)
+        self._renderer: Any = pyrender.OffscreenRenderer(64, 64)
 
     def __call__(self, body: BodyModel, layout: Layout, behind: np.ndarray, *, labels: bool = True) -> None:
         """Meshes are uploaded anew and every pixel is shaded; ids, parts and each person alone are passes of their own."""
