@@ -9,6 +9,7 @@ import os
 import threading
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,13 @@ from typing import Any, Literal
 import yaml
 
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.study_config import (
+    CrowdsConfig,
+    LearningToTrainConfig,
+    MixedConfig,
+    PhotosConfig,
+    StyleConfig,
+)
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 WEIGHTS_DIR = Path(__file__).parent / "weights"
@@ -27,6 +35,10 @@ def local_path(path: str) -> Path:
     if path.startswith(_SHIPPED):
         return WEIGHTS_DIR / path.removeprefix(_SHIPPED)
     return Path(path).expanduser()
+
+
+YOUNGEST_YEARS = 6.0
+"""Of bodies: the shipped one was made of adults, and its smaller ones are adults' proportions."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class PosesConfig:
     align_batches: int = 5
     up_axis: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"  # of pose files; auto decides from each file
     frame_stride_s: float = 0.5  # smallest time between two frames taken from one mocap clip
-    betas_std: float = 1.0
+    ages: tuple[float, float] = (18.0, 65.0)  # years, youngest (from 6) and oldest; of bodies whose source has no shape
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class AlignmentConfig:
     min_winner: float = 0.5
     val_share: float = 0.1
     test_share: float = 0.5
-    test_draws: int = 4  # images of each test pose, without and with the adapter
+    test_draws: int = 4  # images of each test pose at most, without and with the adapter; half where those settle it
     beta: float = 500.0
     learning_rate: float = 1e-3
     lora_rank: int = 16
@@ -186,60 +198,6 @@ class QualityConfig:
     bootstrap: int = 200
     neighbours: int = 3
     max_images: int = 4096
-
-
-@dataclass(frozen=True)
-class LearningToTrainConfig:
-    """The study `learning_to_train`: scenes of many people, and people painted into photographs. Off unless asked for."""
-
-    enabled: bool = False
-    scene_batches: int = 2
-    photo_batches: int = 1
-
-
-@dataclass(frozen=True)
-class CrowdsConfig:
-    """Scenes of many people (D_S): `people_mean` is that of a Poisson distribution, `size` that of the square image."""
-
-    people_mean: float = 9.0
-    pitch_min_deg: float = 0.0
-    pitch_max_deg: float = 45.0
-    size: int = 320  # pixels
-    max_tries: int = 60  # places that are tried for a person before it is left out
-    batch_size: int = 25  # scenes of a batch
-    families: tuple[str, ...] = ()  # procedural families; empty means all
-
-
-@dataclass(frozen=True)
-class PhotosConfig:
-    """Annotated photographs (D_R). `kind`: stand_in, a rendered domain that is held apart, or coco.
-
-    `path`: folder of the photographs; `annotations`: COCO keypoints JSON. Both are needed for `coco`.
-    """
-
-    kind: Literal["stand_in", "coco"] = "stand_in"
-    path: str | None = None
-    annotations: str | None = None
-    batch_size: int = 25  # photographs of a batch
-    size: int = 288  # of stand-ins, pixels
-    val_share: float = 0.0
-    test_share: float = 0.5
-
-
-@dataclass(frozen=True)
-class MixedConfig:
-    """Synthetic people over photographs (D_M): the mean of a Poisson distribution, and mixtures of each photograph."""
-
-    people_mean: float = 4.0
-    variants: int = 2
-    max_tries: int = 60
-
-
-@dataclass(frozen=True)
-class StyleConfig:
-    """Synthetic people made like a photograph's (D_Style): the least region that colours are learnt from, pixels."""
-
-    min_pixels: int = 50
 
 
 @dataclass(frozen=True)
@@ -317,6 +275,11 @@ def _check_together(profile: Profile, where: str) -> None:
         )
     if profile.photos.kind == "coco" and not (profile.photos.path and profile.photos.annotations):
         raise ConfigError(f"{where}: photos.kind coco needs photos.path and photos.annotations")
+    ages = profile.poses.ages
+    if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
+        raise ConfigError(
+            f"{where}: poses.ages is {list(ages)}; expected [youngest, oldest] in years, both from {YOUNGEST_YEARS:g} on"
+        )
     held_out = profile.alignment.val_share + profile.alignment.test_share
     if held_out >= 1:
         raise ConfigError(
@@ -339,11 +302,19 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file so that another process reads the former text or the new one, never a part.
 
     Its permissions are those of any new file, so that colleagues can read it.
+
+    Raises:
+        OSError: the disk is full or must not be written; the error names the file, and the former text stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _plain(value: Any) -> Any:

@@ -50,7 +50,7 @@ def draw_cast(
     scene: str,
     *,
     families: Sequence[str] = (),
-    betas_std: float | None = None,
+    ages: tuple[float, float] = ADULT_YEARS,
 ) -> Cast:
     """A person for each id, who depends on the run's seed and the id alone.
 
@@ -60,10 +60,9 @@ def draw_cast(
         run_seed: of the run.
         scene: where all of them are, a phrase of the captions.
         families: of poses to draw from, or all.
-        betas_std: spread of the shapes; None gives those of adults.
+        ages: youngest and oldest, years; shapes are those of people.
     """
-    ages = ADULT_YEARS if betas_std is None else None
-    params, chosen = procedural_poses(body, ids, run_seed, families, betas_std or 1.0, ages)
+    params, chosen = procedural_poses(body, ids, run_seed, families, ages)
     looks = [
         sample_appearance(sample_rng(run_seed, i, "appearance"), FAMILIES[family].activity)
         for i, family in zip(ids, chosen, strict=True)

@@ -1,7 +1,7 @@
 """What stands where no photographs are given: a rendered domain that is held apart from the scenes, called *stand-in*.
 
 Nothing that is said of it says anything about photographs. It shares renderer and body with the scenes; all else that the
-method does not control differs: pose families of its own, wider shapes, few people near a camera that hardly looks down,
+method does not control differs: pose families of its own, children among adults, few people near a camera that hardly looks down,
 flat light, noisy cloth, fractal backgrounds, blur, sensor noise and JPEG.
 """
 
@@ -30,7 +30,7 @@ FAMILIES_OF_ITS_OWN: tuple[str, ...] = tuple(name for k, name in enumerate(FAMIL
 _MAX_TRIES = 60
 _LEAST_PIXELS = 60  # of a person who is annotated
 _PITCH_STD_DEG = 7.0
-_BETAS_STD = 1.6
+_AGES = (8.0, 65.0)
 
 
 def other_families() -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def stand_in_photo(body: BodyModel, image_id: str, run_seed: int, size: int) -> 
     sun = sample_light(rng)
     light = Light(sun.direction, intensity=0.6 * sun.intensity, ambient=1.5 * sun.ambient)
     ids = [f"{STAND_IN}/{name}" for name in ids_of(image_id, int(rng.integers(2, 6)))]
-    cast = draw_cast(body, ids, run_seed, sample_scene(rng), families=FAMILIES_OF_ITS_OWN, betas_std=_BETAS_STD)
+    cast = draw_cast(body, ids, run_seed, sample_scene(rng), families=FAMILIES_OF_ITS_OWN, ages=_AGES)
     layout = stand(body, cast, view.camera, light, lambda: view.place(rng), _MAX_TRIES)
     names = list(range(1, len(layout.people) + 1))
     behind = fractal_background(rng, size)
