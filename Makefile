@@ -19,7 +19,7 @@ GL_PACKAGES := libegl1 libgl1-mesa-dri
 export PYOPENGL_PLATFORM ?= egl
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup setup-dev run dev test check lint faults docs gl clean
+.PHONY: help setup setup-dev run study dev test check lint faults docs gl clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -60,6 +60,9 @@ gl:
 
 run: setup  ## the whole graph on the pocket profile; ARGS="--poses DIR" etc.
 	$(BIN)/posedreamer run --home $(HOME_DIR) $(ARGS)
+
+study: setup  ## scenes of many people and people over photographs, see docs/scenes.md
+	$(BIN)/posedreamer run --study learning_to_train --home $(HOME_DIR) $(ARGS)
 
 dev: setup  ## Dagster's UI on the same home
 	exec $(BIN)/posedreamer dev --home $(HOME_DIR) $(ARGS)

@@ -17,6 +17,13 @@ from typing import Any, Literal
 import yaml
 
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.study_config import (
+    CrowdsConfig,
+    LearningToTrainConfig,
+    MixedConfig,
+    PhotosConfig,
+    StyleConfig,
+)
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 WEIGHTS_DIR = Path(__file__).parent / "weights"
@@ -212,6 +219,22 @@ class Profile:
     curation: CurationConfig = field(default_factory=CurationConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    learning_to_train: LearningToTrainConfig = field(default_factory=LearningToTrainConfig)
+    crowds: CrowdsConfig = field(default_factory=CrowdsConfig)
+    photos: PhotosConfig = field(default_factory=PhotosConfig)
+    mixed: MixedConfig = field(default_factory=MixedConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """Names of the studies that are asked for: sections with `enabled` set."""
+        return tuple(name for name in study_names() if getattr(self, name).enabled)
+
+
+def study_names() -> tuple[str, ...]:
+    """Every study: the sections of a profile that can be enabled."""
+    sections = typing.get_type_hints(Profile).items()
+    return tuple(name for name, kind in sections if hasattr(kind, "enabled"))
 
 
 def profile_names() -> list[str]:
@@ -250,6 +273,8 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
             "set alignment.method to none, or take another backend"
         )
+    if profile.photos.kind == "coco" and not (profile.photos.path and profile.photos.annotations):
+        raise ConfigError(f"{where}: photos.kind coco needs photos.path and photos.annotations")
     ages = profile.poses.ages
     if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
         raise ConfigError(

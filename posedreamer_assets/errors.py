@@ -97,6 +97,10 @@ class MetricsError(PoseDreamerError):
     """A quality figure that cannot be computed from what was given."""
 
 
+class PhotoError(PoseDreamerError):
+    """Annotated photographs that cannot be used."""
+
+
 class ExportError(PoseDreamerError):
     """A dataset that cannot be written in the format asked for, or read back."""
 

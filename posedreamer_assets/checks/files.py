@@ -13,7 +13,7 @@ import yaml
 from posedreamer_assets.checks.kinds import KINDS, Kind, is_plain
 from posedreamer_assets.checks.model import DataCheck, TableChecks
 from posedreamer_assets.errors import CheckError
-from posedreamer_assets.pipeline import graph
+from posedreamer_assets.pipeline import STUDIES, graph
 from posedreamer_assets.tables.fields import BOOKKEEPING, SCHEMAS
 
 SEVERITIES = ("error", "warn")
@@ -22,8 +22,8 @@ BODY_MEASURES = ("stature_m", "lowest_m", "trunk_tilt_deg", "sole_pitch_deg")
 _PACKAGE = Path(__file__).parents[1]
 _COMMON = {"severity": str, "where": str, "mostly": float, "name": str, "description": str}
 _NAME = re.compile(r"[A-Za-z0-9_]+")
-_STAGES = {stage.name: stage.table or stage.name for stage in graph(2)}
-CHECKPOINT_ASSETS = tuple(dict.fromkeys(stage.name for stage in graph(2) if not stage.partitioned))
+_STAGES = {stage.name: stage.table or stage.name for stage in graph(2, tuple(STUDIES))}
+CHECKPOINT_ASSETS = tuple(dict.fromkeys(stage.name for stage in graph(2, tuple(STUDIES)) if not stage.partitioned))
 """Stages without partitions: their rows are those of table `checkpoints` that bear their name."""
 
 

@@ -1,26 +1,13 @@
 """Every kind of test: what it takes, what it tests, and the function that computes it where Great Expectations cannot."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
+from posedreamer_assets.checks.crowd_kinds import CROWD_KINDS
+from posedreamer_assets.checks.kind import Kind, is_plain, late
 from posedreamer_assets.scoring.verdict import COLUMNS as JUDGED
 from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, names_of
-
-if TYPE_CHECKING:
-    from posedreamer_assets.checks.rows import Rows
-
-Compute = Callable[["Rows", DataCheck, Around], Verdicts | Measured]
-
-
-def is_plain(kind: pa.DataType) -> bool:
-    """Neither a list nor binary."""
-    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -56,40 +43,8 @@ def _anything(kind: pa.DataType) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a test takes.
-
-    Attributes:
-        sentence: describes it; filled with `column` and the arguments.
-        args: names and types of its arguments; the required ones end in "!".
-        accepts: which column types it tests; None for a test of the whole table.
-        compute: finds its verdicts; None for what Great Expectations does itself.
-        needs: columns that the table must have.
-        needs_of_to: columns that the tables named by `to` must have.
-        whole: it finds one figure for the table, so `where` and `mostly` mean nothing.
-    """
-
-    sentence: str
-    args: Mapping[str, type] = field(default_factory=dict)
-    accepts: Callable[[pa.DataType], bool] | None = is_plain
-    compute: Compute | None = None
-    needs: tuple[str, ...] = ()
-    needs_of_to: tuple[str, ...] = ()
-    whole: bool = False
-
-
-def _late(module: str, name: str) -> Compute:
-    """A function that is imported when it is first called: reading check files stays light."""
-
-    def call(rows: "Rows", check: DataCheck, around: Around) -> Verdicts | Measured:
-        return getattr(import_module(f"posedreamer_assets.checks.{module}"), name)(rows, check, around)
-
-    return call
-
-
 _values, _pictures, _labels, _lineage, _trends, _groups = (
-    partial(_late, module) for module in ("values", "pictures", "labels", "lineage", "trends", "groups")
+    partial(late, module) for module in ("values", "pictures", "labels", "lineage", "trends", "groups")
 )
 _RANGE = {"min": float, "max": float}
 _CAMERA = names_of(CAMERA)
@@ -244,7 +199,7 @@ KINDS: dict[str, Kind] = {
         "{of_body} of each body is within {range}",
         {"of_body!": str, **_RANGE},
         None,
-        partial(_late, "stance")("body_measure_between"),
+        partial(late, "stance")("body_measure_between"),
         needs=_BODY,
     ),
     "projection_agrees": Kind(
@@ -283,6 +238,7 @@ KINDS: dict[str, Kind] = {
         _labels("visibility_follows_depth"),
         needs=("joints_2d", "joints_cam_m", "joints_visible", "keypoints_visible", "depth"),
     ),
+    **CROWD_KINDS,
     # Of what rows were made from
     "seed_derived": Kind(
         "{column} follows from the run's seed, the sample's id and {stage}",

@@ -1,16 +1,28 @@
 """`posedreamer export`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from posedreamer_assets.cli.options import find_home, home_option
 from posedreamer_assets.errors import ConfigError
 
+if TYPE_CHECKING:
+    from posedreamer_assets.runtime.home import Home
+
 
 @click.command("export")
 @click.option(
     "--format", "form", required=True, metavar="NAME", help="humandata, hmr2, bedlam, coco, parquet or folder."
+)
+@click.option(
+    "--of",
+    "source",
+    type=click.Choice(["dataset", "ds", "dm", "style"]),
+    default="dataset",
+    show_default=True,
+    help="What to write: the dataset, or scenes of many people of the study learning_to_train, see docs/scenes.md.",
 )
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
 @click.option("--split", "splits", multiple=True, help="Only this split; can be given many times. Default: all.")
@@ -35,6 +47,7 @@ from posedreamer_assets.errors import ConfigError
 @home_option
 def export_command(
     form: str,
+    source: str,
     out: Path,
     splits: tuple[str, ...],
     shard_size: int | None,
@@ -67,6 +80,9 @@ def export_command(
             raise ExportError(f"{len(wrong)} files are not what was written; export again to write them")
         click.echo(f"ok  {out}")
         return
+    if source != "dataset":
+        _export_scenes(find_home(home), source, form, out)
+        return
     if (smpl is None) != (smpl_transfer is None):
         raise ConfigError("--smpl and --smpl-transfer go together")
     files = (smpl, smpl_transfer) if smpl and smpl_transfer else None
@@ -81,3 +97,17 @@ def export_command(
     click.echo(f"{result.samples} samples, {result.written} shards written, {result.complete} complete before  {out}")
     for note in FORMATS[form].notes(options, result.subject):
         click.echo(f"{form}: {note.replace('**', '').replace('`', '')}")
+
+
+def _export_scenes(place: "Home", source: str, form: str, out: Path) -> None:
+    from posedreamer_assets.cli.display import TerminalDisplay
+    from posedreamer_assets.export.scenes import SOURCES, export_scenes
+    from posedreamer_assets.progress import watching
+
+    store = place.store()
+    with TerminalDisplay() as display, watching(display):
+        display.begin(f"export {source}", sum(info.rows for info in store.partitions(SOURCES[source][0]).values()))
+        done = export_scenes(store, place.profile(), source, form, out)
+    click.echo(
+        f"{done.people} people in {done.images} images, {done.written} partitions written, {done.complete} complete before  {out}"
+    )

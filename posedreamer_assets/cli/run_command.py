@@ -6,6 +6,7 @@ import click
 
 from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option, storage_option
 from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import ConfigError
 
 
 @click.command()
@@ -23,6 +24,9 @@ from posedreamer_assets.config import Profile
 @storage_option
 @profile_option
 @set_option
+@click.option(
+    "--study", default=None, metavar="NAME", help="Make a study and nothing else, for example learning_to_train."
+)
 @click.option("--force", is_flag=True, help="Make everything again, also what is up to date.")
 def run(
     poses: str | None,
@@ -34,6 +38,7 @@ def run(
     storage: str | None,
     profile_name: str | None,
     settings: tuple[str, ...],
+    study: str | None,
     force: bool,
 ) -> None:
     """Run the whole graph: poses, images, alignment, filter, hard round, dataset and report.
@@ -46,6 +51,7 @@ def run(
         "poses.batches": batches,
         "poses.align_batches": align_batches,
         "seed": seed,
+        **({f"{study_section(study)}.enabled": True} if study else {}),
     }
     profile = resolve(profile_name, settings, shortcuts)
 
@@ -61,10 +67,34 @@ def run(
             profile,
             force=force,
             display=display,
+            only=stages_of(study),
             show=lambda path: display.say(f"first pictures: {path} (control image, render, unaligned generator)"),
         )
     print_summary(summary.figures)
     click.echo(f"\nreport   {summary.report}\nfigures  {summary.summary_json}")
+
+
+def study_section(study: str) -> str:
+    """The section of the profile that enables a study: its name.
+
+    Raises:
+        ConfigError: no such study.
+    """
+    from posedreamer_assets.config import study_names
+
+    if study not in study_names():
+        raise ConfigError(f"no study {study!r}; there are {', '.join(study_names())}")
+    return study
+
+
+def stages_of(study: str | None) -> list[str]:
+    """Asset keys of a study and of what it reads of the graph; none, which stands for all, without a study."""
+    from posedreamer_assets.pipeline import STUDIES
+
+    if study is None:
+        return []
+    own = [stage.key for stage in STUDIES[study]]
+    return [*dict.fromkeys(name for stage in STUDIES[study] for name in stage.checkpoints), *own]
 
 
 def _unread(profile: Profile) -> list[str]:

@@ -26,13 +26,14 @@ from posedreamer_assets.pipeline import (
 )
 from posedreamer_assets.pipeline.rounds import Round, rounds, rounds_of
 from posedreamer_assets.pipeline.stage import POSES, Stage
+from posedreamer_assets.pipeline.studies import STUDIES
 from posedreamer_assets.tables.keys import BASE, group_of
 
-__all__ = ["Graph", "Round", "Stage", "graph", "graph_of", "round_stages", "stages"]
+__all__ = ["STUDIES", "Graph", "Round", "Stage", "graph", "graph_of", "round_stages", "stages"]
 
 
-def stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
-    """Every stage, in the order of the data."""
+def stages(of: tuple[Round, ...], studies: tuple[str, ...] = ()) -> tuple[Stage, ...]:
+    """Every stage, in the order of the data, those of studies last."""
     base, *hard = of
     groups = tuple(one.name for one in of)
     return (
@@ -47,6 +48,7 @@ def stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
         *(stage for one in hard for stage in hard_stages(one)),
         dataset.release(groups),
         quality_report.stage(groups),
+        *(stage for name in studies for stage in STUDIES[name]),
     )
 
 
@@ -119,12 +121,12 @@ class Graph:
 
 
 @lru_cache(maxsize=8)
-def graph(count: int) -> Graph:
-    """The graph with so many rounds, the base round included."""
+def graph(count: int, studies: tuple[str, ...] = ()) -> Graph:
+    """The graph with so many rounds, the base round included, and the stages of these studies."""
     found = rounds(count)
-    return Graph(stages(found), found)
+    return Graph(stages(found, studies), found)
 
 
 def graph_of(profile: Profile) -> Graph:
-    """The graph with the rounds of a profile."""
-    return graph(len(rounds_of(profile)))
+    """The graph with the rounds and studies of a profile."""
+    return graph(len(rounds_of(profile)), profile.studies)

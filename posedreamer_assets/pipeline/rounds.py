@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.tables.keys import ALIGN, BASE, group_of, is_reserved, partition_key, round_name
+from posedreamer_assets.tables.keys import ALIGN, BASE, PHOTO, SCENE, group_of, is_reserved, partition_key, round_name
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
     """The partition keys of these groups that the profile asks for, group by group."""
     source = source_name(profile)
     planned = {BASE: (source, profile.poses.batches), ALIGN: (f"{ALIGN}-{source}", profile.poses.align_batches)}
+    study = profile.learning_to_train
+    planned |= {SCENE: ("scenes", study.scene_batches), PHOTO: ("photos", study.photo_batches)}
     for number, hard in enumerate(profile.curriculum.rounds, start=1):
         planned[round_name(number)] = (round_name(number), hard.batches)
     return [partition_key(*of) for group in groups if group in planned for of in _numbered(*planned[group])]

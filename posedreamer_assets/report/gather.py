@@ -13,6 +13,7 @@ from posedreamer_assets.metrics.intervals import bootstrap_difference, bootstrap
 from posedreamer_assets.pipeline import Round, Stage
 from posedreamer_assets.report.reading import count_of, poses_in_parts, result_of, rows_of
 from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.scenes.layout import NO_ROOM
 from posedreamer_assets.scoring.verdict import KEPT
 from posedreamer_assets.tables.keys import BASE
 from posedreamer_assets.tables.rows import array
@@ -65,7 +66,9 @@ def _metrics(snapshot: Snapshot, key: str) -> Figures:
 def _quarantined(snapshot: Snapshot) -> dict[str, int]:
     if snapshot.profile.poses.source == "procedural":
         return {}
-    rows = snapshot.store.read("quarantine", columns=["path", "reason", "detail"], missing_ok=True)
+    # People of scenes for whom there was no room are no pose files.
+    files = f"reason != '{NO_ROOM}'"
+    rows = snapshot.store.read("quarantine", columns=["path", "reason", "detail"], filter=files, missing_ok=True)
     # Batches that share a file each report it.
     once = {(row["path"], row["reason"], row["detail"]) for row in rows.to_pylist()}
     return dict(Counter(reason for _, reason, _ in once))

@@ -33,6 +33,9 @@ NOT_CONTENT = {
     "judge.batch_size",
     "outside_judge.batch_size",
     "alignment.latent_cache",
+    "learning_to_train.enabled",
+    "learning_to_train.scene_batches",
+    "learning_to_train.photo_batches",
 }
 
 

@@ -13,6 +13,8 @@ def file_digest(profile: Profile, kind: str) -> str | None:
     paths: dict[str, str | Path | None] = {
         "body": profile.body.model_path,
         "backgrounds": profile.scenes.backgrounds,
+        "photos": profile.photos.path,
+        "photo_annotations": profile.photos.annotations,
         "reference": profile.quality.reference,
         "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),
         "generator_control": profile.generator.control_lora_path,

@@ -8,96 +8,39 @@ Pixel (0, 0) is the corner of the image, so the centre of the first pixel is (0.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        name: the same name means the same in every table.
-        type: Arrow's.
-        meaning: what it holds, with unit and frame.
-        required: no row lacks it.
-    """
-
-    name: str
-    type: pa.DataType
-    meaning: str
-    required: bool = False
-
-    @property
-    def field(self) -> pa.Field:
-        """For an Arrow schema."""
-        return pa.field(self.name, self.type, nullable=not self.required)
-
-
-def _vector(n: int) -> pa.DataType:
-    return pa.list_(pa.float32(), n)
-
-
-def _flags(n: int) -> pa.DataType:
-    return pa.list_(pa.bool_(), n)
-
-
-_TEXT, _INT, _LONG, _FLOAT, _BOOL, _FILE = (
-    pa.string(), pa.int32(), pa.int64(), pa.float32(), pa.bool_(), pa.large_binary(),
-)  # fmt: skip
-
-IDENTITY = (
-    Column("sample_id", _TEXT, "Names the sample in every table: partition key, slash, number.", required=True),
-    Column("partition_key", _TEXT, "Pose batch: source, dash, number.", required=True),
+from posedreamer_assets.tables.columns import (
+    BODY,
+    CAMERA,
+    IDENTITY,
+    IMAGE,
+    LABELS,
+    OF_IMAGE,
+    OF_PERSON,
+    SEED,
+    SIZE,
+    SPLIT,
+    Column,
 )
-OF_IMAGE = (*IDENTITY, Column("image_id", _TEXT, "Names the image; the sample's own name where it is person 0."))
-OF_PERSON = (*OF_IMAGE, Column("person", _INT, "Number of the person in the image, from 0."))
+from posedreamer_assets.tables.columns import BODY_COLUMNS as BODY_COLUMNS
+from posedreamer_assets.tables.columns import BOOL as _BOOL
+from posedreamer_assets.tables.columns import FILE as _FILE
+from posedreamer_assets.tables.columns import FLOAT as _FLOAT
+from posedreamer_assets.tables.columns import INT as _INT
+from posedreamer_assets.tables.columns import LONG as _LONG
+from posedreamer_assets.tables.columns import TEXT as _TEXT
+from posedreamer_assets.tables.columns import flags as _flags
+from posedreamer_assets.tables.columns import vector as _vector
+from posedreamer_assets.tables.scene_fields import SCENE_TABLES
+
 # Added by the store to every table, see storage/.
 BOOKKEEPING = (
     Column("row_digest", _TEXT, "Digest of the row's own content."),
     Column("input_digest", _TEXT, "Digest of all that the partition was made from."),
 )
-BODY = (
-    Column("betas", _vector(10), "SMPL-X shape, standard deviations."),
-    Column("expression", _vector(10), "SMPL-X expression, standard deviations."),
-    Column("global_orient", _vector(3), "Rotation of the root in the world, axis-angle, radians."),
-    Column("body_pose", _vector(63), "Rotations of 21 body joints relative to their parents, axis-angle, radians."),
-    Column(
-        "left_hand_pose",
-        _vector(45),
-        "Rotations of 15 joints of the left hand relative to the flat hand, axis-angle, radians.",
-    ),
-    Column(
-        "right_hand_pose",
-        _vector(45),
-        "Rotations of 15 joints of the right hand relative to the flat hand, axis-angle, radians.",
-    ),
-    Column("jaw_pose", _vector(3), "Rotation of the jaw, axis-angle, radians."),
-    Column("leye_pose", _vector(3), "Rotation of the left eye, axis-angle, radians."),
-    Column("reye_pose", _vector(3), "Rotation of the right eye, axis-angle, radians."),
-    Column("transl", _vector(3), "SMPL-X translation in the world (y up), metres."),
-)
-BODY_COLUMNS = {column.name: column.type.list_size for column in BODY}
-SIZE = (
-    Column("width", _INT, "Width of the image, pixels."),
-    Column("height", _INT, "Height of the image, pixels."),
-)
-CAMERA = (
-    Column(
-        "cam_rotation",
-        _vector(9),
-        "World to camera, 3 x 3 in row-major order; the camera is OpenCV's (x right, y down, z forward).",
-    ),
-    Column("cam_translation", _vector(3), "World to camera, metres: x_cam = R x_world + t."),
-    Column("focal_px", _FLOAT, "Focal length, pixels."),
-    Column("principal_px", _vector(2), "Principal point x, y, pixels; (0, 0) is the image's top left corner."),
-    *SIZE,
-    Column("cam_pitch_deg", _FLOAT, "Pitch of the camera, degrees; 0 looks level, positive looks down."),
-    Column("cam_roll_deg", _FLOAT, "Roll of the camera, degrees."),
-)
-SPLIT = Column("split", _TEXT, "train, val or test, by hash of the pose's provenance.")
-SEED = Column("seed", _LONG, "Seed that the row was drawn with.")
 PROVENANCE = (
     Column(
         "source",
@@ -112,15 +55,6 @@ PROVENANCE = (
     SPLIT,
 )
 CAPTION = Column("caption", _TEXT, "Text that the image is generated from.")
-LABELS = (
-    Column("keypoints_2d", _vector(17 * 2), "COCO's 17 keypoints, x, y, pixels."),
-    Column("keypoints_visible", _flags(17), "Which of the 17 keypoints are in the image and not hidden."),
-    Column("joints_2d", _vector(55 * 2), "55 SMPL-X joints, x, y, pixels."),
-    Column("joints_visible", _flags(55), "Which of the 55 joints are in the image and not hidden."),
-    Column("joints_cam_m", _vector(55 * 3), "55 SMPL-X joints in the camera's frame, metres."),
-    Column("bbox", _vector(4), "Box of the silhouette: x, y, width, height, pixels."),
-)
-IMAGE = Column("image", _FILE, "The generated image, PNG or JPEG, RGB.")
 ROUND = Column("round", _TEXT, "Curriculum round: base, hard, hard2, ...")
 OKS = Column("oks", _FLOAT, "OKS of the judging detector against the projected keypoints, 0 to 1.")
 
@@ -250,6 +184,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         CAPTION,
         *LABELS,
     ),
+    **SCENE_TABLES,
     "checkpoints": (
         *IDENTITY,  # sample_id: "<name>/<digest>"
         Column("name", _TEXT, "Name of the checkpoint: that of the asset, parts joined by _."),

@@ -45,6 +45,7 @@ from posedreamer_assets_tests.checks.small_rows import (
     write_file,
 )
 from posedreamer_assets_tests.planted_faults.faults import FAULTS
+from posedreamer_assets_tests.scenes.faults import FAULTS as SCENE_FAULTS
 
 CASES: list[tuple[str, str | None, dict[str, list[Any]], dict[str, list[Any]]]] = [
     ("row_count: {min: 6, max: 6}", None, {}, {}),
@@ -228,6 +229,7 @@ def test_of_a_list_of_images_the_picked_one_is_looked_at(tmp_path: Path, pick: s
 def test_every_kind_is_tested_here_or_by_a_planted_fault() -> None:
     by_name = {(table, c.name): c.kind for table, loaded in load_checks().items() for c in loaded.checks}
     used = {test.split(":")[0] for test, *_ in CASES} | {by_name[f.table, f.check] for f in FAULTS}
+    used |= {by_name[f.table, f.check] for f in SCENE_FAULTS}
     assert set(KINDS) - used == {"checkpoint_intact"}  # it has a test of its own
 
 

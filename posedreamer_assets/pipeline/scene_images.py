@@ -1,0 +1,109 @@
+"""D_S: pictures of scenes, and the maps that labels are read from."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.pipeline import layout_rows
+from posedreamer_assets.pipeline.layout_rows import DRAWN_FROM, Placed, image_seed, placed_of
+from posedreamer_assets.pipeline.scene_layouts import scenes_of_batch
+from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
+from posedreamer_assets.pipeline.thumbnails import MOST, with_keypoints
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import SCENE
+from posedreamer_assets.tables.rows import make_table
+
+if TYPE_CHECKING:
+    from posedreamer_assets.scenes.draw import Crowd
+
+TABLE = "scene_images"
+MAPS = ("image", "instances", "parts", "depth")
+
+
+def make(inputs: Inputs) -> Made:
+    """Every scene before a background of its own, with shadows on the ground."""
+    from posedreamer_assets import progress
+
+    scenes = list(placed_of(inputs.rows(layout_rows.TABLE)))
+    drawn = [(placed, *_draw(inputs, placed)) for placed in progress.track(scenes)]
+    return Made(image_table(inputs, drawn), pictures=thumbnails(picture for _, picture, _ in drawn))
+
+
+def _draw(inputs: Inputs, placed: Placed) -> "tuple[np.ndarray, Crowd]":
+    from posedreamer_assets.scenes.picture import picture_of, scene_background
+
+    rng = np.random.default_rng(image_seed(inputs.profile.seed, placed.image_id))
+    folder = inputs.profile.scenes.backgrounds
+    behind = scene_background(placed.looks[0].scene, placed.camera, rng, folder)
+    return picture_of(
+        inputs.models.body,
+        placed.params,
+        placed.looks,
+        placed.seeds,
+        placed.instance_ids,
+        placed.camera,
+        placed.light,
+        behind,
+    )
+
+
+def image_table(
+    inputs: Inputs, drawn: "Iterable[tuple[Placed, np.ndarray, Crowd]]", variants: list[int] | None = None
+) -> pa.Table:
+    """Rows of pictures."""
+    from posedreamer_assets.tables.images import encode_png
+
+    drawn = list(drawn)
+    columns: dict[str, Any] = {
+        "sample_id": [placed.image_id for placed, _, _ in drawn],
+        "partition_key": [inputs.key] * len(drawn),
+        "photo_id": [placed.photo_id or None for placed, _, _ in drawn],
+        "variant": variants,
+        "image": [encode_png(picture) for _, picture, _ in drawn],
+        "instances": [encode_png(crowd.instances) for _, _, crowd in drawn],
+        "parts": [encode_png(crowd.parts) for _, _, crowd in drawn],
+        "depth": [encode_png(crowd.depth_mm) for _, _, crowd in drawn],
+        "width": [picture.shape[1] for _, picture, _ in drawn],
+        "height": [picture.shape[0] for _, picture, _ in drawn],
+        "persons": [placed.people for placed, _, _ in drawn],
+        "amodal_pixels": [crowd.amodal_pixels for _, _, crowd in drawn],
+        "seed": [image_seed(inputs.profile.seed, placed.image_id) for placed, _, _ in drawn],
+    }
+    return make_table(columns, SCHEMAS[TABLE])
+
+
+def thumbnails(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """The first pictures, small and square: (n, h, w, 3)."""
+    small = [with_keypoints(picture, None) for picture, _ in zip(pictures, range(MOST), strict=False)]
+    side = max((max(picture.shape[:2]) for picture in small), default=1)
+    framed = np.full((len(small), side, side, 3), 244, np.uint8)
+    for frame, picture in zip(framed, small, strict=True):
+        frame[: picture.shape[0], : picture.shape[1]] = picture
+    return framed
+
+
+def origins(profile: Profile) -> Origins:
+    """Pictures and maps come from bodies, cameras and clothes."""
+    return {name: all_of(layout_rows.TABLE, *DRAWN_FROM) for name in (*MAPS, "amodal_pixels")}
+
+
+STAGE = Stage(
+    "ds/scene_images",
+    "One row per scene: picture, who is where, which part of the body, and depth. Shaded at vertices and drawn in one pass, with "
+    "shadows on the ground.",
+    make,
+    "1",
+    table=TABLE,
+    groups=(SCENE,),
+    settings=("scenes.backgrounds",),
+    files=("backgrounds",),
+    checkpoints=("body_model",),
+    reads=(Reads(layout_rows.TABLE, ("image_id", "person", *DRAWN_FROM)),),
+    origins=origins,
+    units=scenes_of_batch,
+    ui_group="scenes",
+    kinds=frozenset(("pyrender", "lance")),
+)

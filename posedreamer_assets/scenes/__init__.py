@@ -1,0 +1,13 @@
+"""Images of many people: who stands where, what of whom can be seen, and people painted into photographs.
+
+apart.py       whether two dressed bodies touch, by nearest vertices
+people.py      bodies of a scene: drawn, dressed, as solids
+layout.py      placed on the ground of a scene until nobody touches another
+draw.py        one draw of all people: colours, who, which part, how far
+points.py      MPII's 16 joints, and which parts of a body lie next to each joint
+visibility.py  what of each person can be seen, and who hides the rest
+photos.py      annotated photographs: COCO keypoints JSON
+stand_in.py    a rendered domain, held apart, that stands where no photographs are given
+mix.py         synthetic people over a photograph
+stylise.py     colours and fine detail of the synthetic people made like those of a photograph
+"""

@@ -1,0 +1,197 @@
+"""Photographs with annotated people, from COCO's keypoints JSON.
+
+People without a keypoint, crowds and regions that are marked as such are no people here: their pixels are to be ignored.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image, UnidentifiedImageError
+
+from posedreamer_assets.errors import PhotoError
+from posedreamer_assets.scenes.points import mpii_of_coco
+from posedreamer_assets.scenes.rle import decode_rle, encode_rle, segment_mask
+
+_KEYPOINTS = 17
+_HIDDEN, _SEEN = 1, 2  # COCO's flags
+# MPII's head box is as high as the way from the neck to the top of the head; COCO labels neither. Ears are about as far from
+# each other as the head is wide, eyes a third of it; people in profile show neither, so the larger of both is taken.
+_HEAD_OF_EARS, _HEAD_OF_SHOULDERS = 1.9, 0.85
+
+
+@dataclass(frozen=True)
+class PhotoPeople:
+    """Annotated people of a photograph, one entry each.
+
+    Attributes:
+        keypoints: COCO's 17, pixels from the image's corner; zeros where not labelled.
+        labelled: which are.
+        seen: which of the labelled are not hidden.
+        mpii: MPII's 16 joints.
+        mpii_labelled: which are known.
+        mpii_seen: which of these are not hidden.
+        boxes: x, y, width, height.
+        head_px: diagonal of the head's box; NaN where it cannot be told.
+        masks: what each person covers; None where it is not annotated.
+    """
+
+    keypoints: Float[np.ndarray, "n 17 2"]
+    labelled: Bool[np.ndarray, "n 17"]
+    seen: Bool[np.ndarray, "n 17"]
+    mpii: Float[np.ndarray, "n 16 2"]
+    mpii_labelled: Bool[np.ndarray, "n 16"]
+    mpii_seen: Bool[np.ndarray, "n 16"]
+    boxes: Float[np.ndarray, "n 4"]
+    head_px: Float[np.ndarray, "n"]
+    masks: list[Bool[np.ndarray, "h w"] | None]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An annotated photograph.
+
+    Attributes:
+        name: file, relative to its folder, or what it was drawn from.
+        data: the file's bytes.
+        width: pixels.
+        height: pixels.
+        licence: its terms.
+        people: who is annotated.
+        ignore: pixels of people who are not.
+    """
+
+    name: str
+    data: bytes
+    width: int
+    height: int
+    licence: str
+    people: PhotoPeople
+    ignore: Bool[np.ndarray, "h w"]
+
+
+def coco_photos(folder: str, annotations: str, first: int, count: int) -> list[Photo]:
+    """Photographs with at least one person who has a keypoint, in the order of their ids: a stretch of them.
+
+    Raises:
+        PhotoError: a file that is missing or is not what it should be.
+    """
+    page, people = _annotations(annotations, Path(annotations).stat().st_mtime_ns if Path(annotations).exists() else 0)
+    licences = {entry["id"]: entry.get("url") or entry.get("name", "") for entry in page.get("licenses", [])}
+    images = sorted((image for image in page["images"] if image["id"] in people), key=lambda image: image["id"])
+    return [
+        _photo(Path(folder), image, people[image["id"]], licences.get(image.get("license"), "not stated"))
+        for image in images[first : first + count]
+    ]
+
+
+@lru_cache(maxsize=2)
+def _annotations(path: str, stamp: int) -> tuple[dict[str, Any], dict[int, list[dict[str, Any]]]]:
+    """The page, and by image the annotations of those with a labelled person."""
+    try:
+        page = json.loads(Path(path).read_bytes())
+        by_image: dict[int, list[dict[str, Any]]] = {}
+        for entry in page["annotations"]:
+            by_image.setdefault(entry["image_id"], []).append(entry)
+        page["images"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PhotoError(f"photos.annotations: {path} is no COCO keypoints JSON: {error!r}") from error
+    return page, {image: found for image, found in by_image.items() if any(_is_labelled(entry) for entry in found)}
+
+
+def _is_labelled(entry: Mapping[str, Any]) -> bool:
+    return not entry.get("iscrowd") and any(entry.get("keypoints", [])[2::3])
+
+
+def _photo(folder: Path, image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], licence: str) -> Photo:
+    name, width, height = image["file_name"], int(image["width"]), int(image["height"])
+    # Lists name files with or without the folder that they lie in.
+    path = next(
+        (p for p in (folder / name, folder.parent / name, folder / Path(name).name) if p.is_file()), folder / name
+    )
+    try:
+        data = path.read_bytes()
+        with Image.open(path) as opened:
+            size = opened.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise PhotoError(f"photos.path: {path} cannot be read: {error}") from error
+    if size != (width, height):
+        raise PhotoError(f"{path}: {size[0]} x {size[1]} pixels, its annotations are of {width} x {height}")
+    labelled = sorted((entry for entry in entries if _is_labelled(entry)), key=lambda entry: entry["id"])
+    ignore = np.zeros((height, width), bool)
+    for entry in entries:
+        if not _is_labelled(entry):
+            ignore |= _ignored(entry, width, height)
+    return Photo(name, data, width, height, licence, _people(labelled, width, height), ignore)
+
+
+def _ignored(entry: Mapping[str, Any], width: int, height: int) -> Bool[np.ndarray, "h w"]:
+    if entry.get("segmentation"):
+        return segment_mask(entry["segmentation"], width, height)
+    mask = np.zeros((height, width), bool)
+    x, y, w, h = (round(float(v)) for v in entry["bbox"])
+    mask[max(0, y) : y + h, max(0, x) : x + w] = True
+    return mask
+
+
+def _people(entries: Sequence[Mapping[str, Any]], width: int, height: int) -> PhotoPeople:
+    flat = np.array([entry["keypoints"] for entry in entries], float).reshape(-1, _KEYPOINTS, 3)
+    labelled, seen = flat[..., 2] >= _HIDDEN, flat[..., 2] == _SEEN
+    # COCO counts pixels from the centre of the first.
+    keypoints = np.where(labelled[..., None], flat[..., :2] + 0.5, 0.0)
+    mpii, known = mpii_of_coco(keypoints, labelled)
+    _, mpii_seen = mpii_of_coco(keypoints, seen)
+    masks = [
+        segment_mask(entry["segmentation"], width, height) if entry.get("segmentation") else None for entry in entries
+    ]
+    boxes = np.array([entry["bbox"] for entry in entries], float).reshape(-1, 4)
+    return PhotoPeople(
+        keypoints, labelled, seen, mpii, known, mpii_seen & known, boxes, _head_px(keypoints, labelled), masks
+    )
+
+
+def _head_px(keypoints: Float[np.ndarray, "n 17 2"], labelled: Bool[np.ndarray, "n 17"]) -> Float[np.ndarray, "n"]:
+    """The head's diagonal from ears and shoulders, whichever says more."""
+    found = []
+    for left, right, factor in ((3, 4, _HEAD_OF_EARS), (5, 6, _HEAD_OF_SHOULDERS)):
+        size = factor * np.hypot(*(keypoints[:, left] - keypoints[:, right]).T)
+        found.append(np.where(labelled[:, left] & labelled[:, right], size, 0.0))
+    largest = np.max(found, axis=0)
+    return np.where(largest > 0, largest, np.nan)
+
+
+def people_to_json(people: PhotoPeople) -> str:
+    """As tables hold them."""
+    plain = {
+        name: [None if value != value else value for value in values.tolist()] if name == "head_px" else values.tolist()
+        for name, values in vars(people).items()
+        if name != "masks"
+    }
+    masks = [None if mask is None else encode_rle(mask) for mask in people.masks]
+    return json.dumps({**plain, "masks": masks}, separators=(",", ":"))
+
+
+def people_from_json(text: str) -> PhotoPeople:
+    """The inverse of `people_to_json`.
+
+    Raises:
+        PhotoError: masks whose run lengths do not fill their size.
+    """
+    plain = json.loads(text)
+    count = len(plain["boxes"])
+    shapes = {"keypoints": (17, 2), "labelled": (17,), "seen": (17,), "mpii": (16, 2), "mpii_labelled": (16,)}
+    shapes |= {"mpii_seen": (16,), "boxes": (4,), "head_px": ()}
+    flags = ("labelled", "seen", "mpii_labelled", "mpii_seen")
+    arrays = {
+        name: np.array(plain[name], bool if name in flags else float).reshape(count, *shape)
+        for name, shape in shapes.items()
+    }
+    return PhotoPeople(**arrays, masks=[None if mask is None else decode_rle(mask) for mask in plain["masks"]])

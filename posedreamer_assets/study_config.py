@@ -1,0 +1,58 @@
+"""Sections of a profile that studies have, see `config.py`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LearningToTrainConfig:
+    """The study `learning_to_train`: scenes of many people, and people painted into photographs. Off unless asked for."""
+
+    enabled: bool = False
+    scene_batches: int = 2
+    photo_batches: int = 1
+
+
+@dataclass(frozen=True)
+class CrowdsConfig:
+    """Scenes of many people (D_S): `people_mean` is that of a Poisson distribution, `size` that of the square image."""
+
+    people_mean: float = 9.0
+    pitch_min_deg: float = 0.0
+    pitch_max_deg: float = 45.0
+    size: int = 320  # pixels
+    max_tries: int = 60  # places that are tried for a person before it is left out
+    batch_size: int = 25  # scenes of a batch
+    families: tuple[str, ...] = ()  # procedural families; empty means all
+
+
+@dataclass(frozen=True)
+class PhotosConfig:
+    """Annotated photographs (D_R). `kind`: stand_in, a rendered domain that is held apart, or coco.
+
+    `path`: folder of the photographs; `annotations`: COCO keypoints JSON. Both are needed for `coco`.
+    """
+
+    kind: Literal["stand_in", "coco"] = "stand_in"
+    path: str | None = None
+    annotations: str | None = None
+    batch_size: int = 25  # photographs of a batch
+    size: int = 288  # of stand-ins, pixels
+    val_share: float = 0.0
+    test_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class MixedConfig:
+    """Synthetic people over photographs (D_M): the mean of a Poisson distribution, and mixtures of each photograph."""
+
+    people_mean: float = 4.0
+    variants: int = 2
+    max_tries: int = 60
+
+
+@dataclass(frozen=True)
+class StyleConfig:
+    """Synthetic people made like a photograph's (D_Style): the least region that colours are learnt from, pixels."""
+
+    min_pixels: int = 50
