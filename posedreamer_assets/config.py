@@ -189,6 +189,27 @@ class QualityConfig:
 
 
 @dataclass(frozen=True)
+class StudentsConfig:
+    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
+
+    `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
+    """
+
+    study: str = "none"
+    images: int = 320
+    test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
+    test_generated: int = 96  # of bench-generated
+    pelvis: Literal["posed-mesh", "chain", "hips"] = (
+        "posed-mesh"  # where bodies are laid over each other, docs/students.md
+    )
+
+    @property
+    def off(self) -> bool:
+        """Whether no student is trained."""
+        return self.study == "none"
+
+
+@dataclass(frozen=True)
 class Profile:
     """The whole configuration of a run."""
 
@@ -207,6 +228,7 @@ class Profile:
     curation: CurationConfig = field(default_factory=CurationConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    students: StudentsConfig = field(default_factory=StudentsConfig)
 
 
 def profile_names() -> list[str]:

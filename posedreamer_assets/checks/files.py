@@ -21,8 +21,8 @@ MEASURES = ("value", "brightness", "spread", "shares")
 _PACKAGE = Path(__file__).parents[1]
 _COMMON = {"severity": str, "where": str, "mostly": float, "name": str, "description": str}
 _NAME = re.compile(r"[A-Za-z0-9_]+")
-_STAGES = {stage.name: stage.table or stage.name for stage in graph(2)}
-CHECKPOINT_ASSETS = tuple(dict.fromkeys(stage.name for stage in graph(2) if not stage.partitioned))
+_STAGES = {stage.name: stage.table or stage.name for stage in graph(2, students=True)}
+CHECKPOINT_ASSETS = tuple(dict.fromkeys(stage.name for stage in graph(2, students=True) if not stage.partitioned))
 """Stages without partitions: their rows are those of table `checkpoints` that bear their name."""
 
 

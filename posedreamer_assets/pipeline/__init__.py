@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline import (
+    benchmark_images,
     body_model,
     control_checkpoint,
     control_maps,
@@ -17,12 +18,17 @@ from posedreamer_assets.pipeline import (
     dpo_checkpoint,
     filtered_dataset,
     hard_samples,
+    hmr_benchmark,
+    hmr_student,
     pose_library,
     preference_pairs,
     quality_report,
     raw_generations,
     rendered_scenes,
     sample_scores,
+    student_features,
+    student_scores,
+    training_manifests,
 )
 from posedreamer_assets.pipeline.rounds import Round, rounds, rounds_of
 from posedreamer_assets.pipeline.stage import POSES, Stage
@@ -47,6 +53,21 @@ def stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
         *(stage for one in hard for stage in hard_stages(one)),
         dataset.release(groups),
         quality_report.stage(groups),
+    )
+
+
+def student_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
+    """What the data is worth: test sets, and students trained on recipes of what the rounds made."""
+    groups = tuple(one.name for one in of)
+    return (
+        benchmark_images.STAGE,
+        benchmark_images.GENERATED,
+        training_manifests.stage(groups),
+        *(student_features.stage(one.name) for one in of),
+        student_features.TESTED,
+        hmr_student.stage(groups),
+        student_scores.STAGE,
+        hmr_benchmark.STAGE,
     )
 
 
@@ -119,12 +140,12 @@ class Graph:
 
 
 @lru_cache(maxsize=8)
-def graph(count: int) -> Graph:
-    """The graph with so many rounds, the base round included."""
+def graph(count: int, *, students: bool = False) -> Graph:
+    """The graph with so many rounds, the base round included, and with students or without."""
     found = rounds(count)
-    return Graph(stages(found), found)
+    return Graph((*stages(found), *(student_stages(found) if students else ())), found)
 
 
 def graph_of(profile: Profile) -> Graph:
-    """The graph with the rounds of a profile."""
-    return graph(len(rounds_of(profile)))
+    """The graph with the rounds of a profile, and with students where it names a study."""
+    return graph(len(rounds_of(profile)), students=not profile.students.off)
