@@ -332,7 +332,11 @@ KINDS: dict[str, Kind] = {
         "There are as many rows as {column} says", {}, pa.types.is_integer, _students("as_many_as"), whole=True
     ),
     "seen_as_planned": Kind(
-        "Every student has seen as many samples as the study plans", {}, None, _students("seen_as_planned"), ("samples_seen",)
+        "Every student has seen as many samples as the study plans",
+        {},
+        None,
+        _students("seen_as_planned"),
+        ("samples_seen",),
     ),
     "scores_follow_predictions": Kind(
         "Errors are those of the predicted parameters against the labels under the profile's protocol",

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def _nested(manifests: Mapping[str, set[str]], curve: Sequence[str]) -> bool:
     for draw in {student_of(key)[1] for key in manifests}:
         one = [ids for key, ids in manifests.items() if student_of(key)[0] in curve and student_of(key)[1] == draw]
         ordered = sorted(one, key=len)
-        if not all(small <= large for small, large in zip(ordered, ordered[1:], strict=False)):
+        if not all(small <= large for small, large in pairwise(ordered)):
             return False
     return True
 

@@ -102,8 +102,8 @@ def stage(groups: tuple[str, ...]) -> Stage:
     """Trained on images of these rounds."""
     return Stage(
         TABLE,
-        "One row per student: a small head on a frozen backbone, trained on one recipe's draw from one seed, for as many steps as "
-        "every other student; weights, losses and what it has seen.",
+        "One row per student: a small head on a frozen backbone, trained on one recipe's draw from one seed, for as many steps "
+        "as every other student; weights, losses and what it has seen.",
         make,
         "1",
         table=TABLE,

@@ -11,7 +11,7 @@ Line = tuple[str, str, str]
 
 def main_figures(figures: Mapping[str, Any]) -> list[Line]:
     """Label, value and note of each figure that there is."""
-    parts = (_counts, _rounds, _alignment, _hard_rounds, _quality, _judges)
+    parts = (_counts, _students, _rounds, _alignment, _hard_rounds, _quality, _judges)
     return [line for part in parts for line in part(figures)]
 
 
@@ -23,6 +23,17 @@ def _counts(figures: Mapping[str, Any]) -> Iterator[Line]:
     for what, key in (("rejected", "rejected"), ("not readable", "quarantined")):
         for reason, count in sorted(figures.get(key, {}).items()):
             yield f"{what}: {reason}", str(count), ""
+
+
+def _students(figures: Mapping[str, Any]) -> Iterator[Line]:
+    """What an image is worth, on the test set that favours neither side."""
+    found = figures.get("students", {})
+    for recipe, of in found.get("exchange", {}).items():
+        name = next((one for one in of if one.endswith("looks")), next(iter(of)))
+        rate = of[name]
+        star = ", beyond the sizes trained" if rate["drawn_on"] else ""
+        value = f"{rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
+        yield f"renders that one image is worth, {recipe}", value, f"{name}{star}"
 
 
 def _rounds(figures: Mapping[str, Any]) -> Iterator[Line]:

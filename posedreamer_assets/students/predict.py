@@ -61,7 +61,7 @@ def predict(
     with torch.inference_mode():
         for start in range(0, len(features), _BLOCK):
             part = torch.from_numpy(features[start : start + _BLOCK].astype(np.float32))
-            focal = torch.from_numpy(np.ascontiguousarray(focal_px[start : start + _BLOCK], np.float32))
+            focal = torch.from_numpy(np.array(focal_px[start : start + _BLOCK], np.float32))
             count = len(part)
             part = torch.cat([part, part.new_zeros(_BLOCK - count, part.shape[1])])
             focal = torch.cat([focal, focal.new_ones(_BLOCK - count)])

@@ -131,7 +131,7 @@ class Study:
             one = self.recipes[waiting.pop()]
             if one.name not in found:
                 found[one.name] = one
-                waiting += [other for other in named_in(one)]
+                waiting += named_in(one)
         return dict(sorted(found.items()))
 
 
@@ -150,7 +150,8 @@ def load_study(name_or_path: str) -> Study:
     """Read a study by name or path.
 
     Raises:
-        RecipeError: no such study, bad YAML, an unknown key, a recipe without a budget, or one that names a missing one; with line.
+        RecipeError: no such study, bad YAML, an unknown key, a recipe without a budget, or a name that is not there; with
+            line.
     """
     path = STUDIES_DIR / f"{name_or_path}.yaml"
     if not path.exists():

@@ -308,7 +308,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column(
             "pve_area_mm",
             _FLOAT,
-            "The same, each vertex weighted by its area: head and hands have most vertices, millimetres.",
+            "The same, each vertex weighted by its area, millimetres.",
         ),
         Column(
             "pve_in_image_mm",

@@ -50,8 +50,8 @@ def source_of(key: str) -> str:
 
 
 def group_of(key: str) -> str:
-    """The group of a partition key: `align`, `bench`, `bench-generated`, `student`, or the round that its images belong to: `base`,
-    `hard`, `hard2`, ..."""
+    """The group of a partition key: `align`, `bench`, `bench-generated`, `student`, or the round that its images belong to:
+    `base`, `hard`, `hard2`, ..."""
     source = source_of(key)
     first = source.split("-")[0]
     if source == BENCH_GENERATED or first in (ALIGN, BENCH, STUDENT):
