@@ -9,7 +9,7 @@ import pyarrow as pa
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.pose_library import activity_of
 from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
-from posedreamer_assets.pipeline.studies import LOOKS, RENDERS, TEST_SET
+from posedreamer_assets.pipeline.studies import LOOKS, RENDERS
 from posedreamer_assets.seeds import derive_seed
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import BENCH, BENCH_GENERATED, partition_key, sample_id, source_of
@@ -141,7 +141,7 @@ STAGE = Stage(
     "1",
     table=TABLE,
     groups=(BENCH,),
-    settings=("image", "cameras", "poses.betas_std", "scenes.supersample", TEST_SET),
+    settings=("image", "cameras", "poses.betas_std", "scenes.supersample", "students.test_renders"),
     checkpoints=("body_model",),
     seeded=False,
     units=lambda profile: profile.students.test_renders,
@@ -156,7 +156,7 @@ GENERATED = replace(
     about="One row per unfiltered image of the aligned generator that students are tested on, with its label: poses that no "
     "other stage has seen.",
     groups=(BENCH_GENERATED,),
-    settings=(*STAGE.settings, "generator"),
+    settings=(*STAGE.settings[:-1], "students.test_generated", "generator"),
     checkpoints=("body_model", "control_checkpoint", "dpo_checkpoint"),
     units=lambda profile: profile.students.test_generated,
     kinds=frozenset(("diffusers", "lance")),

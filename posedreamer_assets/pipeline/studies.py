@@ -14,14 +14,8 @@ if TYPE_CHECKING:
     from posedreamer_assets.students.recipes import StudentSpec, Study
 
 RENDERS, LOOKS = f"{BENCH}-renders", f"{BENCH}-looks"
-RECIPE, SPEC, FEATURES, CONTRASTS, TEST_SET = (
-    "study.recipe",
-    "study.student",
-    "study.features",
-    "study.all",
-    "study.test_set",
-)
-STUDY_SETTINGS = (RECIPE, SPEC, FEATURES, CONTRASTS, TEST_SET)
+RECIPE, SPEC, FEATURES, CONTRASTS = "study.recipe", "study.student", "study.features", "study.all"
+STUDY_SETTINGS = (RECIPE, SPEC, FEATURES, CONTRASTS)
 """Names that stages may give among their settings: parts of the study, as far as a partition depends on them."""
 
 
@@ -104,8 +98,6 @@ def study_setting(profile: Profile, name: str, key: str) -> Any:
     if name == SPEC:
         reseeded = key and study.recipes[student_of(key)[0]].reseed
         return {**asdict(study.student), "reseed": bool(reseeded)}
-    if name == TEST_SET:
-        return profile.students.test_generated if BENCH_GENERATED in key else profile.students.test_renders
     if name == RECIPE:
         recipe = student_of(key)[0]
         if recipe not in study.recipes:

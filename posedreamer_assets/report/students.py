@@ -54,7 +54,7 @@ def _exchange(figures: Mapping[str, Any]) -> list[Any]:
     rows = [[recipe, *(_rate(of[name]) for name in sets)] for recipe, of in figures["exchange"].items()]
     caption = (
         "How many rendered images one image is worth: n* / n, where n* renders reach the same error. 1 is as good as a render. "
-        "In brackets: 95 % over seeds and images; a star: n* lies beyond the sizes that were trained, and is drawn on by a factor of "
+        "In brackets: 95 % over seeds and images; a star: n* lies beyond the sizes trained, and is drawn on by a factor of "
         "four at most."
     )
     return [Table(("exchange rate", *sets), rows, caption=caption)]
