@@ -19,6 +19,12 @@ from posedreamer_assets.config import Profile
 @click.option("--batches", type=click.IntRange(min=1), default=None, help="Batches of the base round.")
 @click.option("--align-batches", type=click.IntRange(min=1), default=None, help="Batches that alignment learns from.")
 @click.option("--seed", type=int, default=None, help="Seed of everything that is drawn.")
+@click.option(
+    "--study",
+    default=None,
+    metavar="NAME|PATH",
+    help="What students are trained on: none, pocket, ablation, or a YAML file, see docs/students.md. Default: the profile's.",
+)
 @home_option
 @storage_option
 @profile_option
@@ -30,6 +36,7 @@ def run(
     batches: int | None,
     align_batches: int | None,
     seed: int | None,
+    study: str | None,
     home: Path | None,
     storage: str | None,
     profile_name: str | None,
@@ -46,6 +53,7 @@ def run(
         "poses.batches": batches,
         "poses.align_batches": align_batches,
         "seed": seed,
+        "students.study": study,
     }
     profile = resolve(profile_name, settings, shortcuts)
 
