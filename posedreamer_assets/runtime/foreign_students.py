@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.storage import LanceStore
 
 _LISTED = ("sample_id", "file", "test_set", "width", "height", "focal_px", "principal_x_px", "principal_y_px")
+_JPEG = b"\xff\xd8"  # how such a file begins
 _SHOWN = ("pve_mm", "pve_area_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm", "orient_deg", "body_angle_deg")
 
 
@@ -34,7 +35,8 @@ def export_test_images(store: "LanceStore", profile: Profile, folder: Path) -> i
     lines = []
     for i, name in enumerate(texts(rows, "sample_id")):
         data = rows.column("image")[i].as_py()
-        file = folder / "images" / f"{name.replace('/', '_')}.{'jpg' if data[:2] == b'\xff\xd8' else 'png'}"
+        suffix = "jpg" if data[:2] == _JPEG else "png"
+        file = folder / "images" / f"{name.replace('/', '_')}.{suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         of_camera = [rows.column(column)[i].as_py() for column in ("width", "height", "focal_px")]

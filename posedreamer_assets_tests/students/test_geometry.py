@@ -30,9 +30,9 @@ def people(count: int, seed: int = 0) -> tuple[BodyParams, Cameras]:
     upright = axis_angle_to_matrix(np.array([[np.pi, 0, 0]] * count)).astype(np.float32)
     cameras = Cameras(
         upright,
-        np.tile(np.float32([0.1, 0.2, 4.0]), (count, 1)),
+        np.tile(np.array([0.1, 0.2, 4.0], np.float32), (count, 1)),
         np.full(count, 200, np.float32),
-        np.tile(np.float32([60, 66]), (count, 1)),
+        np.tile(np.array([60, 66], np.float32), (count, 1)),
         SIDE,
         SIDE,
         np.zeros(count, np.float32),

@@ -1,5 +1,7 @@
 """A whole study, tiny: its checks pass, each planted fault is caught by the check that is named, and nothing is made twice."""
 
+import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from posedreamer_assets.checks import run_checks
 from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import RecipeError
+from posedreamer_assets.errors import RecipeError, StudentError
 from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.pipeline.rounds import planned_keys
@@ -19,6 +21,7 @@ from posedreamer_assets.pipeline.stage import Inputs
 from posedreamer_assets.pipeline.studies import student_key, student_of
 from posedreamer_assets.report.students import section_of, students_section
 from posedreamer_assets.runtime.checking import Surroundings
+from posedreamer_assets.runtime.foreign_students import export_test_images, score_predictions
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
 from posedreamer_assets.storage import LanceStore
@@ -198,3 +201,33 @@ def test_the_report_has_the_section_and_says_what_it_cannot_show(study: tuple[La
 )
 def test_keys_of_students_are_of_no_round(key: str, group: str) -> None:
     assert group_of(key) == group
+
+
+def test_another_network_is_scored_as_students_are(study: tuple[LanceStore, Profile], tmp_path: Path) -> None:
+    """Predictions of the study's own student, taken out and read in again, get the very errors of its rows."""
+    from scipy.spatial.transform import Rotation
+
+    store, profile = study
+    assert export_test_images(store, profile, tmp_path / "images") == 8
+    with (tmp_path / "images" / "images.csv").open() as file:
+        listed = list(csv.DictReader(file))
+    assert all((tmp_path / "images" / row["file"]).is_file() for row in listed)
+    assert not {"betas", "body_pose", "global_orient"} & {*listed[0]}, "no labels"
+    rows = store.read("student_scores", [KEY])
+    turns = np.array(rows.column("predicted_rotations").to_pylist()).reshape(-1, 3, 3)
+    pose = Rotation.from_matrix(turns).as_rotvec().reshape(-1, 66)
+    ids = rows.column("test_sample_id").to_pylist()
+    assert {row["sample_id"] for row in listed} == {*ids}
+    arrays = {"sample_id": np.array(ids), "global_orient": pose[:, :3], "body_pose": pose[:, 3:]}
+    betas = np.array(rows.column("predicted_betas").to_pylist())
+    np.savez(tmp_path / "preds.npz", **arrays, betas=betas)  # type: ignore[arg-type]
+    found = score_predictions(store, profile, "own", tmp_path / "preds.npz", tmp_path / "own.json")
+    assert json.loads((tmp_path / "own.json").read_text()) == found
+    for name, of in found["test_sets"].items():
+        for metric in ("pve_mm", "pa_mpjpe_mm"):
+            own = [row[metric] for row in rows.to_pylist() if row["test_set"] == name]
+            assert of[metric]["mean"] == pytest.approx(np.mean(own), abs=0.01)
+    some = {key: values[1:] for key, values in arrays.items()}
+    np.savez(tmp_path / "some.npz", **some, betas=betas[1:])  # type: ignore[arg-type]
+    with pytest.raises(StudentError, match="all of a set or none of it"):
+        score_predictions(store, profile, "own", tmp_path / "some.npz", tmp_path / "some.json")

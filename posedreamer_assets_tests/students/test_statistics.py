@@ -55,7 +55,7 @@ def test_a_joint_that_is_off_by_so_much_adds_so_much() -> None:
 
 
 def test_similarity_undoes_any_similarity_and_no_mirror() -> None:
-    turn = Rotation.random(random_state=1).as_matrix()
+    turn = Rotation.from_rotvec([0.3, -1.2, 0.8]).as_matrix()
     assert np.abs(similarity_aligned(2.5 * POINTS @ turn.T + (1, 2, 3), POINTS) - POINTS).max() < 1e-9
     mirrored = POINTS * (-1, 1, 1)
     assert mean_distance_mm(similarity_aligned(mirrored, POINTS), POINTS).min() > 100
@@ -64,7 +64,7 @@ def test_similarity_undoes_any_similarity_and_no_mirror() -> None:
 
 
 def test_the_similarity_is_scipys_rotation_and_root_mean_squares_do_not_rise() -> None:
-    found = POINTS @ Rotation.random(random_state=2).as_matrix() + RNG.normal(0, 0.2, POINTS.shape)
+    found = POINTS @ Rotation.from_rotvec([-0.9, 0.4, 1.1]).as_matrix() + RNG.normal(0, 0.2, POINTS.shape)
     aligned = similarity_aligned(found, POINTS)
     for one, true, out in zip(found, POINTS, aligned, strict=True):
         a, b = one - one.mean(0), true - true.mean(0)
@@ -185,7 +185,7 @@ def test_words_never_say_that_there_is_no_difference() -> None:
     assert much.startswith("more by 50")
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.0, 1.6])
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.6])
 def test_a_planted_exchange_rate_is_recovered(factor: float) -> None:
     """An image worth `factor` renders: the recipe's errors are those of `factor` times as many renders."""
     rng = np.random.default_rng(0)

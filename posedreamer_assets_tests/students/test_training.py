@@ -34,7 +34,7 @@ def made_up(count: int = 12) -> Samples:
     labels = Labels(
         rotations,
         rng.normal(0, 1, (count, 10)).astype(np.float32),
-        np.tile(np.float32([0, 0, 4]), (count, 1)),
+        np.tile(np.array([0, 0, 4], np.float32), (count, 1)),
         np.full(count, 200, np.float32),
         np.full((count, 2), SIDE / 2, np.float32),
     )
@@ -127,7 +127,7 @@ def test_other_looks_change_everything_but_where_the_person_is() -> None:
     assert len(np.unique(leaves.reshape(-1, 3), axis=0)) > 20
     body = np.zeros((SIDE, SIDE), bool)
     body[30:100, 50:80] = True
-    picture = np.where(body[..., None], np.uint8([200, 40, 40]), np.uint8([0, 0, 255]))
+    picture = np.where(body[..., None], np.array([200, 40, 40], np.uint8), np.array([0, 0, 255], np.uint8))
     look = other_look(picture, body, np.random.default_rng(3)).astype(int)
     inside = np.zeros_like(body)
     inside[40:90, 56:74] = True
