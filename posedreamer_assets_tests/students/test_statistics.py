@@ -99,9 +99,8 @@ def test_the_truth_scores_zero_and_a_protocol_is_a_matter_of_the_pelvis() -> Non
         assert found[name]["pa_pve_mm"] == pytest.approx(found["chain"]["pa_pve_mm"]), "alignment forgets the pelvis"
     pve = {name: tuple(np.round(one["pve_mm"], 1)) for name, one in found.items()}
     assert len(set(pve.values())) == 3, "published numbers of two protocols are not comparable"
-    moved = Posed(
-        true.rotations, true.betas, true.vertices + np.float32([0.1, 0, 0.5]), true.joints + np.float32([0.1, 0, 0.5])
-    )
+    by = np.array([0.1, 0, 0.5], np.float32)
+    moved = Posed(true.rotations, true.betas, true.vertices + by, true.joints + by)
     assert errors(Protocol(), BODY, moved, true)["pve_mm"].max() < 1e-2
     chain = pelvis_of(Protocol("chain"), BODY, true.vertices, true.joints)
     assert (chain[:, 0] == true.joints[:, 0]).all()
