@@ -98,7 +98,7 @@ def all_vertices(
     with torch.no_grad():
         for start in range(0, len(betas), _CHUNK):
             part = slice(start, start + _CHUNK)
-            j, v = body(torch.from_numpy(rotations[part]).float(), torch.from_numpy(betas[part]).float())
+            j, v = body(torch.tensor(rotations[part]).float(), torch.tensor(betas[part]).float())
             joints.append(j.numpy())
             vertices.append(v.numpy())
     return np.concatenate(joints), np.concatenate(vertices)

@@ -166,7 +166,7 @@ def loss_terms(head: nn.Module, body: TorchBody, samples: Samples, chosen: np.nd
     label = samples.labels.take(chosen)
     features = torch.from_numpy(samples.features[chosen].astype(np.float32))
     rotations, betas, pelvis, focal, principal = (
-        torch.from_numpy(np.ascontiguousarray(values, np.float32))
+        torch.tensor(np.ascontiguousarray(values, np.float32))
         for values in (label.rotations, label.betas, label.pelvis_cam_m, label.focal_px, label.principal_px)
     )
     found = head(features, focal, samples.width_px)
