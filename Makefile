@@ -1,14 +1,18 @@
 # One command per job; every job sets up what it needs first. HOME_DIR, PYTHON and ARGS can be given: make run ARGS="--batches 4"
+# PyPI's torch for Linux on x86 brings CUDA, several GB. Without a GPU: make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
 SHELL := /bin/bash
 .SHELLFLAGS := -e -u -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3.11
+PYTHON ?=
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.posedreamer-setup
 DEV_STAMP := $(VENV)/.posedreamer-setup-dev
+# Modules are compiled when they are first imported, which most never are.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 HOME_DIR ?= posedreamer_home
 ARGS ?=
 GL_PACKAGES := libegl1 libgl1-mesa-dri
@@ -24,19 +28,21 @@ setup: $(STAMP)  ## virtual environment, pinned packages, headless GL where perm
 
 $(STAMP): pyproject.toml constraints.txt
 	if [ ! -x $(BIN)/python ]; then
-	    interpreter=$$(command -v $(PYTHON) || command -v python3.12 || command -v python3)
-	    "$$interpreter" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 13)))' \
-	        || { echo "Python 3.11 or 3.12 is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
-	    "$$interpreter" -m venv $(VENV)
+	    supported='import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 15)))'
+	    for interpreter in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python3.14); do
+	        if "$$interpreter" -c "$$supported" 2>/dev/null; then found=$$interpreter; break; fi
+	    done
+	    [ -n "$${found:-}" ] || { echo "Python 3.11 to 3.14 is needed; set PYTHON=/path/to/python3" >&2; exit 1; }
+	    "$$found" -m venv $(VENV)
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) -e .
 	$(MAKE) --no-print-directory gl
 	touch $@
 
 setup-dev: $(DEV_STAMP)  ## the same, and what tests and lint need
 
 $(DEV_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	touch $@
 
 gl:

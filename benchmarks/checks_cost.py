@@ -12,18 +12,22 @@ import argparse
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+from orchestration_overhead import Loop
 
-from posedreamer_assets.body.model import load_body
 from posedreamer_assets.config import load_profile
+from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.runtime.checking import check_partition
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.keys import sample_id
 
 KEY = "procedural-0000"
+STAGES = (
+    *("body_model", "pose_library", "base/control_maps", "rendered_scenes", "control_checkpoint", "dpo_checkpoint"),
+    *("base/raw_generations", "base/sample_scores", "base/filtered_dataset"),
+)
 
 
 def main() -> None:
@@ -51,7 +55,7 @@ def main() -> None:
         f"{rows} rows: made in {making:.0f} s ({making / rows:.3f} s each, from {given.made}); checked in {total:.1f} s"
     )
     print(f"all checks take {100 * total / making:.2f} % of the time that making the rows takes")
-    images = made["base_raw_generations"]
+    images = made["raw_generations"]
     print(
         f"and {100 * total / images:.2f} % of the time that generating the images alone takes ({images / rows:.3f} s each)"
     )
@@ -74,44 +78,20 @@ def _repeat(store: LanceStore, table: str, rows: int) -> None:
 
 def _make(store: LanceStore, rows: int) -> dict[str, float]:
     """Seconds that each table took, writing included."""
-    from types import SimpleNamespace
-    from typing import Any, cast
-
-    from posedreamer_assets.pipeline.control_maps import render_control_rows
-    from posedreamer_assets.pipeline.filtered_dataset import filter_rows
-    from posedreamer_assets.pipeline.pose_library import make_pose_table
-    from posedreamer_assets.pipeline.raw_generations import generate_rows
-    from posedreamer_assets.pipeline.rendered_scenes import render_scene_rows
-    from posedreamer_assets.pipeline.sample_scores import score_rows
-
-    profile = load_profile("pocket", {"poses.batch_size": rows})
-    adapter = cast(Any, SimpleNamespace(metrics={"method": "none"}))
-    tables: dict[str, pa.Table] = {}
-    steps: dict[str, Callable[[], pa.Table]] = {
-        "pose_library": lambda: make_pose_table(profile, load_body(None), KEY),
-        "base_control_maps": lambda: render_control_rows(profile, tables["pose_library"], KEY)[0],
-        "rendered_scenes": lambda: render_scene_rows(profile, tables["pose_library"], KEY)[0],
-        "base_raw_generations": lambda: generate_rows(
-            profile, "base", tables["pose_library"], tables["base_control_maps"], adapter=adapter, key=KEY
-        )[0],
-        "base_sample_scores": lambda: score_rows(
-            profile, tables["pose_library"], tables["base_control_maps"], tables["base_raw_generations"], KEY
-        ),
-        "base_filtered_dataset": lambda: filter_rows(
-            profile,
-            "base",
-            tables["pose_library"],
-            tables["base_control_maps"],
-            tables["base_raw_generations"],
-            tables["base_sample_scores"],
-        ),
-    }
+    sizes = {"poses.batch_size": rows, "poses.batches": 1, "poses.align_batches": 0, "alignment.method": "none"}
+    profile = load_profile("pocket", sizes)
     took: dict[str, float] = {}
-    for table, step in steps.items():
-        started = time.process_time()
-        tables[table] = step()
-        store.replace_partition(table, KEY, tables[table], input_digest="made")
-        took[table] = time.process_time() - started
+    with tempfile.TemporaryDirectory() as folder:
+        loop = Loop(profile, Path(folder))
+        for stage in graph_of(profile):
+            if stage.key not in STAGES:
+                continue
+            started = time.process_time()
+            loop.run([stage.key])
+            if stage.table:
+                table = loop.tables[stage.table][KEY].drop_columns(["row_digest"])
+                store.replace_partition(stage.table, KEY, table, input_digest="made")
+                took[stage.table] = time.process_time() - started
     return took
 
 

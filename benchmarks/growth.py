@@ -63,6 +63,34 @@ def megabytes(store: LanceStore) -> float:
     return sum(f.stat().st_size for f in Path(store.root).rglob("*") if f.is_file()) / 1e6
 
 
+Measured = dict[int, dict[str, list[float]]]
+"""By number of partitions, then by store: milliseconds of each of FIGURES."""
+
+
+def grow(partitions: int, without: int, count: int, every: int) -> tuple[Measured, float, dict[str, float]]:
+    """Grow the tables; returns the timings, seconds of upkeep in all, and megabytes of each store at the end."""
+    largest = {"ten": 10, "with": partitions, "without": without}
+    measured: dict[int, dict[str, list[float]]] = {}
+    upkeep_s = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        stores = {name: LanceStore(Path(folder) / name) for name in largest}
+        for number in range(1, partitions + 1):
+            key = key_of(number - 1)
+            for name, store in stores.items():
+                if number <= largest[name]:
+                    store.replace_partition(TABLE, key, rows(key, count), input_digest="0")
+            if number in STOPS:
+                compared = {n: s for n, s in stores.items() if n == "ten" or number <= largest[n]}
+                counts = {name: min(number, largest[name]) for name in compared}
+                measured[number] = figures(compared, counts, count)
+            if number % every == 0:
+                start = time.perf_counter()
+                stores["with"].maintain(TABLE, Plan(keep=timedelta(seconds=2)))
+                upkeep_s += time.perf_counter() - start
+        sizes = {name: megabytes(store) for name, store in stores.items()}
+    return measured, upkeep_s, sizes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--partitions", type=int, default=2000)
@@ -70,25 +98,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--every", type=int, default=20, help="partitions between two rounds of upkeep")
     args = parser.parse_args()
-    largest = {"ten": 10, "with": args.partitions, "without": args.without}
-    measured: dict[int, dict[str, list[float]]] = {}
-    upkeep_s = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        stores = {name: LanceStore(Path(folder) / name) for name in largest}
-        for number in range(1, args.partitions + 1):
-            key = key_of(number - 1)
-            for name, store in stores.items():
-                if number <= largest[name]:
-                    store.replace_partition(TABLE, key, rows(key, args.rows), input_digest="0")
-            if number in STOPS:
-                compared = {n: s for n, s in stores.items() if n == "ten" or number <= largest[n]}
-                counts = {name: min(number, largest[name]) for name in compared}
-                measured[number] = figures(compared, counts, args.rows)
-            if number % args.every == 0:
-                start = time.perf_counter()
-                stores["with"].maintain(TABLE, Plan(keep=timedelta(seconds=2)))
-                upkeep_s += time.perf_counter() - start
-        sizes = {name: megabytes(store) for name, store in stores.items()}
+    measured, upkeep_s, sizes = grow(args.partitions, args.without, args.rows, args.every)
     print(f"Upkeep every {args.every} partitions, {upkeep_s:.1f} s in all; {args.rows} rows each.\n")
     print(
         "| partitions | open, upkeep | read | replace | open, no upkeep | read | replace |\n|---|---|---|---|---|---|---|"

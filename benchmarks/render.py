@@ -57,6 +57,36 @@ def cpu_s(action: Callable[[], None]) -> float:
     return time.process_time() - started
 
 
+def measure(size: int, bodies: int, reference: int) -> dict[str, float]:
+    """CPU seconds of one body by what is drawn, pictures of `size` pixels a side.
+
+    `reference` bodies are drawn anew each; none with 0. After them the process may be unable to draw anything else.
+    """
+    body, profile, n = load_body(), load_profile("pocket"), bodies
+    ids = [f"procedural-0000/{i:06d}" for i in range(n)]
+    params, families = procedural_poses(body, ids, 0, ages=profile.poses.ages)
+    surface = body.forward(params).vertices[:, ::FRAMING_STRIDE]
+    image = ImageConfig(size, size)
+    cameras, _ = sample_cameras(surface, ids, 0, profile.cameras, image)
+    looks = [
+        sample_appearance(sample_rng(0, i, "appearance"), FAMILIES[f].activity)
+        for i, f in zip(ids, families, strict=True)
+    ]
+    few = slice(0, reference)
+    actions: dict[str, tuple[int, Callable[[], None]]] = {
+        "RGB alone": (n, lambda: rgb_alone(body, params, cameras)),
+        "five maps": (n, lambda: (render_control_maps(body, params, cameras), None)[1]),
+        "scene": (n, lambda: (render_scenes(body, params, cameras, looks, ids, 0, ScenesConfig()), None)[1]),
+        "camera": (n, lambda: (sample_cameras(surface, ids, 0, profile.cameras, image), None)[1]),
+        # Last: closing a context may take another one of the process with it.
+        "reference, RGB alone": (reference, lambda: reference_rgb(body, params.take(few), cameras.take(few))),
+    }
+    for _, action in list(actions.values())[:3]:
+        action()
+    taken = {name: (count, action) for name, (count, action) in actions.items() if count}
+    return {name: min(cpu_s(action) for _ in range(2)) / count for name, (count, action) in taken.items()}
+
+
 def main() -> None:
     """Draw, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,32 +94,11 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=8)
     parser.add_argument("--size", type=int, default=512)
     given = parser.parse_args()
-    body, profile, n = load_body(), load_profile("pocket"), given.bodies
-    ids = [f"procedural-0000/{i:06d}" for i in range(n)]
-    params, families = procedural_poses(body, ids, 0, betas_std=profile.poses.betas_std)
-    surface = body.forward(params).vertices[:, ::FRAMING_STRIDE]
-    image = ImageConfig(given.size, given.size)
-    cameras, _ = sample_cameras(surface, ids, 0, profile.cameras, image)
-    looks = [
-        sample_appearance(sample_rng(0, i, "appearance"), FAMILIES[f].activity)
-        for i, f in zip(ids, families, strict=True)
-    ]
-    few = slice(0, given.reference)
-    actions: dict[str, tuple[int, Callable[[], None]]] = {
-        "RGB alone": (n, lambda: rgb_alone(body, params, cameras)),
-        "five maps": (n, lambda: (render_control_maps(body, params, cameras), None)[1]),
-        "scene": (n, lambda: (render_scenes(body, params, cameras, looks, ids, 0, ScenesConfig()), None)[1]),
-        "camera": (n, lambda: (sample_cameras(surface, ids, 0, profile.cameras, image), None)[1]),
-        # Last: closing a context may take another one of the process with it.
-        "reference, RGB alone": (given.reference, lambda: reference_rgb(body, params.take(few), cameras.take(few))),
-    }
-    for count, action in list(actions.values())[:3]:
-        action() if count else None
-    best = {name: min(cpu_s(action) for _ in range(2)) / count for name, (count, action) in actions.items()}
+    best = measure(given.size, given.bodies, given.reference)
     from numpy._core._multiarray_umath import __cpu_features__ as features
 
     on = [name for name in ("X86_V3", "X86_V4", "AVX512_ICL", "AVX512_SPR") if features.get(name)]
-    print(f"{given.size} px, {n} bodies; NumPy dispatches to {', '.join(on)}")
+    print(f"{given.size} px, {given.bodies} bodies; NumPy dispatches to {', '.join(on)}")
     for name, seconds in best.items():
         print(f"{name:<24}{1000 * seconds:>9.1f} ms of CPU")
     print(f"reference / RGB alone   {best['reference, RGB alone'] / best['RGB alone']:.1f}")

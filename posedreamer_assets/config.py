@@ -29,6 +29,10 @@ def local_path(path: str) -> Path:
     return Path(path).expanduser()
 
 
+YOUNGEST_YEARS = 6.0
+"""Of bodies: the shipped one was made of adults, and its smaller ones are adults' proportions."""
+
+
 @dataclass(frozen=True)
 class ImageConfig:
     """Size of every control map and image, in pixels."""
@@ -57,7 +61,7 @@ class PosesConfig:
     align_batches: int = 5
     up_axis: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"  # of pose files; auto decides from each file
     frame_stride_s: float = 0.5  # smallest time between two frames taken from one mocap clip
-    betas_std: float = 1.0
+    ages: tuple[float, float] = (18.0, 65.0)  # years, youngest (from 6) and oldest; of bodies whose source has no shape
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class AlignmentConfig:
     min_winner: float = 0.5
     val_share: float = 0.1
     test_share: float = 0.5
-    test_draws: int = 4  # images of each test pose, without and with the adapter
+    test_draws: int = 4  # images of each test pose at most, without and with the adapter; half where those settle it
     beta: float = 500.0
     learning_rate: float = 1e-3
     lora_rank: int = 16
@@ -266,6 +270,11 @@ def _check_together(profile: Profile, where: str) -> None:
         raise ConfigError(
             f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
             "set alignment.method to none, or take another backend"
+        )
+    ages = profile.poses.ages
+    if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
+        raise ConfigError(
+            f"{where}: poses.ages is {list(ages)}; expected [youngest, oldest] in years, both from {YOUNGEST_YEARS:g} on"
         )
     held_out = profile.alignment.val_share + profile.alignment.test_share
     if held_out >= 1:

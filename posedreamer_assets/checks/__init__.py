@@ -8,6 +8,7 @@ kinds.py      every kind of test: its arguments and what it needs
 values.py     values that Great Expectations has no words for: vectors, JSON, content that repeats
 pictures.py   images, and the maps of one sample against each other
 labels.py     body, camera, joints and maps: recomputed from each other
+stance.py     bodies as people: stature, ground, which way up
 lineage.py    rows against the rows they were made from: labels, seeds, scores, verdicts
 trends.py     a batch against the batches before it
 suite.py      runs it all

@@ -18,6 +18,7 @@ from posedreamer_assets.tables.fields import BOOKKEEPING, SCHEMAS
 
 SEVERITIES = ("error", "warn")
 MEASURES = ("value", "brightness", "spread", "shares")
+BODY_MEASURES = ("stature_m", "lowest_m", "trunk_tilt_deg", "sole_pitch_deg")
 _PACKAGE = Path(__file__).parents[1]
 _COMMON = {"severity": str, "where": str, "mostly": float, "name": str, "description": str}
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -224,6 +225,10 @@ class _FileReader:
                 raise self._error(nodes["regex"], f"expected a regular expression: {error}") from error
         if values.get("measure", "value") not in MEASURES:
             raise self._error(nodes["measure"], f"expected measure {', '.join(MEASURES)}, found {values['measure']!r}")
+        if values.get("of_body", BODY_MEASURES[0]) not in BODY_MEASURES:
+            raise self._error(
+                nodes["of_body"], f"expected of_body {', '.join(BODY_MEASURES)}, found {values['of_body']!r}"
+            )
 
     def _check_reference(self, kind: Kind, values: dict[str, Any], nodes: dict[str, yaml.Node]) -> None:
         """The tables named by `to` exist and have what the test reads there."""

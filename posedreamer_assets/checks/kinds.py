@@ -240,6 +240,13 @@ KINDS: dict[str, Kind] = {
         _labels("camera_angles_agree"),
         needs=("cam_rotation", "cam_pitch_deg", "cam_roll_deg"),
     ),
+    "body_measure_between": Kind(
+        "{of_body} of each body is within {range}",
+        {"of_body!": str, **_RANGE},
+        None,
+        partial(_late, "stance")("body_measure_between"),
+        needs=_BODY,
+    ),
     "projection_agrees": Kind(
         "Joints and keypoints are the projection of the body of {to} by its camera",
         {"to!": list, "tolerance_px": float, "tolerance_m": float},

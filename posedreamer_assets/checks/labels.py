@@ -27,7 +27,7 @@ _MILLIMETRES = 1000.0
 _CLOSE_MM = 2.0  # depth is stored rounded
 
 
-def _usable(rows: Rows, columns: tuple[str, ...]) -> np.ndarray:
+def usable_rows(rows: Rows, columns: tuple[str, ...]) -> np.ndarray:
     """Indices of rows whose numbers are all there and finite; the others are reported by other checks."""
     if not len(rows):
         return np.zeros(0, int)
@@ -35,7 +35,7 @@ def _usable(rows: Rows, columns: tuple[str, ...]) -> np.ndarray:
     return np.flatnonzero(np.isfinite(np.concatenate(flat, axis=1)).all(1))
 
 
-def _spread(count: int, indices: np.ndarray, passed: np.ndarray) -> Verdicts:
+def spread(count: int, indices: np.ndarray, passed: np.ndarray) -> Verdicts:
     """Verdicts of some rows among all of them."""
     verdicts: Verdicts = [None] * count
     for index, ok in zip(indices.tolist(), passed.tolist(), strict=True):
@@ -78,16 +78,16 @@ def _joint_directions(body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
 
 def within_joint_limits(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Every anatomical angle is within its range of motion, see `body/anatomy.py`."""
-    usable = _usable(rows, tuple(BODY_COLUMNS))
+    usable = usable_rows(rows, tuple(BODY_COLUMNS))
     if not len(usable):
         return [None] * len(rows)
     broken = limit_violations(_bodies(rows.take(usable)), check.args.get("tolerance_deg", 0.5))
-    return _spread(len(rows), usable, np.array([not names for names in broken]))
+    return spread(len(rows), usable, np.array([not names for names in broken]))
 
 
 def camera_frames_body(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """All joints lie before the camera, at least a share `inside` of them in the frame, and they span `min_share` of it."""
-    usable = _usable(rows, (*BODY_COLUMNS, *CAMERA_COLUMNS))
+    usable = usable_rows(rows, (*BODY_COLUMNS, *CAMERA_COLUMNS))
     if not len(usable):
         return [None] * len(rows)
     some = rows.take(usable)
@@ -97,7 +97,7 @@ def camera_frames_body(rows: Rows, check: DataCheck, around: Around) -> Verdicts
     pixels = np.nan_to_num(pixels)
     passed &= ((pixels >= 0) & (pixels < size)).all(2).mean(1) >= check.args.get("inside", 1.0)
     passed &= (np.ptp(pixels, axis=1) / size[:, 0]).max(1) >= check.args.get("min_share", 0.0)
-    return _spread(len(rows), usable, passed)
+    return spread(len(rows), usable, passed)
 
 
 def camera_angles_agree(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -105,14 +105,14 @@ def camera_angles_agree(rows: Rows, check: DataCheck, around: Around) -> Verdict
 
     The camera's forward axis drops by the pitch; the roll turns the picture's x axis out of the level.
     """
-    usable = _usable(rows, ("cam_rotation", "cam_pitch_deg", "cam_roll_deg"))
+    usable = usable_rows(rows, ("cam_rotation", "cam_pitch_deg", "cam_roll_deg"))
     some = rows.take(usable)
     rotation = some.numbers("cam_rotation", 3)
     pitch = np.degrees(np.arcsin(np.clip(-rotation[:, 2, 1], -1, 1)))
     roll = np.degrees(np.arctan2(rotation[:, 0, 1], -rotation[:, 1, 1]))
     found = np.stack([some.numbers("cam_pitch_deg") - pitch, some.numbers("cam_roll_deg") - roll])
     off = np.abs((found + 180) % 360 - 180).max(0)
-    return _spread(len(rows), usable, off <= check.args.get("tolerance_deg", 0.1))
+    return spread(len(rows), usable, off <= check.args.get("tolerance_deg", 0.1))
 
 
 def projection_agrees(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -121,7 +121,7 @@ def projection_agrees(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     (table,) = check.args["to"]
     poses = rows.matched(around.rows(table, ["sample_id", *BODY_COLUMNS, *CAMERA_COLUMNS]))
     own = ("joints_2d", "joints_cam_m", "keypoints_2d")
-    usable = np.intersect1d(_usable(poses, (*BODY_COLUMNS, *CAMERA_COLUMNS)), _usable(rows, own))
+    usable = np.intersect1d(usable_rows(poses, (*BODY_COLUMNS, *CAMERA_COLUMNS)), usable_rows(rows, own))
     if not len(usable):
         return [None] * len(rows)
     stored, poses = rows.take(usable), poses.take(usable)
@@ -131,17 +131,17 @@ def projection_agrees(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     passed = _near(stored.numbers("joints_2d", 2), pixels[:, :_JOINTS], tolerance)
     passed &= _near(stored.numbers("joints_cam_m", 3), space[:, :_JOINTS], check.args.get("tolerance_m", 1e-3))
     passed &= _near(stored.numbers("keypoints_2d", 2), pixels[:, _KEYPOINTS], tolerance)
-    return _spread(len(rows), usable, passed)
+    return spread(len(rows), usable, passed)
 
 
 def joints_project(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """`joints_2d` are `joints_cam_m` seen through the row's own focal length and principal point."""
-    usable = _usable(rows, ("joints_2d", "joints_cam_m", "focal_px", "principal_px"))
+    usable = usable_rows(rows, ("joints_2d", "joints_cam_m", "focal_px", "principal_px"))
     some = rows.take(usable)
     space = some.numbers("joints_cam_m", 3)
     depth = np.where(space[..., 2:] > 1e-6, space[..., 2:], np.nan)
     pixels = some.numbers("focal_px")[:, None, None] * space[..., :2] / depth + some.numbers("principal_px")[:, None]
-    return _spread(len(rows), usable, _near(some.numbers("joints_2d", 2), pixels, check.args.get("tolerance_px", 0.1)))
+    return spread(len(rows), usable, _near(some.numbers("joints_2d", 2), pixels, check.args.get("tolerance_px", 0.1)))
 
 
 def _near(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
@@ -156,7 +156,7 @@ def _cameras(rows: Rows) -> Cameras:
 def visible_in_frame(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Whatever is marked visible lies inside the frame; `keypoints_in_frame`, where it is stored, says just that."""
     names = ("joints_2d", "joints_visible", "keypoints_2d", "keypoints_visible", "width", "height")
-    usable = _usable(rows, names)
+    usable = usable_rows(rows, names)
     some = rows.take(usable)
     size = np.stack([some.numbers("width"), some.numbers("height")], axis=1)[:, None]
     passed = np.ones(len(usable), bool)
@@ -166,7 +166,7 @@ def visible_in_frame(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
         passed &= (inside | (some.numbers(f"{name}_visible") == 0)).all(1)
         if f"{name}_in_frame" in rows.table.column_names:
             passed &= (inside == (some.numbers(f"{name}_in_frame") == 1)).all(1)
-    return _spread(len(rows), usable, passed)
+    return spread(len(rows), usable, passed)
 
 
 def joints_on_silhouette(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -207,7 +207,7 @@ def visibility_follows_depth(rows: Rows, check: DataCheck, around: Around) -> Ve
 
     joints, depths = rows.numbers("joints_2d", 2), rows.numbers("joints_cam_m", 3)[..., 2] * _MILLIMETRES
     stored, keypoints = rows.numbers("joints_visible"), rows.numbers("keypoints_visible")
-    usable = {*_usable(rows, ("joints_2d", "joints_cam_m", "joints_visible", "keypoints_visible")).tolist()}
+    usable = {*usable_rows(rows, ("joints_2d", "joints_cam_m", "joints_visible", "keypoints_visible")).tolist()}
     verdicts: Verdicts = []
     for index, picture in enumerate(rows.pictures("depth")):
         if picture is None or index not in usable:

@@ -68,3 +68,7 @@ class TerminalDisplay:
         seconds = time.perf_counter() - self._started
         spent = f"{seconds:7.1f} s" if outcome != "up to date" else " " * 9
         self._console.print(f"{stage:<24} {spent}  {outcome}", highlight=False)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar, whole, so that a path in it can be copied."""
+        self._console.print(line, highlight=False, soft_wrap=True)

@@ -4,10 +4,11 @@ A partition that is up to date (see `runtime/freshness.py`) is skipped; one whos
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.cli.endings import raise_if_signalled
@@ -20,6 +21,7 @@ from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.progress import Display, Silent, watching
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
+from posedreamer_assets.tables.keys import BASE
 
 if TYPE_CHECKING:
     from posedreamer_assets.defs.local.runner import Runner
@@ -49,7 +51,13 @@ class Summary:
 
 
 def run_main_job(
-    home: Home, profile: Profile, *, force: bool = False, display: Display | None = None, only: Sequence[str] = ()
+    home: Home,
+    profile: Profile,
+    *,
+    force: bool = False,
+    display: Display | None = None,
+    only: Sequence[str] = (),
+    show: Callable[[Path], None] | None = None,
 ) -> Summary:
     """Make everything that the profile asks for and is not up to date; then write the report.
 
@@ -59,6 +67,7 @@ def run_main_job(
         force: make everything again.
         display: shows progress.
         only: asset keys to make; other stages are left alone. Empty means all.
+        show: is given the file with the first batch's pictures as soon as there is one; None makes no such file.
 
     Raises:
         PoseDreamerError: the first error of a stage; what was finished before stays and is not made again.
@@ -70,6 +79,8 @@ def run_main_job(
     with ExitStack() as opened:
         chosen = [stage for stage in graph_of(profile) if not only or stage.key in only]
         job = _Job(home, profile, force, display or Silent(), opened)
+        if show and (first := job.first_pictures()):
+            show(first)
         timings = [job.run_stage(stage) for stage in chosen]
     from posedreamer_assets.report.run_report import write_run_report
 
@@ -90,6 +101,7 @@ class _Job:
     display: Display
     opened: ExitStack
     unreadable: dict[str, UnreadableBatchError] = field(default_factory=dict)
+    early: dict[str, StageTiming] = field(default_factory=dict)  # what was made before its stage's turn
     _snapshot: Snapshot | None = None  # of what is stored, until something is made
 
     @cached_property
@@ -99,21 +111,58 @@ class _Job:
 
         return self.opened.enter_context(Runner(self.home))
 
+    def first_pictures(self) -> Path | None:
+        """Make what the sheet of the first base batch shows, before all else, and the sheet; None where there is nothing new.
+
+        Raises:
+            PoseDreamerError: a stage's first error; a batch that cannot be read is left for the stage itself to tell.
+        """
+        from posedreamer_assets.report.first_pictures import STAGES, write_first_pictures
+
+        key = planned_keys(self.profile, (BASE,))[0]
+        stages = [graph_of(self.profile)[name] for name in STAGES]
+        if Snapshot(self.profile, self.home.store()).is_current(stages[-1], key):
+            return None
+        name = "first pictures"
+        self.display.begin(name, sum(stage.units(self.profile) for stage in stages))
+        try:
+            with watching(self.display):
+                for stage in stages:
+                    self._make_early(stage, key if stage.partitioned else None)
+                found = write_first_pictures(self.home, self.profile, key)
+        except UnreadableBatchError:
+            self.unreadable.clear()
+            found = None
+        except BaseException:
+            self.display.end(name, "failed")
+            raise
+        self.display.end(name, "made" if found else "left out")
+        return found
+
+    def _make_early(self, stage: Stage, key: str | None) -> None:
+        """Make one partition before its stage's turn, if it is not up to date."""
+        snapshot, started = Snapshot(self.profile, self.home.store()), time.perf_counter()
+        if not snapshot.is_current(stage, key):
+            timing = self.early.setdefault(stage.key, StageTiming(stage.key))
+            self._make(stage, [key], snapshot, timing)
+            timing.seconds = time.perf_counter() - started
+
     def run_stage(self, stage: Stage) -> StageTiming:
         """Make what is not up to date of a stage.
 
         Raises:
             PoseDreamerError: the stage's first error.
         """
-        timing = StageTiming(stage.key)
+        timing = self.early.get(stage.key, StageTiming(stage.key))
+        early, seconds = timing.made, timing.seconds
         planned = planned_keys(self.profile, stage.groups)
         keys: list[str | None] = [k for k in planned if k not in self.unreadable] if stage.partitioned else [None]
         snapshot = self._snapshot = self._snapshot or Snapshot(self.profile, self.home.store())
         todo = [key for key in keys if self.force or not snapshot.is_current(stage, key)]
-        timing.up_to_date = len(keys) - len(todo)
+        timing.up_to_date = max(0, len(keys) - len(todo) - early)
         if not todo:
             self.display.begin(stage.key, 0)
-            self.display.end(stage.key, "up to date")
+            self.display.end(stage.key, "made" if early else "up to date")
             return timing
         self.display.begin(stage.key, stage.units(self.profile) * len(todo))
         started = time.perf_counter()
@@ -123,10 +172,11 @@ class _Job:
         except BaseException:
             self.display.end(stage.key, "failed")
             raise
-        timing.seconds = round(time.perf_counter() - started, 2)
+        timing.seconds = round(seconds + time.perf_counter() - started, 2)
         timing.peak_memory_mb = round(memory.peak_mb, 1)
         parts = f"{timing.made} made" + (f", {timing.up_to_date} up to date" if timing.up_to_date else "")
-        left = f", {len(todo) - timing.made} not readable" if timing.made < len(todo) else ""
+        unread = len(todo) - (timing.made - early)
+        left = f", {unread} not readable" if unread else ""
         self.display.end(stage.key, parts + left if stage.partitioned else "made")
         return timing
 

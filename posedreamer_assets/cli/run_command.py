@@ -64,7 +64,13 @@ def run(
     for line in _unread(profile):
         click.echo(line, err=True)
     with TerminalDisplay() as display:
-        summary = run_main_job(find_home(home, storage), profile, force=force, display=display)
+        summary = run_main_job(
+            find_home(home, storage),
+            profile,
+            force=force,
+            display=display,
+            show=lambda path: display.say(f"first pictures: {path} (control image, render, unaligned generator)"),
+        )
     print_summary(summary.figures)
     click.echo(f"\nreport   {summary.report}\nfigures  {summary.summary_json}")
 

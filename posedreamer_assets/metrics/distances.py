@@ -215,7 +215,7 @@ def _frechet(x: Array, wx: Array, y: Array, wy: Array) -> float:
     """Fréchet distance of weighted sets; integer weights act as repeated images."""
     mean_x, a = _scaled(x, wx)
     mean_y, b = _scaled(y, wy)
-    trace_root = np.linalg.svd(_small_product(a, b), compute_uv=False).sum()
+    trace_root = _trace_of_root(a, b)
     distance = np.sum((mean_x - mean_y) ** 2) + np.sum(a * a) + np.sum(b * b) - 2.0 * trace_root
     return float(max(distance, 0.0))
 
@@ -226,6 +226,22 @@ def _scaled(x: Array, weights: Array) -> tuple[Array, Array]:
     x, weights = x[used], weights[used]
     mean = weights @ x / weights.sum()
     return mean, (x - mean) * np.sqrt(weights / (weights.sum() - 1.0))[:, None]
+
+
+def _trace_of_root(a: Array, b: Array) -> float:
+    """The sum of the singular values of A B^T.
+
+    With more images than features they are the roots of the eigenvalues of L^T (B^T B) L, where L L^T = A^T A, at a quarter
+    of the arithmetic; a covariance that is singular all the same has no such L.
+    """
+    if min(len(a), len(b)) > a.shape[1]:
+        try:
+            lower = np.linalg.cholesky(a.T @ a)
+        except np.linalg.LinAlgError:
+            pass
+        else:
+            return float(np.sqrt(np.clip(np.linalg.eigvalsh(lower.T @ (b.T @ b) @ lower), 0.0, None)).sum())
+    return float(np.linalg.svd(_small_product(a, b), compute_uv=False).sum())
 
 
 def _small_product(a: Array, b: Array) -> Array:

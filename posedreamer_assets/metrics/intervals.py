@@ -1,6 +1,7 @@
 """Bootstrap intervals over samples."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ _DRAWS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % percentile bootstrap interval."""
+    """A mean with its percentile bootstrap interval, of 95 % where nothing else was asked for."""
 
     mean: float
     low: float
@@ -27,14 +28,15 @@ class Interval:
         return {"mean": round(self.mean, 5), "ci95": [round(self.low, 5), round(self.high, 5)], "n": self.n}
 
 
-def bootstrap_mean(values: Float[np.ndarray, " n"], seed: int = 0) -> Interval:
-    """The mean of the finite values; NaN where there are none."""
+def bootstrap_mean(values: Float[np.ndarray, " n"], seed: int = 0, level: float = 0.95) -> Interval:
+    """The mean of the finite values, with its interval at that level; NaN where there are none."""
     finite = values[np.isfinite(values)]
     if len(finite) == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     if len(finite) > MOST_RESAMPLED:
-        return _normal(finite.mean(), finite.var() / len(finite), len(finite))
-    low, high = np.quantile(_resampled_means(finite, np.random.default_rng(seed)), [0.025, 0.975])
+        return _normal(finite.mean(), finite.var() / len(finite), len(finite), level)
+    ends = [round((1 - level) / 2, 12), round((1 + level) / 2, 12)]  # 0.025 and 0.975 to the bit
+    low, high = np.quantile(_resampled_means(finite, np.random.default_rng(seed)), ends)
     return Interval(float(finite.mean()), float(low), float(high), len(finite))
 
 
@@ -59,6 +61,6 @@ def _resampled_means(values: Float[np.ndarray, " n"], rng: np.random.Generator) 
     return np.concatenate([values[rng.integers(len(values), size=(size, len(values)))].mean(axis=1) for size in sizes])
 
 
-def _normal(mean: float, variance: float, n: int) -> Interval:
-    half = 1.96 * float(np.sqrt(variance))
+def _normal(mean: float, variance: float, n: int, level: float = 0.95) -> Interval:
+    half = NormalDist().inv_cdf((1 + level) / 2) * float(np.sqrt(variance))
     return Interval(float(mean), float(mean) - half, float(mean) + half, n)

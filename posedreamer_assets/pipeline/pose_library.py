@@ -55,8 +55,8 @@ def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
     batch = draw_poses(inputs, ids)
     cameras, truncated = place_cameras(profile, inputs.models.body, batch, ids)
     appearances = [
-        sample_appearance(sample_rng(profile.seed, i, "appearance"), activity_of(family))
-        for i, family in zip(ids, batch.families, strict=True)
+        sample_appearance(sample_rng(profile.seed, i, "appearance"), activity)
+        for i, activity in zip(ids, batch.activities, strict=True)
     ]
     captions = [given or make_caption(made) for given, made in zip(batch.captions, appearances, strict=True)]
     return {
@@ -99,16 +99,6 @@ def draw_poses(inputs: Inputs, ids: Sequence[str]) -> "PoseBatch":
         detail = f"no usable frames in batch {key}: {reasons}"
         raise UnreadableBatchError(files.folder.root, detail, {"quarantine": quarantined(inputs)})
     return drawn
-
-
-def activity_of(family: str) -> str:
-    """How captions call what a family or clip shows: that of the procedural family in its name, else plain standing."""
-    from posedreamer_assets.poses.procedural import FAMILIES
-
-    if family in FAMILIES:
-        return FAMILIES[family].activity
-    words = family.lower()
-    return next((FAMILIES[name].activity for name in FAMILIES if name in words), FAMILIES["stand"].activity)
 
 
 def split_of(provenance: str, profile: Profile) -> str:
@@ -180,7 +170,7 @@ STAGE = Stage(
     "and licence. From procedural families, or from the batch's BVH, AMASS-style npz and fits; files that cannot be read "
     "are quarantined with a reason and counted.",
     make,
-    "4",
+    "5",
     table=TABLE,
     groups=POSES,
     settings=SETTINGS,

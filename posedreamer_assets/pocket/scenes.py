@@ -26,7 +26,7 @@ def make_shard(profile: Profile, source: str, number: int, size: int, seed: int)
     keypoints (n, 17, 2) pixels; visible and in_frame (n, 17) bool."""
     body = load_body(profile.body.model_path)
     ids = [sample_id(partition_key(source, number), i) for i in range(size)]
-    params, families = procedural_poses(body, ids, seed, betas_std=profile.poses.betas_std)
+    params, families = procedural_poses(body, ids, seed, ages=profile.poses.ages)
     surface = body.forward(params).vertices[:, ::FRAMING_STRIDE]
     cameras, _ = sample_cameras(surface, ids, seed, profile.cameras, profile.image)
     looks = [

@@ -12,8 +12,9 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.cameras.sampling import FRAMING_STRIDE, resize_camera, sample_cameras
 from posedreamer_assets.config import Profile
-from posedreamer_assets.poses.procedural import procedural_poses
-from posedreamer_assets.poses.stature import adult_betas
+from posedreamer_assets.poses.activity import activities, activity_of_frame
+from posedreamer_assets.poses.procedural import FAMILIES, procedural_poses
+from posedreamer_assets.poses.stature import betas_of_people
 from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class PoseBatch:
         licences: terms of each pose.
         cameras: the source's own camera, or None.
         captions: the source's own caption, or None.
+        activities: what each body does, in the words of captions.
     """
 
     params: BodyParams
@@ -45,11 +47,12 @@ class PoseBatch:
     licences: list[str]
     cameras: list[Cameras | None]
     captions: list[str | None]
+    activities: list[str]
 
 
 def procedural_batch(profile: Profile, body: BodyModel, ids: Sequence[str]) -> PoseBatch:
     """One procedural pose for each id."""
-    params, families = procedural_poses(body, ids, profile.seed, profile.poses.families, profile.poses.betas_std)
+    params, families = procedural_poses(body, ids, profile.seed, profile.poses.families, profile.poses.ages)
     count = len(ids)
     provenance = [f"procedural/{family} seed {profile.seed} {i}" for family, i in zip(families, ids, strict=True)]
     return PoseBatch(
@@ -60,6 +63,7 @@ def procedural_batch(profile: Profile, body: BodyModel, ids: Sequence[str]) -> P
         [PROCEDURAL_LICENCE] * count,
         [None] * count,
         [None] * count,
+        [FAMILIES[family].activity for family in families],
     )
 
 
@@ -93,7 +97,15 @@ def clips_batch(
         [clip.licence for clip, _ in chosen],
         cameras,
         [clip.captions[frame] if clip.captions else None for clip, frame in chosen],
+        _activities(body, params, chosen),
     )
+
+
+def _activities(body: BodyModel, params: BodyParams, chosen: Sequence[tuple["PoseFrames", int]]) -> list[str]:
+    """What each body does: from its pose, its speed in the clip and the clip's name."""
+    speeds = np.array([0.0 if clip.speeds_m_s is None else clip.speeds_m_s[frame] for clip, frame in chosen])
+    shown = activities(body, params, speeds)
+    return [activity_of_frame(pose, clip.family) for pose, (clip, _) in zip(shown, chosen, strict=True)]
 
 
 def frames_of_group(clips: Sequence["PoseFrames"], *, align: bool) -> list[tuple["PoseFrames", list[int]]]:
@@ -144,13 +156,13 @@ def _turn(profile: Profile, params: BodyParams, cameras: Sequence[Cameras | None
 def _shape_bodies(
     profile: Profile, body: BodyModel, params: BodyParams, cameras: Sequence[Cameras | None], ids: Sequence[str]
 ) -> BodyParams:
-    """An adult's betas for bodies that come without a shape or camera; each keeps its height above the ground."""
+    """Betas of people for bodies without shape and camera; each keeps its height above the ground."""
     plain = np.array([camera is None for camera in cameras]) & ~params.betas.any(axis=1)
     if not plain.any():
         return params
     betas = params.betas.copy()
-    betas[plain] = adult_betas(
-        body, [sample_id for sample_id, bare in zip(ids, plain, strict=True) if bare], profile.seed
+    betas[plain] = betas_of_people(
+        body, [sample_id for sample_id, bare in zip(ids, plain, strict=True) if bare], profile.seed, profile.poses.ages
     )
     shaped = params.replace(betas=betas)
     transl = params.transl.copy()

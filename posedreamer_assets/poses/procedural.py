@@ -15,11 +15,8 @@ from posedreamer_assets.body.anatomy import LIMITS, full_poses, mirror_full_pose
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.errors import ConfigError
-from posedreamer_assets.poses.stature import adult_betas
+from posedreamer_assets.poses.stature import ADULT_YEARS, betas_of_people
 from posedreamer_assets.seeds import sample_rng
-
-VERSION = "procedural-1"
-LICENCE = "Apache-2.0 (made by this project)"
 
 Keyframe = Mapping[str, float]
 
@@ -255,9 +252,9 @@ def sample_angles(family: Family, rng: np.random.Generator) -> dict[str, float]:
     return angles
 
 
-def sample_pose(family: Family, rng: np.random.Generator, betas_std: float = 1.0) -> BodyParams:
-    """One posed body, pelvis above the origin, random yaw; not yet standing on the ground (see `stand_on_ground`)."""
-    return _posed([_draw(family, rng, betas_std)])
+def sample_pose(family: Family, rng: np.random.Generator) -> BodyParams:
+    """One posed body of mean shape, pelvis above the origin, random yaw; not yet on the ground (see `stand_on_ground`)."""
+    return _posed([_draw(family, rng)])
 
 
 @dataclass(frozen=True)
@@ -270,11 +267,10 @@ class _Draw:
     lift_m: float
     mirrored: bool
     yaw_deg: float
-    betas: np.ndarray
     expression: np.ndarray
 
 
-def _draw(family: Family, rng: np.random.Generator, betas_std: float) -> _Draw:
+def _draw(family: Family, rng: np.random.Generator) -> _Draw:
     angles = sample_angles(family, rng)
     pitch, roll, lift = (angles.pop(k, 0.0) for k in ("root_pitch", "root_roll", "lift_m"))
     return _Draw(
@@ -284,7 +280,6 @@ def _draw(family: Family, rng: np.random.Generator, betas_std: float) -> _Draw:
         lift,
         mirrored=bool(rng.random() < 0.5),
         yaw_deg=float(rng.uniform(-180, 180)),
-        betas=(betas_std * np.clip(rng.normal(0, 1, (1, 10)), -2.5, 2.5)).astype(np.float32),
         expression=np.clip(rng.normal(0, 0.6, (1, 10)), -1.5, 1.5).astype(np.float32),
     )
 
@@ -301,7 +296,7 @@ def _posed(draws: Sequence[_Draw]) -> BodyParams:
     transl = np.zeros((count, 3), np.float32)
     transl[:, 1] = [max(draw.lift_m, 0.0) for draw in draws]
     return BodyParams(
-        betas=np.concatenate([draw.betas for draw in draws]),
+        betas=np.zeros((count, 10), np.float32),
         expression=np.concatenate([draw.expression for draw in draws]),
         global_orient=orient.astype(np.float32),
         body_pose=full[:, 1:22],
@@ -329,8 +324,7 @@ def procedural_poses(
     sample_ids: Sequence[str],
     run_seed: int,
     families: Sequence[str] = (),
-    betas_std: float = 1.0,
-    ages: tuple[float, float] | None = None,
+    ages: tuple[float, float] = ADULT_YEARS,
 ) -> tuple[BodyParams, list[str]]:
     """One body for each sample id, standing on the ground, and the family of each.
 
@@ -339,8 +333,7 @@ def procedural_poses(
         sample_ids: of the batch; a row depends on its id and the seed alone.
         run_seed: of the run.
         families: to draw from, or all.
-        betas_std: of betas drawn as they come, which make giants and dwarfs; only without `ages`.
-        ages: youngest and oldest age in years: betas are those of people (see `stature.adult_betas`).
+        ages: youngest and oldest age in years; statures and builds are those of people (see `stature.betas_of_people`).
     """
     names = family_names(families)
     draws, chosen = [], []
@@ -348,8 +341,7 @@ def procedural_poses(
         rng = sample_rng(run_seed, sample_id, "pose")
         name = names[int(rng.integers(len(names)))]
         chosen.append(name)
-        draws.append(_draw(FAMILIES[name], rng, betas_std))
+        draws.append(_draw(FAMILIES[name], rng))
     params = _posed(draws) if draws else BodyParams.zeros(0)
-    if ages is not None:
-        params = params.replace(betas=adult_betas(body, sample_ids, run_seed, ages))
+    params = params.replace(betas=betas_of_people(body, sample_ids, run_seed, ages))
     return stand_on_ground(body, params), chosen

@@ -24,12 +24,12 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from posedreamer_assets.body.model import BodyModel
+from posedreamer_assets.config import YOUNGEST_YEARS
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.seeds import sample_rng
 
 ADULT_YEARS = (18.0, 65.0)
 ADULT_RANGE_M = (1.45, 2.05)
-YOUNGEST_YEARS = 6.0
 _DENSITY_KG_M3 = 1000.0
 _BUILD_STD = 0.7  # of betas before stature and mass are set
 _LARGEST_BETA = 3.0
@@ -100,7 +100,7 @@ def mass_kg(body: BodyModel, betas: Float[np.ndarray, "n 10"]) -> Float[np.ndarr
     return _DENSITY_KG_M3 * np.einsum("ijk,ni,nj,nk->n", _volume_terms(body), full, full, full, optimize=True)
 
 
-def adult_betas(
+def betas_of_people(
     body: BodyModel, ids: Sequence[str], seed: int, ages: tuple[float, float] = ADULT_YEARS
 ) -> Float[np.ndarray, "n 10"]:
     """Betas of one person for each sample id; stature, mass and their correlation are those of people.

@@ -5,10 +5,13 @@ the mesh, links programs and reads whole buffers anew for every picture. Callers
 OpenGL's happens in `_projection` and nowhere else.
 """
 
+import ctypes
+import importlib.util
 import os
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,10 +86,23 @@ class Drawn:
         picture[self.y : self.y + height, self.x : self.x + width] = part
 
 
+def _load_triton() -> None:
+    """Load the library of triton, where it is installed, before Mesa loads LLVM.
+
+    torch for CUDA brings triton, and imports it with the first diffusion model. It holds an LLVM of its own; loaded after
+    Mesa's it takes the process down (seen with triton 3.7 and Mesa 22.3), loaded before, both work.
+    """
+    found = importlib.util.find_spec("triton")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        for library in Path(folder).glob("_C/libtriton*.so"):
+            ctypes.CDLL(str(library))
+
+
 class Renderer:
     """Draws one mesh at a time into off-screen buffers that are made once and again only when the size changes."""
 
     def __init__(self) -> None:
+        _load_triton()
         try:
             import pyrender
 

@@ -78,7 +78,7 @@ def test_every_count_follows_what_happens(tmp_path: Path, monkeypatch: pytest.Mo
     assert of(home, "base/control_maps").missing == 2
     assert counts(of(home, "body_model")) == (1, 0, 0, 0)
 
-    changed = small_profile(**{"poses.betas_std": 0.5})
+    changed = small_profile(**{"poses.ages": [6.0, 12.0]})
     home.prepare(changed)
     assert counts(of(home, "pose_library")) == (0, 2, 0, 0)
 

@@ -42,7 +42,7 @@ class World:
 def world() -> World:
     """The rows; images are the control maps, so that what is looked at is what was labelled."""
     body, n = load_body(), len(IDS)
-    params, families = procedural_poses(body, IDS, 3, betas_std=1.5)
+    params, families = procedural_poses(body, IDS, 3)
     rng = np.random.default_rng(0)
     params = params.replace(
         left_hand_pose=rng.normal(0, 0.2, (n, 15, 3)).astype(np.float32),

@@ -1,12 +1,14 @@
 """Which frames of which clips a batch takes, and the bodies that it puts into them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.poses.draw import ALIGN_SHARE, clips_batch, frames_of_group, shared_out
+from posedreamer_assets.poses.draw import ALIGN_SHARE, clips_batch, frames_of_group, procedural_batch, shared_out
 from posedreamer_assets.poses.sources import PoseFrames
 from posedreamer_assets_tests.poses.clips import walk
 
@@ -59,6 +61,17 @@ def test_bodies_without_a_shape_become_adults_that_stand_where_they_stood() -> N
     assert len(np.unique(batch.params.betas[:, 0])) == 24
     again = clips_batch(profile, BODY, ids, [made("a", 40)], group="base")
     assert again is not None and np.array_equal(again.params.betas, batch.params.betas)
+
+
+def test_a_batch_says_what_its_bodies_do() -> None:
+    ids = ["base-0000/000000"]
+    for name, speed, activity in (("05_01", 1.2, "walking"), ("05_01", 3.5, "running"), ("dance_3", 1.2, "dancing")):
+        clip = replace(made(name, 1), speeds_m_s=np.array([speed]))
+        batch = clips_batch(load_profile("pocket"), BODY, ids, [clip], group="base")
+        assert batch is not None
+        assert batch.activities == [activity]
+    drawn = procedural_batch(load_profile("pocket", {"poses.families": ["kneel"]}), BODY, ids)
+    assert drawn.activities == ["kneeling"]
 
 
 def test_a_shape_of_the_file_is_kept() -> None:

@@ -8,8 +8,8 @@ from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.poses.procedural import procedural_poses
 from posedreamer_assets.poses.stature import (
     ANSUR_II,
-    adult_betas,
     adult_share_below,
+    betas_of_people,
     compare_with_adults,
     mass_kg,
     stature_m,
@@ -29,7 +29,7 @@ def test_stature_and_mass_are_those_of_the_mesh() -> None:
 
 
 def test_adults_are_as_tall_and_heavy_as_those_of_the_survey() -> None:
-    betas = adult_betas(BODY, IDS, 3)
+    betas = betas_of_people(BODY, IDS, 3)
     found = compare_with_adults(BODY, betas)
     assert found.distance < 1.63 / np.sqrt(len(IDS))  # Kolmogorov-Smirnov at 1 %
     assert found.outside < 0.02
@@ -55,27 +55,27 @@ def test_mass_given_stature_is_as_spread_as_in_the_survey() -> None:
         mixed = ref.correlation * tall + np.sqrt(1 - ref.correlation**2) * heavy
         log_mass.append(ref.log_mass[0] + ref.log_mass[1] * mixed)
     expected = np.cov(np.concatenate(stature), np.concatenate(log_mass))
-    betas = adult_betas(BODY, IDS, 4)
+    betas = betas_of_people(BODY, IDS, 4)
     found = np.cov(stature_m(BODY, betas), np.log(mass_kg(BODY, betas)))
     assert np.allclose(found, expected, rtol=0.3)
 
 
 def test_a_row_depends_on_its_seed_and_id_alone() -> None:
-    betas = adult_betas(BODY, IDS[:6], 5)
-    assert np.array_equal(adult_betas(BODY, IDS[3:4], 5), betas[3:4])
-    assert np.array_equal(adult_betas(BODY, IDS[5::-1], 5), betas[::-1])
-    assert not np.array_equal(adult_betas(BODY, IDS[:6], 6), betas)
-    assert adult_betas(BODY, [], 5).shape == (0, 10)
+    betas = betas_of_people(BODY, IDS[:6], 5)
+    assert np.array_equal(betas_of_people(BODY, IDS[3:4], 5), betas[3:4])
+    assert np.array_equal(betas_of_people(BODY, IDS[5::-1], 5), betas[::-1])
+    assert not np.array_equal(betas_of_people(BODY, IDS[:6], 6), betas)
+    assert betas_of_people(BODY, [], 5).shape == (0, 10)
 
 
 def test_children_are_made_only_where_asked_for() -> None:
-    children = stature_m(BODY, adult_betas(BODY, IDS[:200], 7, (6, 10)))
+    children = stature_m(BODY, betas_of_people(BODY, IDS[:200], 7, (6, 10)))
     assert 1.10 < np.median(children) < 1.40  # CDC 2000: 1.15 m at six, 1.39 m at ten
     assert children.max() < 1.65
     with pytest.raises(ConfigError, match="ages 3 to 20"):
-        adult_betas(BODY, IDS[:1], 7, (3, 20))
+        betas_of_people(BODY, IDS[:1], 7, (3, 20))
     with pytest.raises(ConfigError, match="ages 40 to 20"):
-        adult_betas(BODY, IDS[:1], 7, (40, 20))
+        betas_of_people(BODY, IDS[:1], 7, (40, 20))
 
 
 def test_shares_of_adults_are_those_of_the_survey() -> None:
@@ -91,13 +91,14 @@ def test_the_comparison_sees_giants_and_dwarfs() -> None:
     assert found.distance > 0.2
 
 
-def test_procedural_bodies_are_people_where_ages_are_given() -> None:
-    params, families = procedural_poses(BODY, IDS[:20], 3, ages=(18, 65))
-    plain, same = procedural_poses(BODY, IDS[:20], 3)
+def test_procedural_bodies_are_adults_unless_children_are_asked_for() -> None:
+    params, families = procedural_poses(BODY, IDS[:20], 3)
+    children, same = procedural_poses(BODY, IDS[:20], 3, ages=(6, 8))
     assert families == same
-    assert np.array_equal(params.body_pose, plain.body_pose)
+    assert np.array_equal(params.body_pose, children.body_pose)
+    assert stature_m(BODY, children.betas).max() < 1.5
     assert ((stature_m(BODY, params.betas) > 1.4) & (stature_m(BODY, params.betas) < 2.1)).all()
-    assert np.array_equal(params.betas, adult_betas(BODY, IDS[:20], 3))
+    assert np.array_equal(params.betas, betas_of_people(BODY, IDS[:20], 3))
 
 
 def test_a_batch_of_procedural_poses_equals_one_by_one() -> None:

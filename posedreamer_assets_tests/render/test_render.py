@@ -1,5 +1,11 @@
 """Control maps and scenes: the picture and the numbers must tell the same story."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -310,3 +316,23 @@ def test_view_takes_the_camera_of_its_row(bodies: tuple[BodyParams, Cameras]) ->
     _, cameras = bodies
     assert view_of(cameras, 2).focal_px == pytest.approx(float(cameras.focal_px[2]))
     assert view_of(cameras, 2).scaled(2).width == 2 * SIZE
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="torch for CPUs alone brings no triton")
+def test_triton_can_be_imported_after_the_first_picture() -> None:
+    lines = "from posedreamer_assets.render.gl import renderer; renderer(); import triton"
+    subprocess.run([sys.executable, "-c", lines], check=True, env={**os.environ, "PYOPENGL_PLATFORM": "egl"})
+
+
+def test_the_library_of_triton_is_loaded_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from posedreamer_assets.render import gl
+
+    library = tmp_path / "triton" / "_C" / "libtriton.so"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    (tmp_path / "triton" / "__init__.py").write_text("raise AssertionError('its Python is not needed yet')")
+    loaded: list[str] = []
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(gl.ctypes, "CDLL", loaded.append)
+    gl._load_triton()
+    assert loaded == [str(library)]

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.poses.activity import clip_speeds_m_s
 from posedreamer_assets.poses.floor import PosesAt, lowest_points_m, settle, sole_pitch_deg
 from posedreamer_assets.poses.retarget import Retargeter
 from posedreamer_assets.poses.rig import SIDES, RetargetError
@@ -84,7 +85,8 @@ def _read_person(
     params, chosen = params.take(np.flatnonzero(good)), chosen[good]
     keep = distinct_poses(posed_joints(body, params))
     params, chosen = params.take(keep), chosen[keep]
-    params, floor_notes = settle(body, params, chosen, _poses(rig, clip, good_rows), count=count, fps=clip.fps)
+    poses = _poses(rig, clip, good_rows)
+    params, floor_notes = settle(body, params, chosen, poses, count=count, fps=clip.fps)
     errors = [error for _, error in bad] + rejected
     if clip.missing:
         errors.append(PoseFileError(path, "truncated", f"frame {count}: {clip.missing} numbers are missing"))
@@ -98,6 +100,7 @@ def _read_person(
         kind="bvh",
         rejected=tuple(errors),
         notes=(*clip.notes, *rig.notes, *floor_notes),
+        speeds_m_s=clip_speeds_m_s(body, chosen, poses, count=count, fps=clip.fps),
     )
 
 

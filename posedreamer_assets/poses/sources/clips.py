@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.poses.activity import clip_speeds_m_s
 from posedreamer_assets.poses.floor import settle
 from posedreamer_assets.poses.sources.frames import (
     PoseFrames,
@@ -100,6 +101,7 @@ def clip_frames(clip: Clip, options: ReadOptions) -> PoseFrames:
         kind=clip.kind,
         rejected=tuple(rejected),
         notes=(*clip.notes, *axis_notes, *floor_notes),
+        speeds_m_s=clip_speeds_m_s(body, chosen, upright, count=len(clip), fps=clip.fps),
     )
 
 

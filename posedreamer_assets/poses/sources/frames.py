@@ -38,6 +38,7 @@ class PoseFrames:
         captions: one text for each frame, or None.
         rejected: frames left out, each with its reason; near-identical and skipped frames are not errors.
         notes: what was assumed or dropped while reading.
+        speeds_m_s: (n,) horizontal speed of each body in its clip; None where nothing is known of motion.
     """
 
     params: BodyParams
@@ -50,6 +51,7 @@ class PoseFrames:
     captions: list[str] | None = None
     rejected: tuple[PoseFileError, ...] = ()
     notes: tuple[str, ...] = ()
+    speeds_m_s: Float[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.params)
