@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.pipeline.pose_library import activity_of
 from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
 from posedreamer_assets.pipeline.studies import LOOKS, RENDERS
 from posedreamer_assets.seeds import derive_seed
@@ -41,8 +40,8 @@ def make(inputs: Inputs) -> Made:
     batch = procedural_batch(profile, body, of_pose)
     cameras, truncated = place_cameras(profile, body, batch, of_pose)
     drawn = [
-        sample_appearance(sample_rng(SEED, i, "appearance"), activity_of(family))
-        for i, family in zip(of_pose, batch.families, strict=True)
+        sample_appearance(sample_rng(SEED, i, "appearance"), activity)
+        for i, activity in zip(of_pose, batch.activities, strict=True)
     ]
     paint = _generated if name == BENCH_GENERATED else _rendered
     pictures = paint(inputs, profile, of_pose, batch.params, cameras, drawn)
@@ -141,7 +140,7 @@ STAGE = Stage(
     "1",
     table=TABLE,
     groups=(BENCH,),
-    settings=("image", "cameras", "poses.betas_std", "scenes.supersample", "students.test_renders"),
+    settings=("image", "cameras", "poses.ages", "scenes.supersample", "students.test_renders"),
     checkpoints=("body_model",),
     seeded=False,
     units=lambda profile: profile.students.test_renders,
