@@ -76,7 +76,7 @@ check: lint test  ## what continuous integration runs, and lint
 	$(BIN)/posedreamer checks validate
 
 faults: setup-dev  ## a thousand kills of writers, up to an hour; the report is faults.md
-	$(BIN)/python benchmarks/faults.py --kills 1000 --report faults.md
+	$(BIN)/python benchmarks/faults.py --kills 1000 --jobs 2 --report faults.md
 
 docs: setup  ## the asset graph and the commands, as text for the README
 	$(BIN)/posedreamer --help

@@ -1,90 +1,181 @@
-"""Injects faults into stores and counts rows lost, doubled and torn. Prints a Markdown table.
+"""Injects faults into stores; counts rows lost, doubled and torn, and bad rows that passed. Prints a Markdown table.
 
-python benchmarks/faults.py [--kills 1000] [--share-s3 0.2] [--seed 0] [--report FILE]
+python benchmarks/faults.py [--kills 1000] [--jobs 1] [--seed 0] [--report FILE]
 
-Kills -9 in every kind of write, rival processes, and an object store that fails, with the code that the tests use
-(posedreamer_assets_tests/storage_faults). A kill takes one to four seconds, a thousand of them less than an hour beside
-other work. Exit code 1 when a row is lost, doubled, torn or damaged. Needs the `dev` extra.
+Kills -9 in every kind of write, and between the write of a partition and its checks, rival processes, and an object store
+that fails, with the code that the tests use (posedreamer_assets_tests/storage_faults). A kill takes two to five seconds.
+What was done stands in FILE.jsonl, and the same command goes on after it. Exit code 1 when a row is lost, doubled, torn or
+damaged, or a bad one passed. Needs the `dev` extra.
 """
 
 import argparse
+import json
+import multiprocessing
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from posedreamer_assets_tests.storage_faults import kills, rivals
+from posedreamer_assets_tests.storage_faults import kills, rivals, unchecked
 from posedreamer_assets_tests.storage_faults.labelled import Tally
 from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
 from posedreamer_assets_tests.storage_faults.test_object_store_faults import write_through_faults
 
-HEAD = "| fault | injected | rows lost | rows doubled | torn | damaged |\n|---|---|---|---|---|---|"
+HEAD = "| fault | injected | rows lost | rows doubled | torn | damaged | bad rows passed |\n" + "|---" * 7 + "|"
+AT_ONCE = 25  # kills on one store, after which another is begun and what was found is noted
+SHARES = {"writes, folder": 0.55, "writes, S3": 0.15, "checks, folder": 0.25, "checks, S3": 0.05}  # of the kills
 
 
-class Report:
-    """The table, printed as it grows; what is wrong goes to stderr."""
+@dataclass
+class Found:
+    """What came of some faults of one kind.
+
+    Attributes:
+        kind: a key of SHARES, or of another kind of fault.
+        seed: that they were drawn with.
+        injected: faults by kind.
+        more: other numbers worth telling, by what they are of.
+        bad_passed: rows that a check refuses and that were held to be up to date, or built from.
+        tally: what was found wrong with rows.
+    """
+
+    kind: str
+    seed: int
+    injected: Counter[str]
+    more: Counter[str]
+    bad_passed: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+    def line(self) -> str:
+        """A row of the table."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.injected.items()))
+        parts = [f"{self.injected.total()} ({kinds})", *(f"{n} {what}" for what, n in self.more.items())]
+        tally = self.tally
+        wrong = [tally.lost, tally.doubled, tally.torn, tally.damaged, self.bad_passed]
+        return f"| {self.kind} | {'; '.join(parts)} | {' | '.join(map(str, wrong))} |"
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.tally.clean and not self.bad_passed
+
+    def and_also(self, other: "Found") -> "Found":
+        """Both together."""
+        one, two = self.tally, other.tally
+        tally = Tally(
+            one.lost + two.lost,
+            one.doubled + two.doubled,
+            one.torn + two.torn,
+            one.damaged + two.damaged,
+            one.notes + two.notes,
+        )
+        passed = self.bad_passed + other.bad_passed
+        return Found(self.kind, self.seed, self.injected + other.injected, self.more + other.more, passed, tally)
+
+
+def kill(kind: str, endpoint: str, count: int, seed: int) -> Found:
+    """Kill `count` processes on a new store."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        at, given = (new_bucket(endpoint), options(endpoint)) if "S3" in kind else (str(folder / "store"), None)
+        if kind.startswith("writes"):
+            done = kills.inject(at, given, folder, count, seed)
+            more = Counter({"had taken effect": done.took_effect.total(), "writes finished": done.writes})
+            return Found(kind, seed, done.kills, more, 0, done.tally)
+        held = unchecked.inject(at, given, folder, count, seed)
+        more = Counter({"bad partitions met unchecked": held.unchecked_bad, "runs went on": held.runs})
+        return Found(kind, seed, held.kills, more, held.bad_passed, held.tally)
+
+
+def planned(total: int, seed: int) -> Iterator[tuple[str, int, int]]:
+    """Kind, number of kills and seed of each part."""
+    for place, (kind, share) in enumerate(SHARES.items()):
+        left = round(total * share)
+        for part in range(0, left, AT_ONCE):
+            yield kind, min(AT_ONCE, left - part), seed + 100_000 * place + 1000 * part
+
+
+def others(endpoint: str, folder: Path, seed: int) -> Iterator[Found]:
+    """Rival writers, and a failing object store."""
+    keys = [f"procedural-{i:04d}" for i in range(8)]
+    plans = {f"w{i}": keys[i:] + keys[:i] for i in range(8)}
+    for place, root, given in (
+        ("folder", str(folder / "rivals"), None),
+        ("S3", new_bucket(endpoint), options(endpoint)),
+    ):
+        report = rivals.compete(root, given, folder, plans)
+        assert report.failed == 0, f"{report.failed} writers failed"
+        more = Counter({"rounds of upkeep": report.upkeeps, "reads beside them": report.reads})
+        injected = Counter({"processes x 8 partitions": 8})
+        yield Found(f"overlapping writers, {place}", seed, injected, more, 0, report.tally)
+    proxy, tally = write_through_faults(endpoint, folder, share=0.1, rounds=5, seed=seed)
+    yield Found("failing S3, requests", seed, proxy.faults, Counter(), 0, tally)
+
+
+class Noted:
+    """What was found so far, in a file of one line each."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._lines: list[str] = []
-        self.clean = True
-        self._add(HEAD)
+        lines = file.read_text().splitlines() if file is not None and file.exists() else []
+        self.found = [_read(line) for line in lines]
 
-    def line(self, what: str, faults: str, tally: Tally) -> None:
-        """One row."""
-        self.clean &= tally.clean
-        self._add(f"| {what} | {faults} | {tally.lost} | {tally.doubled} | {tally.torn} | {tally.damaged} |")
-        for note in tally.notes:
-            print(note, file=sys.stderr)
+    def has(self, kind: str, seed: int) -> bool:
+        """Whether it was done before."""
+        return any(one.kind == kind and one.seed == seed for one in self.found)
 
-    def _add(self, text: str) -> None:
-        print(text, flush=True)
-        self._lines.append(text)
+    def add(self, found: Found) -> None:
+        """Note it, and tell."""
+        self.found.append(found)
+        for note in found.tally.notes:
+            print(note, file=sys.stderr, flush=True)
+        print(found.line(), flush=True)
         if self._file is not None:
-            self._file.write_text("\n".join(self._lines) + "\n")
+            with self._file.open("a") as file:
+                file.write(json.dumps(vars(found) | {"tally": vars(found.tally)}) + "\n")
+
+    def table(self) -> str:
+        """One row for each kind."""
+        together: dict[str, Found] = {}
+        for found in self.found:
+            before = together.get(found.kind)
+            together[found.kind] = before.and_also(found) if before else found
+        order = [*SHARES, *(kind for kind in together if kind not in SHARES)]
+        return "\n".join([HEAD, *(together[kind].line() for kind in order if kind in together)])
 
 
-def line_of_kills(table: Report, place: str, report: kills.Report) -> None:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kills.items()))
-    effect = report.took_effect.total()
-    faults = f"{report.kills.total()} ({kinds}); {effect} had taken effect; {report.writes} writes finished"
-    table.line(f"kill -9, {place}", faults, report.tally)
+def _read(line: str) -> Found:
+    given = json.loads(line)
+    counts = {name: Counter(given[name]) for name in ("injected", "more")}
+    return Found(**{**given, **counts, "tally": Tally(**given["tally"])})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000, help="in all")
-    parser.add_argument("--share-s3", type=float, default=0.2, help="of the kills that meet writers to an object store")
+    parser.add_argument("--jobs", type=int, default=1, help="stores that are attacked at the same time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--report", type=Path, help="also write the table into this file")
+    parser.add_argument("--report", type=Path, help="write the table into this file, and go on after what it has")
     args = parser.parse_args()
-    kills_s3 = round(args.kills * args.share_s3)
-    table = Report(args.report)
+    noted = Noted(args.report.with_suffix(".jsonl") if args.report else None)
+    processes = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name, running_server() as endpoint:
-        folder = Path(name)
-        local = kills.inject(str(folder / "kills"), None, folder, args.kills - kills_s3, args.seed)
-        line_of_kills(table, "local folder", local)
-        s3 = kills.inject(new_bucket(endpoint), options(endpoint), folder, kills_s3, args.seed + 1)
-        line_of_kills(table, "S3", s3)
-
-        keys = [f"procedural-{i:04d}" for i in range(8)]
-        plans = {f"w{i}": keys[i:] + keys[:i] for i in range(8)}
-        for place, root, given in (
-            ("local folder", str(folder / "rivals"), None),
-            ("S3", new_bucket(endpoint), options(endpoint)),
-        ):
-            report = rivals.compete(root, given, folder, plans)
-            assert report.failed == 0, f"{report.failed} writers failed"
-            faults = f"8 processes x 8 partitions, {report.upkeeps} rounds of upkeep, {report.reads} reads beside them"
-            table.line(f"overlapping writers, {place}", faults, report.tally)
-
-        proxy, tally = write_through_faults(endpoint, folder, share=0.1, rounds=5, seed=args.seed)
-        faults = (
-            f"{proxy.faults.total()} requests ({', '.join(f'{n} {kind}' for kind, n in sorted(proxy.faults.items()))})"
-        )
-        table.line("failing S3", faults, tally)
-    sys.exit(not table.clean)
+        with ProcessPoolExecutor(args.jobs, processes) as pool:
+            todo = [part for part in planned(args.kills, args.seed) if not noted.has(part[0], part[2])]
+            for ended in as_completed([pool.submit(kill, kind, endpoint, n, seed) for kind, n, seed in todo]):
+                noted.add(ended.result())
+        if not noted.has("failing S3, requests", args.seed):
+            for found in others(endpoint, Path(name), args.seed):
+                noted.add(found)
+    print(f"\n{noted.table()}")
+    if args.report:
+        args.report.write_text(noted.table() + "\n")
+    sys.exit(not all(found.clean for found in noted.found))
 
 
 if __name__ == "__main__":

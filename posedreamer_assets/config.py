@@ -9,6 +9,7 @@ import os
 import threading
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -298,11 +299,19 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file so that another process reads the former text or the new one, never a part.
 
     Its permissions are those of any new file, so that colleagues can read it.
+
+    Raises:
+        OSError: the disk is full or must not be written; the error names the file, and the former text stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _plain(value: Any) -> Any:

@@ -67,6 +67,10 @@ class UnreadableBatchError(PoseFileError):
         self.beside = beside
 
 
+class ImageError(PoseDreamerError):
+    """An image whose pixels would take more memory than its file accounts for."""
+
+
 class CaptionError(PoseDreamerError):
     """Text that the caption grammar does not know."""
 

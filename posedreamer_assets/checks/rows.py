@@ -1,13 +1,15 @@
 """Rows under test: columns as arrays, each image decoded once however many checks look at it."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
+
+from posedreamer_assets.errors import ImageError
+from posedreamer_assets.tables.images import opened
 
 T = TypeVar("T")
 
@@ -102,7 +104,7 @@ def numbers(column: pa.ChunkedArray) -> np.ndarray:
 def decode(blob: bytes) -> Picture | None:
     """The image; None where not all of its pixels can be read."""
     try:
-        with Image.open(io.BytesIO(blob)) as image:
+        with opened(blob) as image:
             return Picture(image.mode, np.asarray(image))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except (ImageError, UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return None  # Pillow's various ways to say that a file is broken

@@ -9,6 +9,7 @@ import click
 
 from posedreamer_assets import __version__
 from posedreamer_assets.cli.endings import Signals, in_one_line, is_interrupt
+from posedreamer_assets.cli.options import HOME
 from posedreamer_assets.errors import PoseDreamerError
 
 COMMANDS = {
@@ -23,6 +24,7 @@ COMMANDS = {
         "status",
         "Each asset: partitions done, stale, missing and failed, rows, size, checks.",
     ),
+    "poses": ("poses_command", "poses", "What pose files are, before any run: poses inspect DIR."),
     "doctor": ("doctor_command", "doctor", "Say what is there, what is missing and how to get it."),
     "view": ("view_command", "view", "Write a gallery of a table, or of one partition of it, as one HTML file."),
     "export": ("export_command", "export_command", "Write the dataset in a format that others train from."),
@@ -67,7 +69,7 @@ class _Commands(click.Group):
             if is_interrupt(error):
                 click.echo("posedreamer: interrupted; run again to go on", err=True)
                 ctx.exit(signals.exit_code)
-            line = in_one_line(error)
+            line = in_one_line(error, ctx.meta.get(HOME, ""))
             if line is None:
                 raise
             click.echo(f"posedreamer: {line}", err=True)

@@ -3,11 +3,13 @@
 Browsers do not follow links from a web page to files, so the pages are served on this machine's loopback address alone.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,6 +19,8 @@ from posedreamer_assets.runtime.home import HOME_VARIABLE, PAGES_VARIABLE, Home
 
 SERVED = ("reports", "checks")
 _GRACE_S = 20.0
+_LOOK_S = 0.2  # between two looks whether Dagster has ended
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _DG = "import sys; sys.argv[0] = 'dg'; from dagster_dg_cli.cli import main; main()"  # `dg`, of this very Python
 
 
@@ -58,20 +62,38 @@ def serve(home: Home, port: int, pages_port: int) -> int:
         f"UI      http://127.0.0.1:{port}\nreport  {url}/reports/latest/report.html\nchecks  {url}/checks/index.html",
         flush=True,
     )
-    child = subprocess.Popen(command, env=environment, preexec_fn=_default_signals, start_new_session=True)
+    child = subprocess.Popen(command, env=environment, preexec_fn=_Begun(), start_new_session=True)
+    came: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _end(child))
+        signal.signal(number, lambda number, _: came.append(number))
     try:
-        return child.wait()
+        # A handler could not wait for the child while `child.wait` does: both take the same lock.
+        while child.poll() is None and not came:
+            time.sleep(_LOOK_S)
     finally:
         _end(child)
         pages.shutdown()
+    return 128 + came[0] if came else child.returncode
 
 
-def _default_signals() -> None:
-    """Background jobs of a script ignore SIGINT, and Dagster would do so, too."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+class _Begun:
+    """What a new process does first: it takes signals, and ends with its parent, however that ends.
+
+    Background jobs of a script ignore SIGINT, and Dagster would do so, too. Dagster ends its own processes after a SIGINT.
+    """
+
+    def __init__(self) -> None:
+        self._parent = os.getpid()
+        libc = ctypes.CDLL(None, use_errno=True)  # looked up before the fork
+        self._prctl = getattr(libc, "prctl", None)  # Linux alone has it
+
+    def __call__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if self._prctl is not None:
+            self._prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+            if os.getppid() != self._parent:  # it ended before that was said
+                os.kill(os.getpid(), signal.SIGINT)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

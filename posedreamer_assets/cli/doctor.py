@@ -4,14 +4,20 @@ import ctypes.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import PoseDreamerError
+from posedreamer_assets.errors import PoseDreamerError, StorageError
 from posedreamer_assets.runtime.home import Home
 
+if TYPE_CHECKING:
+    from posedreamer_assets.poses.folder import Folder
+
 NEEDED_DISK_GB = 2.0
+POSE_FILES_TRIED = 40  # spread over the folder; all of a large one would take minutes
+ONE_FRAME_S = 86400.0  # a stride longer than any clip
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,35 @@ def look_at_poses(profile: Profile) -> Finding:
     """Whether the pose source exists."""
     if profile.poses.source == "procedural":
         return Finding("poses", True, "procedural families")
-    from posedreamer_assets.pipeline.pose_batches import Folder
+    from posedreamer_assets.poses.folder import Folder
 
-    files = Folder(profile.poses.source).pose_paths()
+    folder = Folder(profile.poses.source)
+    files = folder.pose_paths()
     detail = f"{len(files)} files in {profile.poses.source}"
-    return Finding("poses", bool(files), detail, "put BVH, AMASS-style npz or fit npz files there, or give --poses DIR")
+    if not files:
+        return Finding("poses", False, detail, "put BVH, AMASS-style npz or fit npz files there, or give --poses DIR")
+    tried = files[:POSE_FILES_TRIED]
+    bad = _unreadable(profile, folder, tried)
+    if len(tried) < len(files):
+        detail += f", {len(tried)} tried"
+    remedy = f"posedreamer poses inspect {profile.poses.source} tells why"
+    return Finding("poses", bad < len(tried), f"{detail}, {bad} unreadable", remedy)
+
+
+def _unreadable(profile: Profile, folder: "Folder", paths: Sequence[str]) -> int:
+    """How many of these files have no usable frame; of each clip one frame is solved."""
+    from posedreamer_assets.body.model import load_body
+    from posedreamer_assets.poses.inspect import inspect_files
+
+    found = inspect_files(
+        folder,
+        paths,
+        stride_s=ONE_FRAME_S,
+        seed=profile.seed,
+        body=load_body(profile.body.model_path),
+        up_axis=profile.poses.up_axis,
+    )
+    return sum(not finding.clips for finding in found)
 
 
 def look_at_generator(profile: Profile) -> Finding:
@@ -163,13 +193,24 @@ def look_at_outside_judge(profile: Profile) -> Finding:
 
 
 def look_at_storage(home: Home) -> Finding:
-    """Write and remove a file in the home."""
+    """Write and remove a file in the home, and an object in the object store where one is set."""
     try:
         home.path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=home.path):
-            return Finding("storage", True, f"{home.path} is writable")
+            detail = f"{home.path} is writable"
     except OSError as error:
         return Finding("storage", False, f"{home.path}: {error.strerror}", "give --home DIR, or set POSEDREAMER_HOME")
+    remote = "://" in home.storage_root
+    try:
+        store = home.store()
+        store.partitions("pose_library")  # of a place that is one
+        store.probe()
+    except StorageError as error:
+        remedy = "check AWS_... variables and the bucket, or give --storage, see docs/storage.md" if remote else ""
+        return Finding("storage", False, str(error).splitlines()[0], remedy)
+    if not remote:
+        return Finding("storage", True, detail)
+    return Finding("storage", True, f"{detail}; {home.storage_root} is, and keeps what concurrent writers commit")
 
 
 def look_at_disk(home: Home) -> Finding:

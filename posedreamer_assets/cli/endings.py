@@ -93,17 +93,23 @@ def is_interrupt(error: BaseException) -> bool:
     )
 
 
-def in_one_line(error: BaseException) -> str | None:
-    """What is wrong outside of this program and what to do, or None where the error is of another kind."""
+def in_one_line(error: BaseException, home: str = "") -> str | None:
+    """What is wrong outside of this program and what to do, or None where the error is of another kind.
+
+    Args:
+        error: with its causes.
+        home: the home's folder, which is named where the error names no file.
+    """
+    where = f"{home}: " if home else ""
     for one in _causes(error):
         if isinstance(one, OSError) and one.errno in _REMEDIES:
-            return ": ".join(filter(None, [str(one.filename or ""), _REMEDIES[one.errno]]))
+            return f"{one.filename}: {_REMEDIES[one.errno]}" if one.filename else f"{where}{_REMEDIES[one.errno]}"
         origin = getattr(one, "orig", one)  # SQLAlchemy wraps sqlite3's
         if isinstance(origin, sqlite3.Error):
             text = str(origin).lower()
             found = next((remedy for word, remedy in _SQLITE.items() if word in text), None)
             if found:
-                return f"{found} ({origin})"
+                return f"{where}{found} ({origin})"
     return None
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _HOME_HELP = "Folder of tables, Dagster's event log and reports. Default: $POSEDREAMER_HOME, else ./posedreamer_home."
 
+HOME = "posedreamer.home"  # key of the home's folder in what commands share
+
 home_option = click.option("--home", type=click.Path(file_okay=False, path_type=Path), default=None, help=_HOME_HELP)
 storage_option = click.option(
     "--storage",
@@ -43,6 +45,8 @@ def find_home(given: Path | None, storage: str | None = None) -> "Home":
     from posedreamer_assets.runtime.home import Home
 
     home = Home.find(given)
+    if context := click.get_current_context(silent=True):
+        context.meta[HOME] = str(home.path)  # for errors of the system that name no file
     if storage is not None:
         home.keep_in(storage)
     return home

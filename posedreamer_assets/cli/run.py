@@ -74,6 +74,7 @@ def run_main_job(
     """
     started = time.perf_counter()
     home.prepare(profile)
+    home.try_storage()
     with home.lock("pose_files"):
         plan_batches(profile, home.store())
     with ExitStack() as opened:

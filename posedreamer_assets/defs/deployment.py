@@ -10,6 +10,7 @@ from typing import Any
 from posedreamer_assets.errors import ConfigError
 
 EXECUTORS = ("in_process", "multiprocess", "ray", "k8s", "ecs")
+SECRETS = ("POSEDREAMER_FAILURE_HOOK",)  # who knows such a URL may post to it: its value is shown and passed on nowhere
 _FLAGS = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
 
@@ -43,7 +44,7 @@ class Deployment:
     partitions_per_run: int = 1
     max_retries: int = 4
     retry_wait_s: float = 5.0
-    failure_hook: str = ""
+    failure_hook: str = dataclasses.field(default="", repr=False)
     gpus: int = 1
     ray_resource: str = ""
 

@@ -5,11 +5,12 @@ Ray and Kubernetes are extras: `pip install 'posedreamer-assets[ray]'`, `[k8s]`.
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
-from posedreamer_assets.defs.deployment import Deployment
+from posedreamer_assets.defs.deployment import SECRETS, Deployment
 from posedreamer_assets.errors import ConfigError
 
 GPU_POOL = "gpu"
@@ -40,9 +41,16 @@ def _multiprocess() -> dg.ExecutorDefinition:
 def _ray() -> dg.ExecutorDefinition:
     from dagster_ray import ray_executor
 
-    # Steps are Ray jobs; what says where things are goes along, secrets belong to the cluster.
-    carried = sorted(name for name in os.environ if name == "DAGSTER_HOME" or name.startswith("POSEDREAMER_"))
-    return ray_executor.configured({"ray": {"env_vars": carried}}, name="ray")
+    return ray_executor.configured({"ray": {"env_vars": carried(os.environ)}}, name="ray")
+
+
+def carried(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that go along with a step that is a Ray job: they say where things are.
+
+    Secrets belong to the cluster, because Ray's pages show what a job was given. Of a failure Dagster's daemon tells, no step.
+    """
+    ours = {name for name in environment if name.startswith("POSEDREAMER_")} - {*SECRETS}
+    return sorted(ours | {"DAGSTER_HOME"} & environment.keys())
 
 
 def _k8s() -> dg.ExecutorDefinition:

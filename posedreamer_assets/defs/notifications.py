@@ -2,16 +2,20 @@
 
 import importlib
 import json
+import re
+import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 import dagster as dg
 
-from posedreamer_assets.defs.deployment import Deployment
+from posedreamer_assets.defs.deployment import SECRETS, Deployment
 from posedreamer_assets.errors import ConfigError
 
 TIMEOUT_S = 10
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def tell(hook: str, message: dict[str, Any]) -> None:
@@ -19,22 +23,34 @@ def tell(hook: str, message: dict[str, Any]) -> None:
 
     Raises:
         ConfigError: a hook that is neither.
-        OSError: the URL did not answer with success.
+        OSError: the URL did not answer with success. No error names the URL, which is a secret.
     """
-    if hook.startswith(("http://", "https://")):
+    if _FUNCTION.fullmatch(hook):
+        _function(hook)(message)
+        return
+    if not hook.startswith(("http://", "https://")):
+        raise ConfigError(f"{SECRETS[0]}: expected an http(s) URL or package.module:function; its value is not shown")
+    try:
         request = urllib.request.Request(
             hook, json.dumps(message).encode(), {"Content-Type": "application/json"}, method="POST"
         )
         with urllib.request.urlopen(request, timeout=TIMEOUT_S):
             return
-    _function(hook)(message)
+    except urllib.error.HTTPError as error:
+        error.close()
+        what = f"HTTP {error.code}"
+    except urllib.error.URLError as error:
+        what = type(error.reason).__name__
+    except (ValueError, HTTPException) as error:  # a URL with a blank or without a host, an answer that is not HTTP
+        what = type(error).__name__
+    raise ConnectionError(f"the URL in {SECRETS[0]} did not take a message: {what}") from None
 
 
 def _function(hook: str) -> Callable[[dict[str, Any]], object]:
-    module, colon, name = hook.partition(":")
-    found = getattr(importlib.import_module(module), name, None) if colon else None
+    module, _, name = hook.partition(":")
+    found = getattr(importlib.import_module(module), name, None)
     if not callable(found):
-        raise ConfigError(f"POSEDREAMER_FAILURE_HOOK={hook}: expected an http(s) URL or package.module:function")
+        raise ConfigError(f"{SECRETS[0]}={hook}: there is no such function")
     return found
 
 

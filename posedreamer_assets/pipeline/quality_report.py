@@ -156,9 +156,9 @@ def _garment_colours(sets: dict[str, _Pictures]) -> dict[str, Any]:
 
 def load_photograph(path: Path, width: int, height: int) -> np.ndarray:
     """A photograph, cropped in the middle to the shape of the generated images and resized to their size: (h, w, 3)."""
-    from PIL import Image
+    from posedreamer_assets.tables.images import opened
 
-    with Image.open(path) as photo:
+    with opened(path) as photo:
         rgb = photo.convert("RGB")
     scale = max(width / rgb.width, height / rgb.height)
     resized = rgb.resize((max(width, round(rgb.width * scale)), max(height, round(rgb.height * scale))))

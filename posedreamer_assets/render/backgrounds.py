@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.tables.images import opened
 
 _PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -123,7 +124,7 @@ def photo_paths(folder: str) -> tuple[Path, ...]:
 def photo_background(folder: str, rng: np.random.Generator, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
     """A random crop of a random photograph, resized to fill the image."""
     paths = photo_paths(folder)
-    with Image.open(paths[int(rng.integers(len(paths)))]) as photo:
+    with opened(paths[int(rng.integers(len(paths)))]) as photo:
         rgb = photo.convert("RGB")
     scale = max(width / rgb.width, height / rgb.height) * float(rng.uniform(1.0, 1.5))
     large = rgb.resize((max(width, round(rgb.width * scale)), max(height, round(rgb.height * scale))))

@@ -4,6 +4,7 @@
     profile.yaml   the resolved profile of the last run; Dagster's UI materialises with it
     storage/       Lance tables and checkpoints, unless storage.txt or $POSEDREAMER_STORAGE names another place
     storage.txt    where tables and checkpoints are kept instead, for example s3://bucket/prefix
+    tried.txt      object stores that were found to keep what concurrent writers commit
     cache/         copies of checkpoints that are kept in an object store
     dagster/       DAGSTER_HOME: event log, runs, dagster.yaml
     reports/       one folder for each run, and `latest`
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.config import Profile, load_profile, save_profile
+from posedreamer_assets.config import Profile, load_profile, save_profile, write_whole
 from posedreamer_assets.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -57,8 +58,14 @@ class Home:
 
     @classmethod
     def find(cls, given: str | Path | None = None) -> "Home":
-        """The given folder, else `$POSEDREAMER_HOME`, else `./posedreamer_home`."""
-        return cls(Path(given or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().resolve())
+        """The given folder, else `$POSEDREAMER_HOME`, else `./posedreamer_home`.
+
+        Raises:
+            StorageError: a symbolic link on the way leads nowhere, as to a disk that is not mounted.
+        """
+        place = Path(given or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser()
+        _refuse_dangling(place)
+        return cls(place.resolve())
 
     @property
     def storage(self) -> Path:
@@ -83,7 +90,7 @@ class Home:
         if os.environ.get(STORAGE_VARIABLE) not in (None, "", place):
             raise ConfigError(f"storage {place}: ${STORAGE_VARIABLE} names {os.environ[STORAGE_VARIABLE]}; unset one")
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "storage.txt").write_text(f"{place}\n")
+        write_whole(self.path / "storage.txt", f"{place}\n")
 
     @property
     def cache(self) -> Path:
@@ -139,16 +146,41 @@ class Home:
             yield
 
     def prepare(self, profile: Profile | None = None) -> None:
-        """Make the folders, write Dagster's settings once and the profile where one is given."""
+        """Make the folders, write Dagster's settings once and the profile where one is given.
+
+        Raises:
+            StorageError: the place of the tables is a symbolic link that leads nowhere.
+        """
         for folder in (self.dagster, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         if "://" not in self.storage_root:
+            _refuse_dangling(Path(self.storage_root))
             Path(self.storage_root).mkdir(parents=True, exist_ok=True)
         settings = self.dagster / "dagster.yaml"
         if not settings.exists():
-            settings.write_text(DAGSTER_YAML)
+            write_whole(settings, DAGSTER_YAML)
         if profile is not None:
             save_profile(profile, self.profile_path)
+
+    def try_storage(self) -> None:
+        """Before the first run on an object store, find out whether it keeps what concurrent writers commit.
+
+        Raises:
+            StorageError: it does not, or it cannot be written.
+        """
+        root, noted = self.storage_root, self.path / "tried.txt"
+        if "://" not in root or (noted.exists() and root in noted.read_text().splitlines()):
+            return
+        self.store().probe()
+        with noted.open("a") as file:
+            file.write(f"{root}\n")
+
+
+def _refuse_dangling(place: Path) -> None:
+    if not place.exists():
+        from posedreamer_assets.storage.failures import check_link
+
+        check_link(place.absolute())
 
 
 FORMER_TABLES = (

@@ -1,10 +1,47 @@
 """Encoded images at the storage border; arrays everywhere else."""
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
+
+from posedreamer_assets.errors import ImageError
+
+# Drawn maps compress a thousandfold: the first 256 MiB of pixels are free. Beyond, photographs compress 100 times at most.
+FREE_BYTES, MULTIPLE = 256 << 20, 200
+
+
+@contextmanager
+def opened(source: bytes | Path) -> Iterator[Image.Image]:
+    """An image whose pixels take no more memory than its file accounts for; they are not unpacked before that is known.
+
+    Raises:
+        ImageError: its pixels would take more than FREE_BYTES and more than MULTIPLE times the file.
+        OSError: it is not an image.
+    """
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    what = "an image" if isinstance(source, bytes) else str(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # Pillow's limit is 0.5 GB, whatever the file
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{what} of {size} bytes: {error}") from error
+    with image:
+        depth = 4 if image.mode in ("I", "F") else 2 if image.mode.startswith("I;") else len(image.getbands())
+        if image.width * image.height * depth > max(FREE_BYTES, MULTIPLE * size):
+            raise ImageError(
+                f"{what} of {size} bytes says that it has {image.width} x {image.height} pixels, more than {MULTIPLE} times "
+                "its size: it is not read"
+            )
+        yield image
 
 
 def encode_png(image: UInt8[np.ndarray, "h w *c"] | UInt16[np.ndarray, "h w"]) -> bytes:
@@ -27,8 +64,8 @@ def encode(image: UInt8[np.ndarray, "h w 3"], image_format: str) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The array of an encoded image, of the dtype and channels that it was encoded with."""
-    with Image.open(io.BytesIO(data)) as image:
+    """The array of an encoded image, of the dtype and channels that it was encoded with; raises ImageError, see `opened`."""
+    with opened(data) as image:
         return np.asarray(image)
 
 

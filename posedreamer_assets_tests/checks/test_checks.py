@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from posedreamer_assets.checks.trends import _same_mean, _same_shares
 from posedreamer_assets.errors import CheckError
 from posedreamer_assets.runtime.checking import Surroundings
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.images import encode_jpeg, encode_png
 from posedreamer_assets_tests.checks.small_rows import (
     AROUND,
@@ -142,6 +144,40 @@ def test_a_value_of_another_row_is_in_the_table_and_not_in_the_row_that_is_named
     assert run_test(tmp_path, of_own, "image_digest", "dataset", image_digest=exchanged).failing_ids == (IDS[0], IDS[1])
     second = [f"{name}/01" for name in IDS]
     assert run_test(tmp_path, of_own, "image_digest", "dataset", sample_id=second, person=[1] * N).passed
+
+
+@pytest.mark.parametrize("table", ["sample_scores", "filtered_dataset", "dataset"])
+def test_two_people_of_one_image_are_no_fault_and_two_images_of_one_digest_are(table: str) -> None:
+    def people_of(name: str) -> pa.Table:
+        given: dict[str, list[Any]] = {
+            "sample_id": [IDS[0], f"{IDS[0]}/01", *IDS[2:]],
+            "image_id": [IDS[0], IDS[0], *IDS[2:]],
+            "person": [0, 1] + [0] * (N - 2),
+        }
+        rows = rows_of(name)
+        for shared in {"image_digest", "seed"} & {*rows.column_names}:
+            values = rows.column(shared).to_pylist()
+            given[shared] = [values[0], values[0], *values[2:]]
+        return rows_of(name, **given)
+
+    class Around(CleanAround):
+        def rows(self, name: str, columns: Sequence[str]) -> pa.Table:
+            is_second = pa.array([i == 1 for i in range(N)])
+            found = people_of(name) if "person" in SCHEMAS[name].names else rows_of(name).filter(pc.invert(is_second))
+            digests = [f"digest-{IDS.index(image)}" for image in found.column("image_id").to_pylist()]
+            return found.append_column("row_digest", pa.array(digests)).select(list(columns))
+
+    rows = people_of(table)
+    names = {"images_unique", "seeds_unique", "image_is_the_generated_one", "image_was_generated"}
+    lineage = names | {"relationships__sample_id", "unique__sample_id", "no_image_is_missing", "matches__sample_id"}
+    outcomes = run_checks(table, rows, Around())
+    assert len([o for o in outcomes if o.name in lineage]) >= 5
+    assert not lineage & {*failed(outcomes)}
+    if table != "sample_scores":
+        apart = rows.set_column(
+            rows.schema.get_field_index("person"), rows.schema.field("person"), pa.array([0] * N, pa.int32())
+        )
+        assert {"images_unique", "seeds_unique"} <= {*failed(run_checks(table, apart, Around()))}
 
 
 def test_row_count_catches_too_few_and_too_many(tmp_path: Path) -> None:

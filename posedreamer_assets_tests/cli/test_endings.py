@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from posedreamer_assets.cli.commands import cli
 from posedreamer_assets.cli.endings import (
     INTERRUPTED,
     TERMINATED,
@@ -19,6 +21,7 @@ from posedreamer_assets.cli.endings import (
     is_interrupt,
     raise_if_signalled,
 )
+from posedreamer_assets.config import write_whole
 from posedreamer_assets.storage import LanceStore
 
 SIZES = ("poses.batch_size=6", "poses.batches=40", "poses.align_batches=1", "scenes.supersample=1")
@@ -113,3 +116,48 @@ def test_a_read_only_home_is_told_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("what", ["home", "storage"])
+@pytest.mark.parametrize("command", ["run", "status", "export"])
+def test_a_link_that_leads_nowhere_is_told_in_one_line_and_not_followed(
+    tmp_path: Path, what: str, command: str
+) -> None:
+    home = tmp_path / "home"
+    link = {"home": home, "storage": home / "storage"}[what]
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "disk" / "below")
+    more = {"export": ["--format", "coco", "-o", str(tmp_path / "out")]}.get(command, [])
+    done = CliRunner().invoke(cli, [command, "--home", str(home), *more])
+    assert done.exit_code == 1, done.output
+    assert done.stderr.strip().splitlines() == [
+        f"posedreamer: StorageError: {link} is a symbolic link to {tmp_path / 'disk' / 'below'}, which does not exist: "
+        "mount or make what it leads to, or remove the link, and run again"
+    ]
+    assert not (tmp_path / "disk").exists() and not (tmp_path / "out").exists()
+
+
+def test_what_names_no_file_is_told_with_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("posedreamer_assets.cli.status.status_of", full)
+    done = CliRunner().invoke(cli, ["status", "--home", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"posedreamer: {tmp_path}: the disk is full: make room")
+
+
+def test_a_file_that_could_not_be_written_whole_is_named_and_keeps_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "profile.yaml"
+    write_whole(file, "former")
+
+    def full(place: Path, *_: object, **__: object) -> None:
+        place.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*profile\.yaml'$"):
+        write_whole(file, "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("profile.yaml", "former")]

@@ -211,7 +211,9 @@ def test_a_failure_is_given_to_a_function() -> None:
     assert REMEMBERED.pop() == {"text": "run failed"}
 
 
-@pytest.mark.parametrize("hook", ["posedreamer_assets", "posedreamer_assets:nothing"])
-def test_a_hook_that_is_neither_is_an_error(hook: str) -> None:
-    with pytest.raises(ConfigError, match="expected an http"):
+@pytest.mark.parametrize(
+    ("hook", "word"), [("posedreamer_assets", "expected an http"), ("posedreamer_assets:nothing", "no such function")]
+)
+def test_a_hook_that_is_neither_is_an_error(hook: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
         tell(hook, {})

@@ -12,6 +12,7 @@ def register_planned(home: Home) -> None:
     """Add planned partitions, cut the pose files that they take, and report killed runs as failed."""
     import dagster as dg
 
+    home.try_storage()
     profile = home.profile()
     graph = graph_of(profile)
     with home.lock("pose_files"):

@@ -90,6 +90,7 @@ def train_pocket_models(
 ) -> None:
     """Materialise the pocket models' assets, in order; `config` is that of `defs.pocket_models.PocketConfig`."""
     home.prepare(profile)
+    home.try_storage()
     units = {"scenes": 2 * int(config["scenes"]), "generator": 2, "detectors": 3}
     with Runner(home) as runner:
         for part in units:
