@@ -24,6 +24,7 @@ from posedreamer_assets.runtime.checking import Surroundings
 from posedreamer_assets.runtime.foreign_students import export_test_images, score_predictions
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
+from posedreamer_assets.runtime.recipe_export import ManifestReader
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.keys import group_of
 from posedreamer_assets_tests.students.small import STUDENTS, make_stages, make_study
@@ -231,3 +232,29 @@ def test_another_network_is_scored_as_students_are(study: tuple[LanceStore, Prof
     np.savez(tmp_path / "some.npz", **some, betas=betas[1:])  # type: ignore[arg-type]
     with pytest.raises(StudentError, match="all of a set or none of it"):
         score_predictions(store, profile, "own", tmp_path / "some.npz", tmp_path / "some.json")
+
+
+@pytest.mark.parametrize("recipe", ["generated", "rendered", "half"])
+def test_a_recipe_is_exported_with_the_very_images_of_its_manifest(
+    study: tuple[LanceStore, Profile], recipe: str
+) -> None:
+    store, profile = study
+    reader = ManifestReader(store, profile, recipe)
+    manifest = store.read("training_manifests", [student_key(recipe, 0, 0)])
+    ids = sorted(manifest.column("source_sample_id").to_pylist())
+    index = reader.index()
+    assert index.column("image_id").to_pylist() == ids
+    assert set(index.column("split").to_pylist()) == {"train"}
+    table = manifest.column("table")[0].as_py()
+    stored = store.take(table, ids, columns=["sample_id", "image", "row_digest"])
+    assert index.column("image_digest").to_pylist() == stored.column("row_digest").to_pylist()
+    images = {name: data for batch in reader.batches(ids) for name, data in batch.images.items()}
+    assert [images[name] for name in ids] == stored.column("image").to_pylist()
+    people = pa.concat_tables([batch.people for batch in reader.batches(ids)])
+    poses = store.take("pose_library", ids, columns=["sample_id", "body_pose"])
+    assert people.column("body_pose").to_pylist() == poses.column("body_pose").to_pylist()
+
+
+def test_a_recipe_that_is_not_there_is_told(study: tuple[LanceStore, Profile]) -> None:
+    with pytest.raises(StudentError, match="no recipe 'other' in study tiny; there are generated"):
+        ManifestReader(*study, "other")
