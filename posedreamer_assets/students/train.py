@@ -158,7 +158,7 @@ def _step(state: _State, body: TorchBody, samples: Samples, chosen: np.ndarray, 
 def _rate(step: int, spec: StudentSpec) -> float:
     """Rises over the first steps, then falls along a cosine to a hundredth."""
     rising = min(1.0, (step + 1) / max(1, spec.steps // 20))
-    return spec.learning_rate * rising * (0.01 + 0.99 * (1 + np.cos(np.pi * step / spec.steps)) / 2)
+    return float(spec.learning_rate * rising * (0.01 + 0.99 * (1 + np.cos(np.pi * step / spec.steps)) / 2))
 
 
 def loss_terms(head: nn.Module, body: TorchBody, samples: Samples, chosen: np.ndarray) -> dict[str, Tensor]:
