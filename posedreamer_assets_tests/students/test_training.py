@@ -81,7 +81,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path: Path
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with pytest.raises(StudentError, match="another training"):
+        with pytest.raises(StudentError, match="training on other data"):
             train(BODY, made_up(), SPEC, 4, keep)
         resumed, whole = train(BODY, made_up(), SPEC, 3, keep), train(BODY, made_up(), SPEC, 3)
     finally:
