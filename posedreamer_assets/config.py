@@ -201,6 +201,27 @@ class QualityConfig:
 
 
 @dataclass(frozen=True)
+class StudentsConfig:
+    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
+
+    `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
+    """
+
+    study: str = "none"
+    images: int = 320
+    test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
+    test_generated: int = 96  # of bench-generated
+    pelvis: Literal["posed-mesh", "chain", "hips"] = (
+        "posed-mesh"  # where bodies are laid over each other, docs/students.md
+    )
+
+    @property
+    def off(self) -> bool:
+        """Whether no student is trained."""
+        return self.study == "none"
+
+
+@dataclass(frozen=True)
 class Profile:
     """The whole configuration of a run."""
 
@@ -219,6 +240,7 @@ class Profile:
     curation: CurationConfig = field(default_factory=CurationConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    students: StudentsConfig = field(default_factory=StudentsConfig)
     learning_to_train: LearningToTrainConfig = field(default_factory=LearningToTrainConfig)
     crowds: CrowdsConfig = field(default_factory=CrowdsConfig)
     photos: PhotosConfig = field(default_factory=PhotosConfig)
@@ -227,8 +249,8 @@ class Profile:
 
     @property
     def studies(self) -> tuple[str, ...]:
-        """Names of the studies that are asked for: sections with `enabled` set."""
-        return tuple(name for name in study_names() if getattr(self, name).enabled)
+        """Names of the studies that are asked for, students first."""
+        return (*(() if self.students.off else ("students",)), *(n for n in study_names() if getattr(self, n).enabled))
 
 
 def study_names() -> tuple[str, ...]:

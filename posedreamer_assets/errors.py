@@ -12,6 +12,8 @@ PoseDreamerError
 ├── AlignmentError         preference pairs or a DPO run that cannot go on
 ├── CurriculumError        a difficulty model or hard-sample selection that cannot be made
 ├── MetricsError           a quality figure that cannot be computed from what was given
+├── RecipeError            a study or recipe of training data that cannot be used
+├── StudentError           a student that cannot be trained, loaded or scored
 ├── ExportError            a dataset that cannot be written in the format asked for, or read back
 ├── StorageError           a table or partition that cannot be read or written
 └── CheckError             a data check file that cannot be understood
@@ -99,6 +101,14 @@ class MetricsError(PoseDreamerError):
 
 class PhotoError(PoseDreamerError):
     """Annotated photographs that cannot be used."""
+
+
+class RecipeError(PoseDreamerError):
+    """A study or recipe of training data that cannot be used."""
+
+
+class StudentError(PoseDreamerError):
+    """A student that cannot be trained, loaded or scored."""
 
 
 class ExportError(PoseDreamerError):

@@ -43,8 +43,8 @@ def _anything(kind: pa.DataType) -> bool:
     return True
 
 
-_values, _pictures, _labels, _lineage, _trends, _groups = (
-    partial(late, module) for module in ("values", "pictures", "labels", "lineage", "trends", "groups")
+_values, _pictures, _labels, _lineage, _trends, _groups, _students = (
+    partial(late, module) for module in ("values", "pictures", "labels", "lineage", "trends", "groups", "students")
 )
 _RANGE = {"min": float, "max": float}
 _CAMERA = names_of(CAMERA)
@@ -276,6 +276,37 @@ KINDS: dict[str, Kind] = {
         None,
         _lineage("ranking_followed"),
         needs=("candidate_oks", "candidate_seeds", "winner", "loser", "winner_oks", "loser_oks"),
+    ),
+    # Of students
+    "nowhere_in": Kind(
+        "No {column} occurs as {field} of {to}, in any partition",
+        {"to!": list, "field!": str},
+        is_plain,
+        _students("nowhere_in"),
+    ),
+    "sources_exist": Kind(
+        "Every image is in the table that is named, as it was",
+        {},
+        None,
+        _students("sources_exist"),
+        needs=("table", "source_sample_id", "source_digest"),
+    ),
+    "as_many_as": Kind(
+        "There are as many rows as {column} says", {}, pa.types.is_integer, _students("as_many_as"), whole=True
+    ),
+    "seen_as_planned": Kind(
+        "Every student has seen as many samples as the study plans",
+        {},
+        None,
+        _students("seen_as_planned"),
+        ("samples_seen",),
+    ),
+    "scores_follow_predictions": Kind(
+        "Errors are those of the predicted parameters against the labels under the profile's protocol",
+        {"tolerance_mm": float},
+        None,
+        _students("scores_follow_predictions"),
+        needs=("test_sample_id", "predicted_rotations", "predicted_betas", "predicted_pelvis_m", "pve_mm"),
     ),
     "checkpoint_intact": Kind(
         "The files are those that the folder is named after",

@@ -109,6 +109,10 @@ class Around(Protocol):
         """Rows of another table at the same partitions; none where it has none of them."""
         ...
 
+    def everywhere(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """Rows of another table at all partitions."""
+        ...
+
     def before(self, columns: Sequence[str], batches: int, rows: int) -> list[pa.Table]:
         """At most `rows` rows of each of the `batches` batches of the same source before this one, earliest first."""
         ...

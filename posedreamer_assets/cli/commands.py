@@ -28,6 +28,11 @@ COMMANDS = {
     "doctor": ("doctor_command", "doctor", "Say what is there, what is missing and how to get it."),
     "view": ("view_command", "view", "Write a gallery of a table, or of one partition of it, as one HTML file."),
     "export": ("export_command", "export_command", "Write the dataset in a format that others train from."),
+    "students": (
+        "students_command",
+        "students",
+        "What the data is worth: recipes, test images, scores of other networks.",
+    ),
     "checks": ("checks_command", "checks", "Data checks: one YAML file for each table in dbt_like_checks/."),
     "storage": ("storage_command", "storage", "Tables and checkpoints: upkeep, and reading everything back."),
     "train-pocket": ("train_pocket_command", "train_pocket", "Train the pocket models from renders."),

@@ -6,7 +6,6 @@ import click
 
 from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option, storage_option
 from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import ConfigError
 
 
 @click.command()
@@ -20,13 +19,17 @@ from posedreamer_assets.errors import ConfigError
 @click.option("--batches", type=click.IntRange(min=1), default=None, help="Batches of the base round.")
 @click.option("--align-batches", type=click.IntRange(min=1), default=None, help="Batches that alignment learns from.")
 @click.option("--seed", type=int, default=None, help="Seed of everything that is drawn.")
+@click.option(
+    "--study",
+    default=None,
+    metavar="NAME|PATH",
+    help="What students are trained on: none, pocket, ablation or a YAML file (docs/students.md), the profile's by default; "
+    "or learning_to_train, which makes that study alone (docs/scenes.md).",
+)
 @home_option
 @storage_option
 @profile_option
 @set_option
-@click.option(
-    "--study", default=None, metavar="NAME", help="Make a study and nothing else, for example learning_to_train."
-)
 @click.option("--force", is_flag=True, help="Make everything again, also what is up to date.")
 def run(
     poses: str | None,
@@ -34,11 +37,11 @@ def run(
     batches: int | None,
     align_batches: int | None,
     seed: int | None,
+    study: str | None,
     home: Path | None,
     storage: str | None,
     profile_name: str | None,
     settings: tuple[str, ...],
-    study: str | None,
     force: bool,
 ) -> None:
     """Run the whole graph: poses, images, alignment, filter, hard round, dataset and report.
@@ -51,7 +54,7 @@ def run(
         "poses.batches": batches,
         "poses.align_batches": align_batches,
         "seed": seed,
-        **({f"{study_section(study)}.enabled": True} if study else {}),
+        **study_settings(study),
     }
     profile = resolve(profile_name, settings, shortcuts)
 
@@ -67,34 +70,31 @@ def run(
             profile,
             force=force,
             display=display,
-            only=stages_of(study),
+            only=stages_of(study, profile),
             show=lambda path: display.say(f"first pictures: {path} (control image, render, unaligned generator)"),
         )
     print_summary(summary.figures)
     click.echo(f"\nreport   {summary.report}\nfigures  {summary.summary_json}")
 
 
-def study_section(study: str) -> str:
-    """The section of the profile that enables a study: its name.
-
-    Raises:
-        ConfigError: no such study.
-    """
+def study_settings(study: str | None) -> dict[str, object]:
+    """What asks for a study: its own section of the profile, or the students' study of that name."""
     from posedreamer_assets.config import study_names
 
-    if study not in study_names():
-        raise ConfigError(f"no study {study!r}; there are {', '.join(study_names())}")
-    return study
+    if study in study_names():
+        return {f"{study}.enabled": True}
+    return {"students.study": study}
 
 
-def stages_of(study: str | None) -> list[str]:
-    """Asset keys of a study and of what it reads of the graph; none, which stands for all, without a study."""
-    from posedreamer_assets.pipeline import STUDIES
+def stages_of(study: str | None, profile: Profile) -> list[str]:
+    """Asset keys of a study that is made alone, and of what it reads of the graph; none, which stands for all, otherwise."""
+    from posedreamer_assets.config import study_names
+    from posedreamer_assets.pipeline import STUDIES, rounds_of
 
-    if study is None:
+    if study is None or study not in study_names():
         return []
-    own = [stage.key for stage in STUDIES[study]]
-    return [*dict.fromkeys(name for stage in STUDIES[study] for name in stage.checkpoints), *own]
+    own = STUDIES[study](rounds_of(profile))
+    return [*dict.fromkeys(name for stage in own for name in stage.checkpoints), *(stage.key for stage in own)]
 
 
 def _unread(profile: Profile) -> list[str]:

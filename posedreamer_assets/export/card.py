@@ -153,11 +153,13 @@ def _card(form: Format, result: Result, versions: Mapping[str, object]) -> str:
 def _provenance(index: pa.Table, versions: Mapping[str, object]) -> dict[str, str]:
     oks = array(index, "oks").astype(np.float64)
     known = oks[np.isfinite(oks)]
-    least = f"every row passed the filter that was set when it was made; the lowest OKS among them is {known.min():.3f}"
+    of_recipe = "training_manifests" in versions
+    passed = "as the recipe says" if of_recipe else "every row passed the filter that was set when it was made"
+    least = f"{passed}; the lowest OKS among them is {known.min():.3f}" if len(known) else "not recorded"
     return {
         "generator": _counts(texts(index, "generator")),
         "alignment adapter": _counts(texts(index, "adapter")),
-        "filter": least if len(known) else "not recorded",
+        "filter": least,
         "read from": ", ".join(f"{table} at version {version}" for table, version in versions.items()),
     }
 

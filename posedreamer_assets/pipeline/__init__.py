@@ -29,7 +29,7 @@ from posedreamer_assets.pipeline.stage import POSES, Stage
 from posedreamer_assets.pipeline.studies import STUDIES
 from posedreamer_assets.tables.keys import BASE, group_of
 
-__all__ = ["STUDIES", "Graph", "Round", "Stage", "graph", "graph_of", "round_stages", "stages"]
+__all__ = ["STUDIES", "Graph", "Round", "Stage", "graph", "graph_of", "round_stages", "rounds_of", "stages"]
 
 
 def stages(of: tuple[Round, ...], studies: tuple[str, ...] = ()) -> tuple[Stage, ...]:
@@ -48,7 +48,7 @@ def stages(of: tuple[Round, ...], studies: tuple[str, ...] = ()) -> tuple[Stage,
         *(stage for one in hard for stage in hard_stages(one)),
         dataset.release(groups),
         quality_report.stage(groups),
-        *(stage for name in studies for stage in STUDIES[name]),
+        *(stage for name in studies for stage in STUDIES[name](of)),
     )
 
 

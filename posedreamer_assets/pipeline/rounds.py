@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from posedreamer_assets.config import Profile
+from posedreamer_assets.pipeline.student_study import study_keys
 from posedreamer_assets.tables.keys import ALIGN, BASE, PHOTO, SCENE, group_of, is_reserved, partition_key, round_name
 
 
@@ -52,13 +53,17 @@ def source_name(profile: Profile) -> str:
 
 def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
     """The partition keys of these groups that the profile asks for, group by group."""
+    groups = tuple(groups)
     source = source_name(profile)
     planned = {BASE: (source, profile.poses.batches), ALIGN: (f"{ALIGN}-{source}", profile.poses.align_batches)}
     study = profile.learning_to_train
     planned |= {SCENE: ("scenes", study.scene_batches), PHOTO: ("photos", study.photo_batches)}
     for number, hard in enumerate(profile.curriculum.rounds, start=1):
         planned[round_name(number)] = (round_name(number), hard.batches)
-    return [partition_key(*of) for group in groups if group in planned for of in _numbered(*planned[group])]
+    own = {group: keys for group, keys in study_keys(profile).items() if group in groups}
+    return [key for keys in own.values() for key in keys] + [
+        partition_key(*of) for group in groups if group in planned for of in _numbered(*planned[group])
+    ]
 
 
 def _numbered(source: str, count: int) -> list[tuple[str, int]]:

@@ -1,7 +1,12 @@
 """Stages of studies, which are in the graph where a profile asks for them, and only there."""
 
+from collections.abc import Callable
+
 from posedreamer_assets.pipeline import (
     annotated_photos,
+    benchmark_images,
+    hmr_benchmark,
+    hmr_student,
     mixed_images,
     mixed_layouts,
     mixed_people,
@@ -9,12 +14,33 @@ from posedreamer_assets.pipeline import (
     scene_images,
     scene_layouts,
     scene_people,
+    student_features,
+    student_scores,
     styled_images,
+    training_manifests,
 )
+from posedreamer_assets.pipeline.rounds import Round
 from posedreamer_assets.pipeline.stage import Stage
 
-STUDIES: dict[str, tuple[Stage, ...]] = {
-    "learning_to_train": (
+
+def student_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
+    """What the data is worth: test sets, and students trained on recipes of what the rounds made."""
+    groups = tuple(one.name for one in of)
+    return (
+        benchmark_images.STAGE,
+        benchmark_images.GENERATED,
+        training_manifests.stage(groups),
+        *(student_features.stage(one.name) for one in of),
+        student_features.TESTED,
+        hmr_student.stage(groups),
+        student_scores.STAGE,
+        hmr_benchmark.STAGE,
+    )
+
+
+def scene_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
+    """Scenes of many people, people over photographs, and styles; whatever rounds there are."""
+    return (
         scene_layouts.STAGE,
         scene_images.STAGE,
         scene_people.STAGE,
@@ -24,6 +50,11 @@ STUDIES: dict[str, tuple[Stage, ...]] = {
         mixed_images.STAGE,
         mixed_people.STAGE,
         styled_images.STAGE,
-    ),
+    )
+
+
+STUDIES: dict[str, Callable[[tuple[Round, ...]], tuple[Stage, ...]]] = {
+    "students": student_stages,
+    "learning_to_train": scene_stages,
 }
-"""By the section of the profile that enables it, in the order of the data."""
+"""The stages of a study in the order of the data, by the section of the profile that asks for it."""

@@ -54,6 +54,7 @@ def gather(snapshot: Snapshot) -> Figures:
         "kept_by_skin_tone": rates.as_dict() if rates else None,
         "dataset": _metrics(snapshot, "dataset_release"),
         "quality": _metrics(snapshot, "quality_report"),
+        "students": {} if profile.students.off else _metrics(snapshot, "hmr_benchmark"),
     }
     return {name: value for name, value in figures.items() if name == "rejected" or value not in (None, {})}
 

@@ -11,7 +11,7 @@ Line = tuple[str, str, str]
 
 def main_figures(figures: Mapping[str, Any]) -> list[Line]:
     """Label, value and note of each figure that there is."""
-    parts = (_counts, _rounds, _alignment, _hard_rounds, _quality, _judges)
+    parts = (_counts, _students, _rounds, _alignment, _hard_rounds, _quality, _judges)
     return [line for part in parts for line in part(figures)]
 
 
@@ -26,6 +26,17 @@ def _counts(figures: Mapping[str, Any]) -> Iterator[Line]:
     if "files_with_notes" in figures:
         note = "something was assumed or dropped: posedreamer view pose_notes"
         yield "pose files with notes", str(figures["files_with_notes"]), note
+
+
+def _students(figures: Mapping[str, Any]) -> Iterator[Line]:
+    """What an image is worth, on the test set that favours neither side."""
+    found = figures.get("students", {})
+    for recipe, of in found.get("exchange", {}).items():
+        name = next((one for one in of if one.endswith("looks")), next(iter(of)))
+        rate = of[name]
+        star = ", beyond the sizes trained" if rate["drawn_on"] else ""
+        value = f"{rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
+        yield f"renders that one image is worth, {recipe}", value, f"{name}{star}"
 
 
 def _rounds(figures: Mapping[str, Any]) -> Iterator[Line]:

@@ -27,6 +27,7 @@ from posedreamer_assets.report.sections import (
     quality_section,
     samples_section,
 )
+from posedreamer_assets.report.students import students_section
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.scoring.verdict import KEPT
 from posedreamer_assets.tables.images import decode
@@ -48,7 +49,10 @@ _MEASURED = {
 
 def sections_of(snapshot: Snapshot) -> list[Section]:
     """The body of the report."""
-    makers = (_samples, _alignment, _curation, _difficulty, _quality, _coverage, _fairness, scenes_section)
+    makers = (
+        *(_samples, students_section, _alignment, _curation, _difficulty, _quality, _coverage, _fairness),
+        scenes_section,
+    )
     return [section for make in makers if (section := make(snapshot)) is not None]
 
 

@@ -242,6 +242,33 @@ def feature_map(groups: Mapping[str, Float[np.ndarray, "_n 2"]], *, title: str =
     return _plot(title, "First two principal components of Inception's 2048 features, both sets together.", paint)
 
 
+def forest(lines: Mapping[str, Mapping[str, float]], *, title: str, label: str) -> Plot:
+    """Differences with their intervals, one below the other; a grey band holds what would not have been seen.
+
+    Args:
+        lines: by name: `mean`, `low`, `high` and `detectable`, the smallest difference that is found in four of five cases.
+        title: of the plot.
+        label: of its axis, with unit.
+    """
+    if not lines:
+        raise MetricsError("no differences to plot")
+
+    def paint(axes: Axes) -> None:
+        places = np.arange(len(lines))[::-1]
+        for place, one in zip(places, lines.values(), strict=True):
+            axes.barh(place, 2 * one["detectable"], left=-one["detectable"], height=0.8, color=LINE)
+            colour = ACCENT if one["low"] > 0 or one["high"] < 0 else MUTED
+            axes.plot([one["low"], one["high"]], [place, place], color=colour, linewidth=1.6)
+            axes.plot([one["mean"]], [place], "o", color=colour, markersize=4)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(places, list(lines), fontsize=7)
+        axes.set_xlabel(label)
+        axes.grid(False, axis="y")
+
+    caption = "Coloured: told from zero. Grey: smaller than what four of five such comparisons would see."
+    return _plot(title, caption, paint, width=6.0, height=0.26 * len(lines) + 1.0)
+
+
 def themed_svg(figure: Figure) -> Markup:
     """The figure as inline SVG without prolog, metadata or namespaces, its sentinel colours as CSS variables."""
     buffer = io.StringIO()

@@ -47,6 +47,10 @@ class Surroundings:
             self._read[asked] = self._store.read(table, keys=keys, columns=columns, missing_ok=True)
         return self._read[asked]
 
+    def everywhere(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """Rows of another table at all partitions."""
+        return self._store.read(table, columns=columns, missing_ok=True)
+
     def before(self, columns: Sequence[str], batches: int, rows: int) -> list[pa.Table]:
         """Rows of earlier batches of the same source."""
         if self._key is None:

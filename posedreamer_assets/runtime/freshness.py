@@ -14,6 +14,7 @@ from posedreamer_assets.digests import digest
 from posedreamer_assets.pipeline import Graph, Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import PoseBatchFiles, PresentFiles, present_files, recorded_batches
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
+from posedreamer_assets.pipeline.student_study import STUDY_SETTINGS, study_setting
 from posedreamer_assets.runtime.outcomes import Known, known_of, known_outcomes
 from posedreamer_assets.runtime.outside_files import file_digest
 from posedreamer_assets.tables.keys import of_groups
@@ -225,6 +226,8 @@ def checkpoint_digest(info: "CheckpointInfo") -> str:
 def setting(profile: Profile, name: str, key: str | None = None) -> Any:
     """A section or field of the profile as plain values, without what does not change the content of that partition."""
     section_name, _, field = name.partition(".")
+    if name in STUDY_SETTINGS:
+        return study_setting(profile, name, key or "")
     section = getattr(profile, section_name)
     if not dataclasses.is_dataclass(section) or isinstance(section, type):
         return section

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from posedreamer_assets.config import Profile, load_profile, save_profile, write_whole
 from posedreamer_assets.errors import ConfigError, StorageError
+from posedreamer_assets.links import check_link
 
 if TYPE_CHECKING:
     from posedreamer_assets.storage import LanceStore
@@ -178,8 +179,6 @@ class Home:
 
 def _refuse_dangling(place: Path) -> None:
     if not place.exists():
-        from posedreamer_assets.storage.failures import check_link
-
         check_link(place.absolute())
 
 

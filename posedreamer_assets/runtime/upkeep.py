@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.pipeline import graph
+from posedreamer_assets.pipeline import STUDIES, graph
 from posedreamer_assets.runtime.home import Home, former_tables
 from posedreamer_assets.tables.fields import SCHEMAS
 
@@ -23,7 +23,7 @@ def remove_superseded(store: "LanceStore", plan: "Plan") -> "Removed":
     """Remove checkpoints that nothing names any more. Rows of every round name theirs in one table."""
     from posedreamer_assets.storage import Reference
 
-    stages = graph(2)
+    stages = graph(2, tuple(STUDIES))
     named = {(*s.names_checkpoint, s.table) for s in stages if s.names_checkpoint and s.table}
     references = [Reference(checkpoint, table, column) for checkpoint, column, table in sorted(named)]
     releases = [stage.checkpoint_name for stage in stages if stage.releases]

@@ -27,7 +27,8 @@ from pyarrow import fs
 
 from posedreamer_assets.digests import folder_digest
 from posedreamer_assets.errors import StorageError
-from posedreamer_assets.storage.failures import as_storage_errors, check_link, explained
+from posedreamer_assets.links import check_link
+from posedreamer_assets.storage.failures import as_storage_errors, explained
 from posedreamer_assets.storage.places import (
     DIGEST_CHARACTERS,
     FOLDER,

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from lance.commit import CommitConflictError
 
@@ -58,13 +57,3 @@ def as_storage_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"{what}: {explained(error)}") from error
-
-
-def check_link(path: Path) -> None:
-    """Raises StorageError where a symbolic link on the way leads nowhere, which would otherwise look like nothing there."""
-    for link in (*reversed(path.parents), path):
-        if link.is_symlink() and not link.exists():
-            raise StorageError(
-                f"{link} is a symbolic link to {link.readlink()}, which does not exist: mount or make what it leads to, or "
-                "remove the link, and run again"
-            )

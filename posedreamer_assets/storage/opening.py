@@ -9,10 +9,11 @@ from lance import LanceDataset
 from lance.file import LanceFileSession
 
 from posedreamer_assets.errors import StorageError
+from posedreamer_assets.links import check_link
 from posedreamer_assets.storage import newest
 from posedreamer_assets.storage.arriving import table_schema
 from posedreamer_assets.storage.columns import prepare
-from posedreamer_assets.storage.failures import as_storage_errors, check_link, explained, first_line, is_failure
+from posedreamer_assets.storage.failures import as_storage_errors, explained, first_line, is_failure
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 

@@ -35,6 +35,7 @@ from posedreamer_assets.tables.columns import TEXT as _TEXT
 from posedreamer_assets.tables.columns import flags as _flags
 from posedreamer_assets.tables.columns import vector as _vector
 from posedreamer_assets.tables.scene_fields import SCENE_TABLES
+from posedreamer_assets.tables.student_fields import STUDENT_TABLES
 
 # Added by the store to every table, see storage/.
 BOOKKEEPING = (
@@ -185,6 +186,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *LABELS,
     ),
     **SCENE_TABLES,
+    **STUDENT_TABLES,
     "checkpoints": (
         *IDENTITY,  # sample_id: "<name>/<digest>"
         Column("name", _TEXT, "Name of the checkpoint: that of the asset, parts joined by _."),

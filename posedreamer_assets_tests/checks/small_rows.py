@@ -134,6 +134,9 @@ class CleanAround:
     def rows(self, table: str, columns: Sequence[str]) -> pa.Table:
         return rows_of(table).select(list(columns))
 
+    def everywhere(self, table: str, columns: Sequence[str]) -> pa.Table:
+        return self.rows(table, columns)
+
     def before(self, columns: Sequence[str], batches: int, rows: int) -> list[pa.Table]:
         return [table.slice(0, rows).select(list(columns)) for table in self._earlier[-batches:]]
 

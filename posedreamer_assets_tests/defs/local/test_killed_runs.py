@@ -37,7 +37,9 @@ run_main_job(Home(Path(os.environ["POSEDREAMER_HOME"])), profile(), only=STAGES_
 
 
 def profile() -> Profile:
-    return load_profile("pocket", {"poses.batch_size": 2, "poses.batches": 2, "poses.align_batches": 0})
+    return load_profile(
+        "pocket", {"poses.batch_size": 2, "poses.batches": 2, "poses.align_batches": 0, "students.study": "none"}
+    )
 
 
 def test_a_process_knows_itself_and_not_one_that_ended() -> None:

@@ -1,0 +1,88 @@
+"""Tests of what students are trained on and how they are scored: leaks, budgets, and errors computed again."""
+
+import numpy as np
+
+from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
+from posedreamer_assets.checks.rows import Rows
+from posedreamer_assets.pipeline.student_study import study_of
+from posedreamer_assets.tables.fields import BODY, CAMERA, names_of
+from posedreamer_assets.tables.rows import bodies, cameras
+
+_LOOKED_AT = 12  # scores that are computed again
+_GEOMETRY = (*names_of(BODY), *names_of(CAMERA))
+
+
+def nowhere_in(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """No value of the column occurs in a column of other tables, in any of their partitions."""
+    assert check.column is not None, "held by the kind's scope"
+    field = check.args["field"]
+    known = {v for table in check.args["to"] for v in around.everywhere(table, [field]).column(field).to_pylist()}
+    return [None if value is None else value not in known for value in rows.values(check.column)]
+
+
+def sources_exist(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """Each row's image is in the table that it names, with the very content that was listed."""
+    columns = ("table", "source_sample_id", "source_digest")
+    named = list(zip(*(rows.values(name) for name in columns), strict=True))
+    known: set[tuple[str, str, str]] = set()
+    for table in {table for table, *_ in named if table}:
+        found = around.everywhere(table, ["sample_id", "row_digest"])
+        pairs = zip(found.column("sample_id").to_pylist(), found.column("row_digest").to_pylist(), strict=True)
+        known |= {(table, *pair) for pair in pairs}
+    return [one in known for one in named]
+
+
+def as_many_as(rows: Rows, check: DataCheck, around: Around) -> Measured:
+    """There are as many rows as the column says, in all of them."""
+    assert check.column is not None, "held by the kind's scope"
+    asked = sorted(set(rows.values(check.column)), key=str)
+    off = float("inf") if len(asked) != 1 or asked[0] is None else abs(len(rows) - asked[0])
+    return Measured(off, 0, f"{len(rows)} rows, {' or '.join(map(str, asked)) or 'none'} asked for")
+
+
+def seen_as_planned(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """Each student has seen as many samples as the study plans for all of them."""
+    profile = around.profile()
+    study = None if profile is None else study_of(profile)
+    if study is None:
+        return [None] * len(rows)
+    return [seen == study.student.samples_seen for seen in rows.values("samples_seen")]
+
+
+def scores_follow_predictions(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """Errors of some rows are those of the predicted parameters against the test image's label, under the profile's protocol.
+
+    Catches bodies of another model, mirrored labels, and pelves of another protocol.
+    """
+    from posedreamer_assets.students.metrics import Protocol
+    from posedreamer_assets.students.predict import Predictions
+    from posedreamer_assets.students.scoring import score, truth_of
+
+    profile = around.profile()
+    verdicts: Verdicts = [None] * len(rows)
+    if profile is None or not len(rows):
+        return verdicts
+    chosen = np.unique(np.linspace(0, len(rows) - 1, _LOOKED_AT).astype(int))
+    some = rows.take(chosen)
+    tests = Rows(around.everywhere("benchmark_images", ["sample_id", *_GEOMETRY]))
+    place = {name: i for i, name in enumerate(tests.ids)}
+    known = [i for i, name in enumerate(some.values("test_sample_id")) if name in place]
+    for i in set(range(len(chosen))) - set(known):
+        verdicts[chosen[i]] = False
+    if not known:
+        return verdicts
+    some = some.take(np.array(known))
+    labels = tests.take(np.array([place[name] for name in some.values("test_sample_id")])).table
+    found = Predictions(
+        some.numbers("predicted_rotations").reshape(-1, 22, 3, 3).astype(np.float32),
+        some.numbers("predicted_betas").astype(np.float32),
+        some.numbers("predicted_pelvis_m").astype(np.float32),
+    )
+    body, protocol = around.body(), Protocol(profile.students.pelvis)
+    again = score(protocol, body, found, truth_of(body, bodies(labels), cameras(labels)))
+    tolerance = check.args.get("tolerance_mm", 0.05)
+    names = ("pve_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm")
+    same = np.logical_and.reduce([np.abs(again[name] - some.numbers(name)) <= tolerance for name in names])
+    for i, ok in zip(known, same, strict=True):
+        verdicts[chosen[i]] = bool(ok)
+    return verdicts

@@ -1,0 +1,110 @@
+"""The study of a profile: which students there are, and which settings each of them depends on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import RecipeError
+from posedreamer_assets.tables.keys import BENCH, BENCH_GENERATED, STUDENT, partition_key, source_of
+
+if TYPE_CHECKING:
+    from posedreamer_assets.students.recipes import StudentSpec, Study
+
+RENDERS, LOOKS = f"{BENCH}-renders", f"{BENCH}-looks"
+RECIPE, SPEC, FEATURES, CONTRASTS = "study.recipe", "study.student", "study.features", "study.all"
+STUDY_SETTINGS = (RECIPE, SPEC, FEATURES, CONTRASTS)
+"""Names that stages may give among their settings: parts of the study, as far as a partition depends on them."""
+
+
+def study_of(profile: Profile) -> "Study | None":
+    """The study that the profile names; None without one.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
+    if profile.students.off:
+        return None
+    path = Path(profile.students.study).expanduser()
+    return _load(profile.students.study, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, mtime_ns: int) -> "Study":
+    from posedreamer_assets.students.recipes import load_study
+
+    return load_study(name)
+
+
+def needed_study(profile: Profile) -> "Study":
+    """The study, where there must be one.
+
+    Raises:
+        RecipeError: the profile names none.
+    """
+    study = study_of(profile)
+    if study is None:
+        raise RecipeError("students.study is none: name a study, such as pocket")
+    return study
+
+
+def study_keys(profile: Profile) -> dict[str, list[str]]:
+    """The partition keys that the profile's study asks for, by group."""
+    study = study_of(profile)
+    if study is None:
+        return {}
+    cfg = profile.students
+    students = [
+        student_key(name, draw, seed)
+        for name in study.recipes
+        for draw in range(study.draws)
+        for seed in range(study.seeds)
+    ]
+    return {
+        BENCH: [partition_key(name, 0) for name in (RENDERS, LOOKS)],
+        BENCH_GENERATED: [partition_key(BENCH_GENERATED, 0)] if cfg.test_generated else [],
+        STUDENT: students,
+    }
+
+
+def student_key(recipe: str, draw: int, seed: int) -> str:
+    """`student-<recipe>-DDSS`."""
+    return partition_key(f"{STUDENT}-{recipe}", 100 * draw + seed)
+
+
+def student_of(key: str) -> tuple[str, int, int]:
+    """Recipe, draw and seed of a student's key."""
+    draw, seed = divmod(int(key.rpartition("-")[2]), 100)
+    return source_of(key).removeprefix(f"{STUDENT}-"), draw, seed
+
+
+def spec_of(profile: Profile) -> "StudentSpec":
+    """How students are trained; of the default spec where there is no study."""
+    from posedreamer_assets.students.recipes import StudentSpec
+
+    study = study_of(profile)
+    return StudentSpec() if study is None else study.student
+
+
+def study_setting(profile: Profile, name: str, key: str) -> Any:
+    """What of the study a partition depends on: other recipes change nothing in it."""
+    study = study_of(profile)
+    if study is None:
+        return None
+    if name == FEATURES:
+        return {"init": study.student.init, "copies": study.student.copies}
+    if name == SPEC:
+        reseeded = key and study.recipes[student_of(key)[0]].reseed
+        return {**asdict(study.student), "reseed": bool(reseeded)}
+    if name == RECIPE:
+        recipe = student_of(key)[0]
+        if recipe not in study.recipes:
+            return None
+        return {one: _content(asdict(found)) for one, found in study.needed_by(recipe).items()}
+    return {**asdict(study), "recipes": {one: asdict(found) for one, found in study.recipes.items()}}
+
+
+def _content(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in recipe.items() if name not in ("about", "paper", "reseed")}

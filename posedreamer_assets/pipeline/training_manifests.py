@@ -1,0 +1,129 @@
+"""Which samples a student is trained on: decided on ids alone, before anything is trained."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import RecipeError
+from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
+from posedreamer_assets.pipeline.student_study import RECIPE, needed_study, student_of
+from posedreamer_assets.tables.fields import SCHEMAS
+from posedreamer_assets.tables.keys import BASE, BENCH, BENCH_GENERATED, STUDENT, sample_id
+from posedreamer_assets.tables.rows import make_table, texts
+
+if TYPE_CHECKING:
+    from posedreamer_assets.students.manifests import Candidate
+
+TABLE = "training_manifests"
+_OF_POSE = ("family", "source", "provenance")
+
+
+def make(inputs: Inputs) -> Made:
+    """The samples of a recipe's draw; the seeds of a draw have the same ones."""
+    from posedreamer_assets.students.manifests import leaks, resolve
+
+    study = needed_study(inputs.profile)
+    recipe, draw, _ = student_of(inputs.key)
+    picks = resolve(study, recipe, candidates(inputs), draw, inputs.profile.students.images)
+    leaked = leaks(picks, test_poses(inputs))
+    if leaked:
+        raise RecipeError(f"recipe {recipe!r} takes {len(leaked)} samples that are tested on, {leaked[0]} among them")
+    columns: dict[str, Any] = {
+        "sample_id": [sample_id(inputs.key, i) for i in range(len(picks))],
+        "partition_key": [inputs.key] * len(picks),
+        "recipe": [recipe] * len(picks),
+        "draw": [draw] * len(picks),
+        "table": [pick.candidate.table for pick in picks],
+        "source_sample_id": [pick.candidate.sample_id for pick in picks],
+        "source_digest": [pick.candidate.row_digest for pick in picks],
+        "pose_group": [pick.candidate.pose_group for pick in picks],
+        "family": [pick.candidate.family for pick in picks],
+        "component": [pick.component for pick in picks],
+        "asked": [len(picks)] * len(picks),
+    }
+    return Made(make_table(columns, SCHEMAS[TABLE]))
+
+
+def candidates(inputs: Inputs) -> "list[Candidate]":
+    """Every image that may be trained on: renders of the base round, and images of all rounds."""
+    from posedreamer_assets.students.manifests import Candidate
+
+    poses = inputs.rows("pose_library", _OF_POSE)
+    of_pose = dict(zip(texts(poses, "sample_id"), zip(*(texts(poses, n) for n in _OF_POSE), strict=True), strict=True))
+    renders = inputs.rows("rendered_scenes", ("row_digest",))
+    found = []
+    for name, row_digest in zip(texts(renders, "sample_id"), texts(renders, "row_digest"), strict=True):
+        family, source, provenance = of_pose[name]
+        found.append(Candidate("rendered_scenes", name, row_digest, pose_group(provenance), family, source, BASE))
+    judged = inputs.rows("filtered_dataset")
+    kept = judged.column("keep").to_pylist()
+    for i, name in enumerate(texts(judged, "sample_id")):
+        family, source, provenance, image, one = (
+            judged.column(n)[i].as_py() for n in (*_OF_POSE, "image_digest", "round")
+        )
+        found.append(
+            Candidate("raw_generations", name, image, pose_group(provenance), family, source, one, bool(kept[i]))
+        )
+    return found
+
+
+def pose_group(provenance: str) -> str:
+    """What a pose comes from: a clip without its frame, or the one draw of a procedural pose."""
+    return provenance.partition("#")[0]
+
+
+def test_poses(inputs: Inputs) -> dict[str, str]:
+    """Pose group by row digest of every test image."""
+    tests = inputs.rows("benchmark_images")
+    return dict(zip(texts(tests, "row_digest"), texts(tests, "pose_group"), strict=True))
+
+
+def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
+    """How many samples there are, of how many families."""
+    families = Counter(texts(rows, "family"))
+    share = np.array(list(families.values())) / max(1, rows.num_rows)
+    return {
+        "samples": rows.num_rows,
+        "generated_samples": texts(rows, "table").count("raw_generations"),
+        "families": len(families),
+        "family_evenness": round(float(-(share * np.log(share)).sum() / np.log(max(2, len(families)))), 4),
+    }
+
+
+def origins(profile: Profile) -> Origins:
+    """Digests are those of the images."""
+    digests = (*all_of("filtered_dataset", "image_digest"), *all_of("rendered_scenes", "row_digest"))
+    return {
+        "source_digest": digests,
+        "family": (*all_of("pose_library", "family"), *all_of("filtered_dataset", "family")),
+        "pose_group": (*all_of("pose_library", "provenance"), *all_of("filtered_dataset", "provenance")),
+    }
+
+
+def stage(groups: tuple[str, ...]) -> Stage:
+    """Recipes draw from what these rounds made."""
+    return Stage(
+        TABLE,
+        "One row per sample that a student is trained on, by table, id and digest; no image is copied. Samples of a draw are "
+        "nested by size, and none shows a test pose.",
+        make,
+        "1",
+        table=TABLE,
+        groups=(STUDENT,),
+        settings=(RECIPE, "students.images"),
+        reads=(
+            Reads("pose_library", _OF_POSE, (BASE,)),
+            Reads("rendered_scenes", ("row_digest",), (BASE,)),
+            Reads("filtered_dataset", ("keep", "image_digest", "round", *_OF_POSE), groups),
+            Reads("benchmark_images", ("row_digest", "pose_group"), (BENCH, BENCH_GENERATED)),
+        ),
+        seeded=False,
+        origins=origins,
+        figures=figures,
+        ui_group="students",
+        kinds=frozenset(("lance",)),
+        starts="request",
+    )

@@ -1,0 +1,127 @@
+"""A recipe's manifest as rows to export: the very samples that a study's students were trained on, for other trainers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.digests import digest
+from posedreamer_assets.errors import StudentError
+from posedreamer_assets.export.source import INDEX_COLUMNS, MADE_BY, Batch
+from posedreamer_assets.pipeline.student_study import needed_study, student_key
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.scoring.verdict import KEPT
+from posedreamer_assets.tables.fields import BODY, CAMERA, LABELS, OF_PERSON, PROVENANCE, SCHEMAS, names_of
+from posedreamer_assets.tables.keys import BASE
+
+if TYPE_CHECKING:
+    from posedreamer_assets.storage import LanceStore
+
+_AT_ONCE = 64
+_OF_POSE = (*names_of(OF_PERSON), *names_of(PROVENANCE), *names_of(BODY), *names_of(CAMERA), "caption")
+RENDERED = "rendered"
+
+
+class ManifestReader:
+    """Gives the samples of a recipe's draw: an `export.source.Reader`.
+
+    Labels of generated images are those of `filtered_dataset`, rejected rows among them; labels of renders are those of the pose
+    and its control map. All are of split `train`; tests come from the study's test images alone.
+
+    Args:
+        store: where the tables are.
+        profile: with the study.
+        recipe: of the study.
+        draw: number of the draw.
+
+    Raises:
+        StudentError: no such recipe, or its manifest is not up to date.
+    """
+
+    def __init__(self, store: "LanceStore", profile: Profile, recipe: str, draw: int = 0) -> None:
+        study = needed_study(profile)
+        if recipe not in study.recipes:
+            raise StudentError(f"no recipe {recipe!r} in study {study.name}; there are {', '.join(study.recipes)}")
+        snapshot, key = Snapshot(profile, store), student_key(recipe, draw, 0)
+        if not snapshot.is_current(snapshot.graph["training_manifests"], key):
+            raise StudentError(
+                f"training_manifests[{key}] is not up to date; run `posedreamer run` with the study first"
+            )
+        rows = store.read("training_manifests", keys=[key], columns=["table", "source_sample_id"])
+        self._store = store
+        self._table_of = {row["source_sample_id"]: row["table"] for row in rows.to_pylist()}
+        if len(self._table_of) != rows.num_rows:
+            raise StudentError(f"recipe {recipe!r} takes some poses from two tables; export each table by itself")
+        names = sorted({*self._table_of.values()})
+        self.versions: Mapping[str, Any] = {name: store.version(name) for name in ("training_manifests", *names)}
+
+    def index(self) -> pa.Table:
+        """What plan and card need to know of every sample."""
+        return self._labels.select([*INDEX_COLUMNS, *MADE_BY])
+
+    def batches(self, image_ids: Sequence[str]) -> Iterator[Batch]:
+        """Samples and images, a few at a time."""
+        place = {name: i for i, name in enumerate(self._labels.column("image_id").to_pylist())}
+        columns = [*SCHEMAS["dataset"].names, "row_digest"]
+        for start in range(0, len(image_ids), _AT_ONCE):
+            some = image_ids[start : start + _AT_ONCE]
+            people = self._labels.take(pa.array([place[name] for name in some])).select(columns)
+            yield Batch(people, dict(zip(some, self._images(some), strict=True)))
+
+    def _images(self, ids: Sequence[str]) -> list[bytes]:
+        found: dict[str, bytes] = {}
+        for table in {*self._table_of.values()}:
+            own = [name for name in ids if self._table_of[name] == table]
+            if own:
+                rows = self._store.take(table, own, columns=["sample_id", "image"])
+                found |= dict(zip(rows.column("sample_id").to_pylist(), rows.column("image").to_pylist(), strict=True))
+        return [found[name] for name in ids]
+
+    @cached_property
+    def _labels(self) -> pa.Table:
+        parts = []
+        for table in sorted({*self._table_of.values()}):
+            ids = sorted(name for name, own in self._table_of.items() if own == table)
+            parts.append(self._rendered(ids) if table == "rendered_scenes" else self._generated(ids))
+        return pa.concat_tables(parts).sort_by("image_id")
+
+    def _generated(self, ids: Sequence[str]) -> pa.Table:
+        columns = [*SCHEMAS["dataset"].names, "row_digest"]
+        rows = self._store.take("filtered_dataset", ids, columns=columns)
+        made = self._store.take("raw_generations", ids, columns=["sample_id", *MADE_BY])
+        own = {name: rows.column(name) for name in columns}
+        return _table({**own, **{name: made.column(name) for name in MADE_BY}}, len(ids))
+
+    def _rendered(self, ids: Sequence[str]) -> pa.Table:
+        poses = self._store.take("pose_library", ids, columns=[*_OF_POSE, "row_digest"])
+        maps = self._store.take("control_maps", ids, columns=["sample_id", *names_of(LABELS)])
+        scenes = self._store.take("rendered_scenes", ids, columns=["sample_id", "row_digest"])
+        both = zip(poses.column("row_digest").to_pylist(), scenes.column("row_digest").to_pylist(), strict=True)
+        columns: dict[str, Any] = {
+            **{name: poses.column(name) for name in _OF_POSE},
+            **{name: maps.column(name) for name in names_of(LABELS)},
+            "reason": [KEPT] * len(ids),
+            "reasons": [[]] * len(ids),
+            "image_digest": scenes.column("row_digest"),
+            "row_digest": [digest(list(pair)) for pair in both],
+            "oks": [np.nan] * len(ids),
+            "round": [BASE] * len(ids),
+            "generator": [RENDERED] * len(ids),
+            "adapter": ["none"] * len(ids),
+        }
+        return _table(columns, len(ids))
+
+
+def _table(columns: Mapping[str, Any], count: int) -> pa.Table:
+    """Columns of `dataset`, the digest of each row, and what made its image; all of split `train`."""
+    texts = [pa.field(name, pa.string()) for name in ("row_digest", *MADE_BY)]
+    schema = pa.schema([*SCHEMAS["dataset"], *texts])
+    whole = {**columns, "split": ["train"] * count}
+    arrays = [
+        whole[field.name] if isinstance(whole[field.name], pa.ChunkedArray) else pa.array(whole[field.name], field.type)
+        for field in schema
+    ]
+    return pa.table(arrays, names=schema.names).cast(schema)

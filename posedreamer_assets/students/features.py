@@ -1,0 +1,65 @@
+"""The frozen backbone: features of images, computed once and cached, so that many students are trained in seconds each."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, UInt8
+from torch import Tensor
+
+from posedreamer_assets.progress import advance
+from posedreamer_assets.scoring.letterbox import letterbox
+from posedreamer_assets.scoring.networks import HeatmapNet, normalise
+from posedreamer_assets.scoring.weights import block_size, folder_digest, folder_of, load_network
+
+SIDE = 128  # pixels of the network's input
+CHANNELS, CELLS = 128, 8
+KEYPOINTS = 17
+WIDTH = CHANNELS * CELLS * CELLS + 3 * KEYPOINTS
+"""Numbers per image: the map, then x, y (shares of the image) and peak share of each keypoint."""
+
+
+class Backbone:
+    """A detector's weights, of which a map of 8 x 8 cells and the keypoints are taken.
+
+    Args:
+        init: a folder of weights of a heatmap network, `shipped:NAME`.
+    """
+
+    def __init__(self, init: str) -> None:
+        folder = folder_of("heatmap", init)
+        self.digest = folder_digest(folder / "detector.json", folder / "model.safetensors")
+        self._network = cast(HeatmapNet, load_network("heatmap", folder))
+        self._map: Tensor | None = None
+        self._network.join3.register_forward_hook(self._keep)
+
+    def _keep(self, module: torch.nn.Module, given: object, out: Tensor) -> None:
+        self._map = out
+
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float16[np.ndarray, "n width"]:
+        """Features of images; an image's are the same whatever images are beside it."""
+        fitted, _ = letterbox(images, SIDE, SIDE)
+        found = np.empty((len(images), WIDTH), np.float16)
+        block = block_size(32)
+        for start in range(0, len(images), block):
+            part = fitted[start : start + block]
+            padded = np.concatenate([part, np.zeros((block - len(part), *part.shape[1:]), np.uint8)])
+            found[start : start + len(part)] = self._of(padded)[: len(part)]
+            advance(len(part))
+        return found
+
+    def _of(self, images: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            points = soft_argmax(self._network(normalise(pixels)))
+        assert self._map is not None, "the hook has been called"
+        return torch.cat([self._map.flatten(1), points.flatten(1)], 1).half().numpy()
+
+
+def soft_argmax(logits: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k 3"]:
+    """Mean place of each map's mass, x and y as shares of its sides, and the share of its largest cell."""
+    n, k, h, w = logits.shape
+    share = logits.flatten(2).softmax(-1).view(n, k, h, w)
+    x = (torch.arange(w, dtype=logits.dtype) + 0.5) / w
+    y = (torch.arange(h, dtype=logits.dtype) + 0.5) / h
+    return torch.stack([(share.sum(2) * x).sum(-1), (share.sum(3) * y).sum(-1), share.flatten(2).amax(-1)], -1)

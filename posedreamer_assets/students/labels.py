@@ -1,0 +1,66 @@
+"""What a student is asked for: rotations with the root in the camera's frame, shape, place of the pelvis, and intrinsics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import Float
+
+from posedreamer_assets.body.model import BodyModel
+from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.body.rotations import axis_angle_to_matrix
+from posedreamer_assets.cameras.pinhole import Cameras
+
+BODY_JOINTS = 22
+"""Root and 21 body joints; hands, jaw, eyes and expression cannot be seen at 128 pixels and stay at rest."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """SMPL-X labels of some images as a student sees them.
+
+    Attributes:
+        rotations: root in the camera's frame (OpenCV: x right, y down, z forward), 21 body joints relative to their parents.
+        betas: shape, standard deviations.
+        pelvis_cam_m: place of the root joint in the camera's frame, metres.
+        focal_px: focal length, pixels.
+        principal_px: principal point x, y, pixels; (0, 0) is the image's corner.
+    """
+
+    rotations: Float[np.ndarray, "n 22 3 3"]
+    betas: Float[np.ndarray, "n 10"]
+    pelvis_cam_m: Float[np.ndarray, "n 3"]
+    focal_px: Float[np.ndarray, "n"]
+    principal_px: Float[np.ndarray, "n 2"]
+
+    def __len__(self) -> int:
+        return len(self.focal_px)
+
+    def take(self, indices: np.ndarray | slice | Sequence[int]) -> "Labels":
+        """The labels at the given indices."""
+        chosen = indices if isinstance(indices, slice) else np.asarray(indices)
+        return Labels(**{one.name: getattr(self, one.name)[chosen] for one in fields(self)})
+
+    @classmethod
+    def concat(cls, parts: Sequence["Labels"]) -> "Labels":
+        """All labels of the parts, in order."""
+        return cls(**{one.name: np.concatenate([getattr(p, one.name) for p in parts]) for one in fields(cls)})
+
+
+def labels_of(body: BodyModel, params: BodyParams, cameras: Cameras) -> Labels:
+    """Labels of bodies before their cameras."""
+    rotations = axis_angle_to_matrix(params.full_pose()[:, :BODY_JOINTS].astype(np.float64))
+    rotations[:, 0] = cameras.rotation @ rotations[:, 0]
+    rest = rest_joints(body, params.betas, params.expression)[:, 0]
+    pelvis = cameras.to_camera((rest + params.transl)[:, None])[:, 0]
+    found = (rotations, params.betas, pelvis, cameras.focal_px, cameras.principal_px)
+    return Labels(*(np.ascontiguousarray(values, np.float32) for values in found))
+
+
+def rest_joints(
+    body: BodyModel, betas: Float[np.ndarray, "n 10"], expression: Float[np.ndarray, "n 10"]
+) -> Float[np.ndarray, "n 55 3"]:
+    """Joints of the unposed bodies, metres: linear in shape and expression, so no vertex is needed."""
+    directions = np.concatenate([body.shapedirs, body.exprdirs], axis=2)
+    moved = np.einsum("jv,vck->jck", body.J_regressor, directions)
+    return body.J_regressor @ body.v_template + np.einsum("jck,nk->njc", moved, np.concatenate([betas, expression], 1))
