@@ -90,9 +90,8 @@ def line_of(finding: "FileFinding") -> str:
 def _clip(clip: "ClipFinding") -> str:
     rate = f"{clip.fps:g} fps" if clip.fps else "no rate"
     body = f"{clip.stature_m:.2f} m" + ("" if clip.has_betas else " (mean shape)")
-    low, high = (100 * value for value in clip.lowest_m)
     soles = "no foot stands" if clip.sole_pitch_deg is None else f"soles {clip.sole_pitch_deg:.0f} deg"
-    ground = f"lowest {low:.0f} to {high:.0f} cm, {soles}"
+    ground = f"{clip.airborne:.0%} in the air, {soles}"
     notes = f"; {'; '.join(clip.notes)}" if clip.notes else ""
     return f"{clip.kind}, {clip.poses} poses, {rate}, {body}, {ground}{notes}"
 

@@ -15,6 +15,7 @@ from posedreamer_assets.poses.paths import shown_path
 from posedreamer_assets.poses.sources import HandSpace, PoseFrames, read_folder
 from posedreamer_assets.poses.stature import stature_m
 
+AIRBORNE_M = 0.03
 FRAMES_LOOKED_AT = 5  # of each clip, spread evenly: figures need a body's surface, which is slow
 
 
@@ -28,7 +29,7 @@ class ClipFinding:
         fps: of the file; 0 for fits.
         stature_m: sole to crown of the first pose's body in the T-pose; without betas a run draws its own.
         has_betas: whether the file brings a shape that is used.
-        lowest_m: lowest and highest over some frames of the body's lowest point above the ground.
+        airborne: share of some frames in which the body flies; in all others it has been put on the ground.
         sole_pitch_deg: median angle to the ground of feet that stand on it in these frames; None where none does.
         notes: what was assumed or dropped; the up axis and how sure it is are among them.
     """
@@ -38,7 +39,7 @@ class ClipFinding:
     fps: float
     stature_m: float
     has_betas: bool
-    lowest_m: tuple[float, float]
+    airborne: float
     sole_pitch_deg: float | None
     notes: tuple[str, ...]
 
@@ -112,14 +113,13 @@ def _refused(errors: Sequence[PoseFileError]) -> tuple[tuple[str, str], ...]:
 def _look_at(body: BodyModel, clip: PoseFrames) -> ClipFinding:
     count = min(FRAMES_LOOKED_AT, len(clip))
     params = clip.params.take(np.unique(np.linspace(0, len(clip) - 1, count).round().astype(int)))
-    lowest = lowest_points_m(body, params)
     return ClipFinding(
         clip.kind,
         len(clip),
         float(clip.fps),
         float(stature_m(body, params.betas[:1])[0]),
         bool(params.betas.any()),
-        (float(lowest.min()), float(lowest.max())),
+        float((lowest_points_m(body, params) > AIRBORNE_M).mean()),
         _median(np.abs(sole_pitch_deg(body, params))),
         clip.notes,
     )
