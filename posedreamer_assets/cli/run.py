@@ -80,7 +80,7 @@ def run_main_job(
     with ExitStack() as opened:
         chosen = [stage for stage in graph_of(profile) if not only or stage.key in only]
         job = _Job(home, profile, force, display or Silent(), opened)
-        if show and not only and (first := job.first_pictures()):
+        if show and any(stage.key == "base/control_maps" for stage in chosen) and (first := job.first_pictures()):
             show(first)
         timings = [job.run_stage(stage) for stage in chosen]
     from posedreamer_assets.report.run_report import write_run_report

@@ -51,6 +51,7 @@ def _ignore_sigint() -> None:
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # where another test of the process has imported it
 def test_a_background_job_ends_at_once_with_its_processes(tmp_path: Path, number: int, code: int) -> None:
     noted, script = tmp_path / "grandchild", tmp_path / "dagster.py"
     script.write_text(DAGSTER.format(file=str(noted)))

@@ -72,5 +72,5 @@ def test_records_are_shown_as_rows(made: Home, table: str, tmp_path: Path) -> No
 
 
 def test_unknown_names_are_told_with_those_that_there_are(made: Home) -> None:
-    assert "there are base/control_maps" in view(made, "hard9/hard_samples").output
+    assert "base/control_maps" in view(made, "hard9/hard_samples").output
     assert "there are: procedural-0000, procedural-0001" in view(made, "base/dataset", "procedural-0009").output

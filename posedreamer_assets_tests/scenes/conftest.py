@@ -11,7 +11,7 @@ from posedreamer_assets.config import Profile, load_profile
 from posedreamer_assets.pipeline import graph
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.pipeline.stage import Inputs
-from posedreamer_assets.pipeline.studies import STUDIES
+from posedreamer_assets.pipeline.studies import scene_stages
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
 from posedreamer_assets.storage import LanceStore
@@ -55,7 +55,7 @@ def body() -> BodyModel:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     profile = load_profile("pocket", dict(SMALL))
     store = LanceStore(str(tmp_path_factory.mktemp("study")))
-    for stage in STUDIES[STUDY]:
+    for stage in scene_stages(()):
         key = KEYS["scene" if stage.groups == (SCENE,) else "photo"]
         made = stage.make(Inputs(stage, profile, Listed(Snapshot(profile, store)), Models(profile), key))
         assert made.rows is not None and stage.table is not None

@@ -12,7 +12,7 @@ import pytest
 from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.cli.run_command import stages_of
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.pipeline.studies import STUDIES
+from posedreamer_assets.pipeline.studies import scene_stages
 from posedreamer_assets.report.scenes import with_joints
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets_tests.scenes.conftest import SMALL, STUDY, Study
@@ -27,7 +27,7 @@ COMMAND = [
 def test_a_study_is_made_and_then_up_to_date_and_a_setting_makes_again_what_depends_on_it(tmp_path: Path) -> None:
     home = Home(tmp_path)
     profile = load_profile("pocket", {**SMALL, f"{STUDY}.scene_batches": 2})
-    wanted = stages_of(STUDY)
+    wanted = stages_of(STUDY, load_profile("pocket"))
     first = run_main_job(home, profile, only=wanted)
     assert [timing.stage for timing in first.timings] == wanted
     assert [timing.made for timing in first.timings] == [1, 2, 2, 2, 1, 1, 1, 1, 1, 1]
@@ -64,9 +64,9 @@ def test_a_killed_run_is_gone_on_with_and_gives_the_rows_of_one_that_was_not(stu
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert images.exists()
-    run_main_job(home, study.profile, only=stages_of(STUDY))
+    run_main_job(home, study.profile, only=stages_of(STUDY, load_profile("pocket")))
     made = home.store()
-    for stage in STUDIES[STUDY]:
+    for stage in scene_stages(()):
         assert stage.table is not None
         wanted = study.store.partitions(stage.table)
         found = made.partitions(stage.table)

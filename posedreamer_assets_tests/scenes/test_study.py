@@ -8,14 +8,14 @@ import pytest
 
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.checks import run_checks
-from posedreamer_assets.cli.run_command import stages_of, study_section
+from posedreamer_assets.cli.run_command import stages_of, study_settings
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline import graph, graph_of
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.pipeline.stage import Inputs
-from posedreamer_assets.pipeline.studies import STUDIES
+from posedreamer_assets.pipeline.studies import scene_stages
 from posedreamer_assets.runtime.checking import Surroundings
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
@@ -25,7 +25,7 @@ from posedreamer_assets.tables.keys import group_of, is_reserved
 from posedreamer_assets_tests.scenes.conftest import KEYS, SMALL, STUDY, Study
 from posedreamer_assets_tests.scenes.faults import FAULTS, Fault
 
-STAGES = STUDIES[STUDY]
+STAGES = scene_stages(())
 
 
 def failed(study: Study, key: str, rows: pa.Table, only: tuple[str, ...] = ()) -> dict[str, str]:
@@ -56,9 +56,10 @@ def test_a_plain_profile_has_no_stage_of_the_study() -> None:
 
 
 def test_a_study_makes_its_stages_and_the_models_that_they_read() -> None:
-    assert stages_of(None) == []
-    assert stages_of(STUDY) == ["body_model", *(stage.key for stage in STAGES)]
-    assert study_section(STUDY) == STUDY
+    assert stages_of(None, load_profile("pocket")) == []
+    assert stages_of(STUDY, load_profile("pocket")) == ["body_model", *(stage.key for stage in STAGES)]
+    assert study_settings(STUDY) == {f"{STUDY}.enabled": True}
+    assert study_settings("ablation") == {"students.study": "ablation"}
     with pytest.raises(ConfigError, match=r"no study 'ltsh'; there are .*learning_to_train"):
         study_section("ltsh")
 
