@@ -1,7 +1,6 @@
 """Fixtures shared by all tests."""
 
 import os
-import sys
 
 import pytest
 
@@ -18,12 +17,3 @@ def _no_home_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests name their home; none may touch the one that a user has set."""
     for name in ("POSEDREAMER_HOME", "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _definitions_are_loaded_with_no_closed_instance() -> None:
-    """Dagster keeps whose state definitions are loaded with, and may keep an instance that another thread has collected."""
-    if "dagster" in sys.modules:
-        from dagster._core.storage.defs_state import base
-
-        base._current_storage.set(None)

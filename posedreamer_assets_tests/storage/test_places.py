@@ -141,8 +141,8 @@ def test_the_dagster_job_maintains_what_the_schedule_finds_due(tmp_path: Path, m
     monkeypatch.setenv("POSEDREAMER_HOME", str(tmp_path))
     store = Home(tmp_path).store()
     resources = {"store": LanceStoreResource()}
-    with dg.instance_for_test() as instance:
-        context = dg.build_schedule_context(instance, resources=resources)
+    # A context that is not left keeps an instance of its own, and leaves it to tests that come after.
+    with dg.instance_for_test() as instance, dg.build_schedule_context(instance, resources=resources) as context:
         assert isinstance(storage_upkeep(context), dg.SkipReason)
         for i in range(MANY_FILES):
             _write(store, f"procedural-{i:04d}")

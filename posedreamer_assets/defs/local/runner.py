@@ -28,16 +28,12 @@ class Runner:
     def __enter__(self) -> Self:
         import dagster as dg
         from dagster._core.instance.ref import InstanceRef
-        from dagster._core.storage.defs_state.base import set_defs_state_storage
 
         reference = InstanceRef.from_dir(str(self.home.dagster), overrides={"compute_logs": _NO_CAPTURE})
         with ExitStack() as opened:
             self.instance = opened.enter_context(dg.DagsterInstance.from_ref(reference))
             report_killed_runs(self.instance)
-            definitions = build(Deployment(), self.graph)
-            # No component here keeps state, and an instance that is collected meanwhile would leave its own behind.
-            with set_defs_state_storage(None):
-                self._job = definitions.resolve_implicit_global_asset_job_def()
+            self._job = build(Deployment(), self.graph).resolve_implicit_global_asset_job_def()
             self._opened = opened.pop_all()
         return self
 
