@@ -21,6 +21,7 @@ SERVED = ("reports", "checks")
 _GRACE_S = 20.0
 _LOOK_S = 0.2  # between two looks whether Dagster has ended
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_BEGIN = "import sys; from posedreamer_assets.cli.dev import begin; begin(int(sys.argv.pop(1)))"
 _DG = "import sys; sys.argv[0] = 'dg'; from dagster_dg_cli.cli import main; main()"  # `dg`, of this very Python
 
 
@@ -57,12 +58,13 @@ def serve(home: Home, port: int, pages_port: int) -> int:
         "DAGSTER_HOME": str(home.dagster),
         PAGES_VARIABLE: url,
     }
-    command = [sys.executable, "-c", _DG, "dev", "-m", "posedreamer_assets.definitions", "--port", str(port)]
+    what = ["dev", "-m", "posedreamer_assets.definitions", "--port", str(port)]
+    command = [sys.executable, "-c", f"{_BEGIN}\n{_DG}", str(os.getpid()), *what]
     print(
         f"UI      http://127.0.0.1:{port}\nreport  {url}/reports/latest/report.html\nchecks  {url}/checks/index.html",
         flush=True,
     )
-    child = subprocess.Popen(command, env=environment, preexec_fn=_Begun(), start_new_session=True)
+    child = subprocess.Popen(command, env=environment, start_new_session=True)
     came: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: came.append(number))
@@ -76,24 +78,17 @@ def serve(home: Home, port: int, pages_port: int) -> int:
     return 128 + came[0] if came else child.returncode
 
 
-class _Begun:
-    """What a new process does first: it takes signals, and ends with its parent, however that ends.
+def begin(parent: int) -> None:
+    """What Dagster's process does first: it takes signals, and ends with its parent, however that ends.
 
     Background jobs of a script ignore SIGINT, and Dagster would do so, too. Dagster ends its own processes after a SIGINT.
     """
-
-    def __init__(self) -> None:
-        self._parent = os.getpid()
-        libc = ctypes.CDLL(None, use_errno=True)  # looked up before the fork
-        self._prctl = getattr(libc, "prctl", None)  # Linux alone has it
-
-    def __call__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        if self._prctl is not None:
-            self._prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-            if os.getppid() != self._parent:  # it ended before that was said
-                os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if prctl := getattr(ctypes.CDLL(None), "prctl", None):  # Linux alone has it
+        prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # it ended before that was said
+            raise KeyboardInterrupt
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

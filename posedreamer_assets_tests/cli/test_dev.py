@@ -25,18 +25,15 @@ except KeyboardInterrupt:
     sys.exit(1)
 """
 SERVE = """
-import sys
+import signal, sys
 from pathlib import Path
 from posedreamer_assets.cli import dev
 from posedreamer_assets.runtime.home import Home
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a background job of a script
 dev.register_planned = lambda home: None
 dev._DG = Path(sys.argv[1]).read_text()
 sys.exit(dev.serve(Home(Path(sys.argv[2])), 3000, 0))
 """
-
-
-def _ignore_sigint() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +48,12 @@ def _ignore_sigint() -> None:
         ),
     ],
 )
-@pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # where another test of the process has imported it
 def test_a_background_job_ends_at_once_with_its_processes(tmp_path: Path, number: int, code: int) -> None:
     noted, script = tmp_path / "grandchild", tmp_path / "dagster.py"
     script.write_text(DAGSTER.format(file=str(noted)))
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(script), str(tmp_path / "home")],
         stdout=subprocess.DEVNULL,
-        preexec_fn=_ignore_sigint,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     deadline = time.monotonic() + PATIENCE_S

@@ -166,7 +166,7 @@ def test_a_file_that_could_not_be_written_whole_is_named_and_keeps_its_text(
         place.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"No space left on device: .*profile\.yaml'$"):
         write_whole(file, "new")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("profile.yaml", "former")]
