@@ -101,11 +101,11 @@ def commands(options: Options) -> Measured:
     """A second run with nothing changed, `status`, `doctor` and `--help`."""
     with tempfile.TemporaryDirectory() as folder:
         home = str(options.home or folder)
-        sizes = () if options.home else SMALLEST
+        chosen = () if options.home else (*PRECISION, *SMALLEST)  # a home of the user stays with its own settings
         if options.home is None:
-            _posedreamer("run", "--home", home, *PRECISION, *sizes)
+            _posedreamer("run", "--home", home, *chosen)
         actions = (
-            ("run", "--home", home, *PRECISION, *sizes),
+            ("run", "--home", home, *chosen),
             ("status", "--home", home),
             ("doctor", "--home", home),
             ("--help",),

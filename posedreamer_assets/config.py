@@ -254,7 +254,7 @@ class Profile:
 
 
 def study_names() -> tuple[str, ...]:
-    """Every study: the sections of a profile that can be enabled."""
+    """Studies that are made alone: the sections of a profile that can be enabled."""
     sections = typing.get_type_hints(Profile).items()
     return tuple(name for name, kind in sections if hasattr(kind, "enabled"))
 
@@ -320,18 +320,18 @@ def save_profile(profile: Profile, path: Path) -> None:
     write_whole(path, yaml.safe_dump(plain, sort_keys=False))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that another process reads the former text or the new one, never a part.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that another process reads the former content or the new one, never a part.
 
     Its permissions are those of any new file, so that colleagues can read it.
 
     Raises:
-        OSError: the disk is full or must not be written; the error names the file, and the former text stays.
+        OSError: the disk is full or must not be written; the error names the file, and the former content stays.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         beside.replace(path)
     except OSError as error:
         with suppress(OSError):

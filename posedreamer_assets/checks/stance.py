@@ -24,14 +24,13 @@ def _steepest_sole_deg(body: BodyModel, params: BodyParams) -> Float[np.ndarray,
     return np.where(np.isnan(pitch).all(1), np.nan, np.nan_to_num(pitch, nan=-1.0).max(1))
 
 
-_Measure = Callable[[BodyModel, BodyParams], np.ndarray]
-_IN_ORDER: tuple[_Measure, ...] = (
-    lambda body, params: stature_m(body, params.betas),
-    lowest_points_m,
-    trunk_tilt_deg,
-    _steepest_sole_deg,
-)
-_MEASURES = dict(zip(BODY_MEASURES, _IN_ORDER, strict=True))
+_MEASURES: dict[str, Callable[[BodyModel, BodyParams], np.ndarray]] = {
+    "stature_m": lambda body, params: stature_m(body, params.betas),
+    "lowest_m": lowest_points_m,
+    "trunk_tilt_deg": trunk_tilt_deg,
+    "sole_pitch_deg": _steepest_sole_deg,
+}
+assert tuple(_MEASURES) == BODY_MEASURES
 """Height in the T-pose; height of the lowest vertex over the ground; angle of the trunk with the vertical; pitch of the steeper
 planted sole."""
 

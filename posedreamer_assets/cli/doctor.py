@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.poses.folder import Folder
 
 NEEDED_DISK_GB = 2.0
-POSE_FILES_TRIED = 40  # spread over the folder; all of a large one would take minutes
+POSE_FILES_TRIED = 40  # the first in the order of batches, which is mixed over the folder; all would take minutes
 ONE_FRAME_S = 86400.0  # a stride longer than any clip
 
 
@@ -106,7 +106,7 @@ def look_at_body(profile: Profile) -> Finding:
 
 
 def look_at_poses(profile: Profile) -> Finding:
-    """Whether the pose source exists."""
+    """Whether the pose source exists, and how many of some of its files cannot be read."""
     if profile.poses.source == "procedural":
         return Finding("poses", True, "procedural families")
     from posedreamer_assets.poses.folder import Folder
@@ -120,8 +120,9 @@ def look_at_poses(profile: Profile) -> Finding:
     bad = _unreadable(profile, folder, tried)
     if len(tried) < len(files):
         detail += f", {len(tried)} tried"
-    remedy = f"posedreamer poses inspect {profile.poses.source} tells why"
-    return Finding("poses", bad < len(tried), f"{detail}, {bad} unreadable", remedy)
+    why = f"posedreamer poses inspect {profile.poses.source} tells why"
+    detail += f", {bad} unreadable" + (f": {why}" if 0 < bad < len(tried) else "")
+    return Finding("poses", bad < len(tried), detail, why)
 
 
 def _unreadable(profile: Profile, folder: "Folder", paths: Sequence[str]) -> int:

@@ -102,7 +102,8 @@ class _Job:
     display: Display
     opened: ExitStack
     unreadable: dict[str, UnreadableBatchError] = field(default_factory=dict)
-    early: dict[str, StageTiming] = field(default_factory=dict)  # what was made before its stage's turn
+    early: dict[str, StageTiming] = field(default_factory=dict)  # of what was made before its stage's turn
+    made_early: set[tuple[str, str | None]] = field(default_factory=set)
     _snapshot: Snapshot | None = None  # of what is stored, until something is made
 
     @cached_property
@@ -120,9 +121,9 @@ class _Job:
         """
         from posedreamer_assets.report.first_pictures import STAGES, write_first_pictures
 
-        key = planned_keys(self.profile, (BASE,))[0]
+        key = next(iter(planned_keys(self.profile, (BASE,))), None)
         stages = [graph_of(self.profile)[name] for name in STAGES]
-        if Snapshot(self.profile, self.home.store()).is_current(stages[-1], key):
+        if key is None or self._listed().is_current(stages[-1], key):
             return None
         name = "first pictures"
         self.display.begin(name, sum(stage.units(self.profile) for stage in stages))
@@ -142,11 +143,19 @@ class _Job:
 
     def _make_early(self, stage: Stage, key: str | None) -> None:
         """Make one partition before its stage's turn, if it is not up to date."""
-        snapshot, started = Snapshot(self.profile, self.home.store()), time.perf_counter()
+        snapshot, started = self._listed(), time.perf_counter()
         if not snapshot.is_current(stage, key):
             timing = self.early.setdefault(stage.key, StageTiming(stage.key))
-            self._make(stage, [key], snapshot, timing)
-            timing.seconds = time.perf_counter() - started
+            with PeakMemory() as memory:
+                self._make(stage, [key], snapshot, timing)
+            timing.seconds = round(time.perf_counter() - started, 2)
+            timing.peak_memory_mb = round(memory.peak_mb, 1)
+            self.made_early.add((stage.key, key))
+
+    def _listed(self) -> Snapshot:
+        """What is stored, listed anew after something has been made."""
+        self._snapshot = self._snapshot or Snapshot(self.profile, self.home.store())
+        return self._snapshot
 
     def run_stage(self, stage: Stage) -> StageTiming:
         """Make what is not up to date of a stage.
@@ -158,9 +167,11 @@ class _Job:
         early, seconds = timing.made, timing.seconds
         planned = planned_keys(self.profile, stage.groups)
         keys: list[str | None] = [k for k in planned if k not in self.unreadable] if stage.partitioned else [None]
-        snapshot = self._snapshot = self._snapshot or Snapshot(self.profile, self.home.store())
-        todo = [key for key in keys if self.force or not snapshot.is_current(stage, key)]
-        timing.up_to_date = max(0, len(keys) - len(todo) - early)
+        snapshot, forced = self._listed(), self.force
+        todo = [
+            k for k in keys if not snapshot.is_current(stage, k) or (forced and (stage.key, k) not in self.made_early)
+        ]
+        timing.up_to_date = len(keys) - len(todo) - early
         if not todo:
             self.display.begin(stage.key, 0)
             self.display.end(stage.key, "made" if early else "up to date")
@@ -174,7 +185,7 @@ class _Job:
             self.display.end(stage.key, "failed")
             raise
         timing.seconds = round(seconds + time.perf_counter() - started, 2)
-        timing.peak_memory_mb = round(memory.peak_mb, 1)
+        timing.peak_memory_mb = max(timing.peak_memory_mb, round(memory.peak_mb, 1))
         parts = f"{timing.made} made" + (f", {timing.up_to_date} up to date" if timing.up_to_date else "")
         unread = len(todo) - (timing.made - early)
         left = f", {unread} not readable" if unread else ""

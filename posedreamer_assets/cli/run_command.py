@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option, storage_option
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import Profile, study_names
 
 
 @click.command()
@@ -79,8 +79,6 @@ def run(
 
 def study_settings(study: str | None) -> dict[str, object]:
     """What asks for a study: its own section of the profile, or the students' study of that name."""
-    from posedreamer_assets.config import study_names
-
     if study in study_names():
         return {f"{study}.enabled": True}
     return {"students.study": study}
@@ -88,7 +86,6 @@ def study_settings(study: str | None) -> dict[str, object]:
 
 def stages_of(study: str | None, profile: Profile) -> list[str]:
     """Asset keys of a study that is made alone, and of what it reads of the graph; none, which stands for all, otherwise."""
-    from posedreamer_assets.config import study_names
     from posedreamer_assets.pipeline import STUDIES, rounds_of
 
     if study is None or study not in study_names():

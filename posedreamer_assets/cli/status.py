@@ -13,6 +13,7 @@ from posedreamer_assets.pipeline import Stage
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
+from posedreamer_assets.tables.fields import NO_ROOM
 
 if TYPE_CHECKING:
     from posedreamer_assets.storage import LanceStore
@@ -139,8 +140,13 @@ def as_lines(statuses: Sequence[StageStatus]) -> list[str]:
 def pose_file_lines(store: "LanceStore") -> list[str]:
     """How many pose files could not be read, and of how many something was assumed or dropped; nothing where none."""
     lines = []
-    for table, what in (("quarantine", "not readable, whole or in part"), ("pose_notes", "read with notes")):
-        files = set(store.read(table, columns=["path"], missing_ok=True).column("path").to_pylist())
+    kinds = (
+        ("quarantine", f"reason != '{NO_ROOM}'", "not readable, whole or in part"),
+        ("pose_notes", None, "read with notes"),
+    )
+    for table, where, what in kinds:
+        found = store.read(table, columns=["path"], filter=where, missing_ok=True)
+        files = set(found.column("path").to_pylist())
         if files:
             lines.append(f"pose files {what}: {len(files)}; posedreamer view {table}")
     return lines

@@ -232,7 +232,7 @@ def _trace_of_root(a: Array, b: Array) -> float:
     """The sum of the singular values of A B^T.
 
     With more images than features they are the roots of the eigenvalues of L^T (B^T B) L, where L L^T = A^T A, at a quarter
-    of the arithmetic; a covariance that is singular all the same has no such L.
+    of the arithmetic; each is right to some 1e-8 of the largest. A covariance that is singular all the same has no such L.
     """
     if min(len(a), len(b)) > a.shape[1]:
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.seeds import derive_seed
-from posedreamer_assets.tables.fields import BODY, CAMERA, SCHEMAS, names_of
+from posedreamer_assets.tables.fields import BODY, CAMERA, NO_ROOM, SCHEMAS, names_of
 from posedreamer_assets.tables.keys import person_id
 from posedreamer_assets.tables.rows import array, bodies, cameras, make_table, texts
 
@@ -66,8 +66,6 @@ def layout_table(key: str, laid: Sequence[tuple[str, str | None, "Layout"]]) -> 
 
 def left_out_table(key: str, laid: Sequence[tuple[str, str | None, "Layout"]], max_tries: int) -> pa.Table:
     """Rows of `quarantine`: people for whom there was no room."""
-    from posedreamer_assets.scenes.layout import NO_ROOM
-
     names = [person_id(image, person) for image, _, layout in laid for person in layout.left_out]
     columns = {
         "sample_id": names,

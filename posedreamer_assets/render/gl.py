@@ -9,6 +9,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -95,7 +96,8 @@ def _load_triton() -> None:
     found = importlib.util.find_spec("triton")
     for folder in (found.submodule_search_locations or ()) if found else ():
         for library in Path(folder).glob("_C/libtriton*.so"):
-            ctypes.CDLL(str(library))
+            with suppress(OSError):  # torch tells of it, where it is needed
+                ctypes.CDLL(str(library))
 
 
 class Renderer:

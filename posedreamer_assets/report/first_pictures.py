@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import Profile, write_whole
 from posedreamer_assets.pipeline.control_images import control_column, control_images
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.runtime.home import Home
@@ -28,17 +28,15 @@ def write_first_pictures(home: Home, profile: Profile, key: str) -> Path:
     The painted image is that of an unaligned generator, by the seed that the pose's row of `raw_generations` will have.
     """
     store = home.store()
-    columns = ["sample_id", control_column(profile.generator)]
-    maps = store.read("control_maps", [key], columns).slice(0, SHOWN_POSES)
-    ids = texts(maps, "sample_id")
+    ids = texts(store.read("control_maps", [key], ["sample_id"]), "sample_id")[:SHOWN_POSES]
+    maps = store.take("control_maps", ids, ["sample_id", control_column(profile.generator)])
     scenes = store.take("rendered_scenes", ids, ["image", "caption"])
     controls, captions = control_images(profile.generator, maps), texts(scenes, "caption")
     seeds = [derive_seed(profile.seed, i, "generation") for i in ids]
     painted = Models(profile).generator.generate(controls, captions, seeds)
     rows = (controls, decode_all(scenes.column("image").to_pylist()), painted)
     path = home.reports / "first.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(sheet(rows)))
+    write_whole(path, encode_png(sheet(rows)))
     return path
 
 

@@ -13,8 +13,8 @@ from posedreamer_assets.metrics.intervals import bootstrap_difference, bootstrap
 from posedreamer_assets.pipeline import Round, Stage
 from posedreamer_assets.report.reading import count_of, poses_in_parts, result_of, rows_of
 from posedreamer_assets.runtime.freshness import Snapshot
-from posedreamer_assets.scenes.layout import NO_ROOM
 from posedreamer_assets.scoring.verdict import KEPT
+from posedreamer_assets.tables.fields import NO_ROOM
 from posedreamer_assets.tables.keys import BASE
 from posedreamer_assets.tables.rows import array
 

@@ -65,7 +65,7 @@ class Home:
             StorageError: a symbolic link on the way leads nowhere, as to a disk that is not mounted.
         """
         place = Path(given or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser()
-        _refuse_dangling(place)
+        check_link(place.absolute())
         return cls(place.resolve())
 
     @property
@@ -86,11 +86,13 @@ class Home:
 
         Raises:
             ConfigError: `$POSEDREAMER_STORAGE` names another place.
+            StorageError: the place is a symbolic link that leads nowhere.
         """
+        if "://" not in root:
+            check_link(Path(root).expanduser().absolute())
         place = root.rstrip("/") if "://" in root else str(Path(root).expanduser().resolve())
         if os.environ.get(STORAGE_VARIABLE) not in (None, "", place):
             raise ConfigError(f"storage {place}: ${STORAGE_VARIABLE} names {os.environ[STORAGE_VARIABLE]}; unset one")
-        self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / "storage.txt", f"{place}\n")
 
     @property
@@ -155,7 +157,7 @@ class Home:
         for folder in (self.dagster, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         if "://" not in self.storage_root:
-            _refuse_dangling(Path(self.storage_root))
+            check_link(Path(self.storage_root).absolute())
             Path(self.storage_root).mkdir(parents=True, exist_ok=True)
         settings = self.dagster / "dagster.yaml"
         if not settings.exists():
@@ -175,11 +177,6 @@ class Home:
         self.store().probe()
         with noted.open("a") as file:
             file.write(f"{root}\n")
-
-
-def _refuse_dangling(place: Path) -> None:
-    if not place.exists():
-        check_link(place.absolute())
 
 
 FORMER_TABLES = (

@@ -215,6 +215,9 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 """The columns of each table but those that the store adds."""
 
+NO_ROOM = "no_room"
+"""The reason in `quarantine` of a person that found no place in a scene; all others are about pose files."""
+
 WITHOUT_SAMPLES = ("pose_files", "quarantine", "pose_notes", "checkpoints", "check_results")
 """Tables whose rows are not samples."""
 

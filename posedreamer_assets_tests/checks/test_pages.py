@@ -33,7 +33,6 @@ BAD = "joints_are_the_projected_body"
 
 def _profile() -> Profile:
     sizes = {"poses.batch_size": 12, "poses.batches": 1, "poses.align_batches": 0, "scenes.supersample": 1}
-    sizes["students.study"] = "none"
     return load_profile("pocket", {"seed": 3, **sizes})
 
 

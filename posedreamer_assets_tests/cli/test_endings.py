@@ -137,6 +137,15 @@ def test_a_link_that_leads_nowhere_is_told_in_one_line_and_not_followed(
     assert not (tmp_path / "disk").exists() and not (tmp_path / "out").exists()
 
 
+def test_a_storage_that_is_given_and_leads_nowhere_is_not_followed(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk" / "below")
+    done = CliRunner().invoke(cli, ["run", "--home", str(tmp_path / "home"), "--storage", str(link)])
+    assert done.exit_code == 1, done.output
+    assert f"StorageError: {link} is a symbolic link" in done.stderr
+    assert not (tmp_path / "disk").exists() and not (tmp_path / "home").exists()
+
+
 def test_what_names_no_file_is_told_with_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -45,7 +45,7 @@ def test_pictures_of_the_first_batch_come_before_any_other(tmp_path: Path, monke
         *[(stage, OTHER) for stage in CHOSEN[1:]],
     ]
     assert [(t.stage, t.made, t.up_to_date) for t in timings] == [(s, 1 if s == CHOSEN[0] else 2, 0) for s in CHOSEN]
-    assert all(t.seconds > 0 for t in timings)
+    assert all(t.seconds > 0 and t.peak_memory_mb > 0 for t in timings)
 
     sheet = decode(shown[0].read_bytes())
     assert sheet.shape == (3 * SIDE, SHOWN_POSES * SIDE, 3)
@@ -57,3 +57,7 @@ def test_pictures_of_the_first_batch_come_before_any_other(tmp_path: Path, monke
     made.clear()
     assert not any(t.made for t in run_main_job(home, profile, only=CHOSEN, show=show).timings)
     assert made == [], "nothing is new, so nothing is shown"
+    again = Home(tmp_path / "again")
+    timings = run_main_job(again, profile, only=CHOSEN, show=show, force=True).timings
+    assert len(made) == len(set(made)), "what was made for the pictures is not made once more"
+    assert [t.made for t in timings] == [1, 2, 2, 2]

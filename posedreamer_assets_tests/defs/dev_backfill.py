@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,10 @@ class Dev:
         deadline = time.monotonic() + READY_S
         while True:
             assert self.process.poll() is None, self.log.read_text()[-3000:]
-            try:
+            assert time.monotonic() < deadline, "no answer with assets"
+            with suppress(urllib.error.URLError, ConnectionError):  # it does not listen yet
                 if found := self.ask(ASSETS)["assetNodes"]:
                     return list(found)
-            except (urllib.error.URLError, ConnectionError):
-                assert time.monotonic() < deadline, "no answer"
             time.sleep(0.5)
 
     def backfill(self, paths: list[list[str]]) -> dict[str, Any]:

@@ -34,7 +34,6 @@ class Sensor:
             "poses.files_per_batch": 2,
             "poses.align_batches": 0,
             "curriculum.rounds": [],
-            "students.study": "none",
         }
         self.home.prepare(load_profile("pocket", {"poses.source": str(self.mocap), **sizes}))
 
@@ -151,7 +150,6 @@ def test_two_folders_of_one_name_are_refused(sensor: Sensor, tmp_path: Path) -> 
 
 def test_files_of_every_further_round_are_cut_with_the_first_batches(sensor: Sensor) -> None:
     sizes = {"poses.files_per_batch": 2, "poses.align_batches": 1, "curriculum.rounds": [{"size": 2}, {"size": 2}]}
-    sizes["students.study"] = "none"
     sensor.home.prepare(load_profile("pocket", {"poses.source": str(sensor.mocap), **sizes}))
     sensor.write("a.bvh", "b.bvh")
     sensor.tick()

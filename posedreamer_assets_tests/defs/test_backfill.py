@@ -64,9 +64,7 @@ query Status($id: String!) {
 
 
 def _profile() -> Profile:
-    return load_profile(
-        "pocket", {"poses.batch_size": 3, "poses.batches": 2, "poses.align_batches": 0, "students.study": "none"}
-    )
+    return load_profile("pocket", {"poses.batch_size": 3, "poses.batches": 2, "poses.align_batches": 0})
 
 
 def _rows(home: Home, table: str) -> list[tuple[str, str, str]]:

@@ -107,9 +107,7 @@ def test_every_partition_set_has_its_own_name() -> None:
 def test_the_definitions_are_those_of_the_home_that_the_environment_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    profile = load_profile(
-        "pocket", {"curriculum.rounds": [{"size": 3}, {"size": 3}, {"size": 3}], "students.study": "none"}
-    )
+    profile = load_profile("pocket", {"curriculum.rounds": [{"size": 3}, {"size": 3}, {"size": 3}]})
     Home(tmp_path).prepare(profile)
     monkeypatch.setenv("POSEDREAMER_HOME", str(tmp_path))
     monkeypatch.setenv("POSEDREAMER_AUTOMATION", "on")

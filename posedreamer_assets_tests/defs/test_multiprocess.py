@@ -22,9 +22,7 @@ PATIENCE_S = 600
 
 
 def test_every_step_has_a_process_of_its_own_and_nothing_is_left_to_make(tmp_path: Path) -> None:
-    profile = load_profile(
-        "pocket", {"poses.batch_size": 2, "poses.batches": 1, "poses.align_batches": 0, "students.study": "none"}
-    )
+    profile = load_profile("pocket", {"poses.batch_size": 2, "poses.batches": 1, "poses.align_batches": 0})
     home = Home(tmp_path)
     run_main_job(home, profile, only=["body_model"])
     environment = {

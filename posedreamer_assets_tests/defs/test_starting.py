@@ -64,14 +64,14 @@ def test_a_wrong_variable_is_named(name: str, value: str) -> None:
 
 
 def test_growth_goes_on_after_what_is_known_and_planned() -> None:
-    profile = load_profile("pocket", {"poses.batch_size": 100, "poses.batches": 2, "students.study": "none"})
+    profile = load_profile("pocket", {"poses.batch_size": 100, "poses.batches": 2})
     assert next_keys(profile, [], 250) == ["procedural-0002", "procedural-0003", "procedural-0004"]
     known = ["procedural-0007", "align-procedural-0030", "mocap-0099"]
     assert next_keys(profile, known, 100) == ["procedural-0008"]
 
 
 def test_a_tick_of_growth_that_is_evaluated_twice_adds_its_batches_once() -> None:
-    profile = load_profile("pocket", {"poses.batch_size": 100, "poses.batches": 1, "students.study": "none"})
+    profile = load_profile("pocket", {"poses.batch_size": 100, "poses.batches": 1})
     with dg.DagsterInstance.ephemeral() as instance:
         first = keys_of_tick(instance, profile, "2026-11-21", 200)
         instance.add_dynamic_partitions("pose_batches", first)
@@ -81,7 +81,7 @@ def test_a_tick_of_growth_that_is_evaluated_twice_adds_its_batches_once() -> Non
 
 def test_the_schedule_registers_the_batches_that_it_asks_for(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    home.prepare(load_profile("pocket", {"poses.batch_size": 100, "poses.batches": 1, "students.study": "none"}))
+    home.prepare(load_profile("pocket", {"poses.batch_size": 100, "poses.batches": 1}))
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         context = dg.build_schedule_context(
             instance,

@@ -47,6 +47,12 @@ def test_fid_equals_eigenvalue_formula_with_fewer_images_than_features(n: int, m
     assert distances.fid(x, y) == pytest.approx(fid_by_eigenvalues(x, y), rel=1e-3)
 
 
+def test_fid_of_features_that_repeat_each_other() -> None:
+    x, y = correlated(200, 16, 1), correlated(150, 16, 2, shift=0.3)
+    x[:, -1] = x[:, 0]
+    assert distances.fid(x, y) == pytest.approx(fid_by_eigenvalues(x, y), rel=1e-4)
+
+
 def test_fid_of_axis_aligned_gaussians_reaches_the_closed_form() -> None:
     rng = np.random.default_rng(5)
     sigma_1, sigma_2 = np.array([1.0, 2.0, 0.5]), np.array([1.5, 1.0, 0.5])

@@ -8,8 +8,11 @@ from click.testing import CliRunner
 
 from posedreamer_assets.cli.commands import cli
 from posedreamer_assets.cli.run import run_main_job
+from posedreamer_assets.cli.status import pose_file_lines
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.runtime.home import Home
+from posedreamer_assets.tables.fields import NO_ROOM, SCHEMAS
+from posedreamer_assets.tables.rows import make_table
 from posedreamer_assets_tests.poses.sources.test_amass import smplx_arrays, standing
 
 
@@ -42,6 +45,16 @@ def test_status_counts_files_with_notes_and_unreadable_ones(home: Home) -> None:
     files = {row["path"] for row in home.store().read("pose_notes", columns=["path"]).to_pylist()}
     assert f"pose files read with notes: {len(files)}; posedreamer view pose_notes" in said.output
     assert "pose files not readable, whole or in part: 1; posedreamer view quarantine" in said.output
+
+
+def test_people_without_room_are_no_unreadable_files(tmp_path: Path) -> None:
+    store = Home(tmp_path).store()
+    row = {"sample_id": "scenes-0000/000000/03", "partition_key": "scenes-0000", "reason": NO_ROOM, "detail": "touched"}
+    rows = make_table(
+        {name: [value] for name, value in {**row, "path": row["sample_id"]}.items()}, SCHEMAS["quarantine"]
+    )
+    store.replace_partition("quarantine", "scenes-0000", rows, input_digest="x")
+    assert pose_file_lines(store) == []
 
 
 @pytest.mark.parametrize(("table", "name"), [("pose_notes", "no_rate.npz"), ("quarantine", "broken.npz")])

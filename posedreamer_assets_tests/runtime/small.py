@@ -22,7 +22,6 @@ from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.diffusion.conftest import SIDE, save_tiny_parts
 
 SMALL = {
-    "students.study": "none",
     "image.width": SIDE,
     "image.height": SIDE,
     "poses.batch_size": 9,
@@ -60,7 +59,6 @@ POSES, MAPS = "pose_library", "base/control_maps"
 def small_profile(**settings: object) -> Profile:
     """The pocket profile with two base batches of two poses."""
     sizes = {"poses.batch_size": 2, "poses.batches": 2, "poses.align_batches": 0, "scenes.supersample": 1}
-    sizes["students.study"] = "none"
     return load_profile("pocket", {**sizes, **settings})
 
 

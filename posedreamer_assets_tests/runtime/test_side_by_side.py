@@ -96,7 +96,7 @@ class Dev:
 
 
 def profile(**settings: object):
-    sizes = {"poses.batch_size": 4, "poses.batches": 2, "poses.align_batches": 0, "students.study": "none"}
+    sizes = {"poses.batch_size": 4, "poses.batches": 2, "poses.align_batches": 0}
     return load_profile("pocket", {**sizes, **settings})
 
 

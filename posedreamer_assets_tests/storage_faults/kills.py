@@ -4,14 +4,11 @@ A worker process writes and says what it begins and what it has done. The parent
 compares it with what the worker said: what was done is there, and the one write that was under way is there whole or not
 at all.
 
-    python -m posedreamer_assets_tests.storage_faults.kills ROOT SEED    is one worker
+    python -m posedreamer_assets_tests.storage_faults.kills ROOT SEED CACHE OPTIONS    is one worker
 """
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,7 +20,7 @@ import pyarrow as pa
 
 from posedreamer_assets.storage import LanceStore, Plan
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets_tests.storage_faults import labelled
+from posedreamer_assets_tests.storage_faults import labelled, workers
 
 KEYS = [f"procedural-{i:04d}" for i in range(12)]
 KINDS = ("new", "existing", "delete", "checkpoint", "maintain", "superseded", "add column", "drop column")
@@ -104,14 +101,7 @@ def _one_worker(
     seconds: dict[str, float],
 ) -> tuple[list[list[str]], list[str] | None]:
     """Start a worker and kill it within a write of the wanted kind; returns its finished writes and the open one."""
-    module = "posedreamer_assets_tests.storage_faults.kills"
-    worker = subprocess.Popen(
-        [sys.executable, "-m", module, root, str(seed), str(cache / "worker"), json.dumps(options)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        start_new_session=True,
-    )
+    worker = workers.start("kills", root, seed, cache / "worker", options)
     assert worker.stdout is not None
     lines: list[list[str]] = []
     started: dict[str, float] = {}
@@ -126,11 +116,7 @@ def _one_worker(
                 break
         else:
             seconds[kind] = 0.7 * seconds[kind] + 0.3 * (time.perf_counter() - started[kind])
-    time.sleep(drawn.uniform(0, 1.2 * seconds[wanted]))
-    os.killpg(worker.pid, signal.SIGKILL)
-    lines += [json.loads(line) for line in worker.stdout if line.endswith("\n")]
-    worker.stdout.close()
-    assert worker.wait() == -signal.SIGKILL, "the worker failed before it was killed"
+    lines += workers.kill(worker, drawn.uniform(0, 1.2 * seconds[wanted]))
     done = [rest for event, *rest in lines if event == "done"]
     return done, lines[-1][1:] if lines[-1][0] == "begin" else None
 
@@ -148,7 +134,7 @@ def work(store: LanceStore, seed: int) -> None:
         if not keys:
             continue
         key = drawn.choice(keys) if kind in ("new", "existing", "delete") else ""
-        _say("begin", kind, key, label)
+        workers.say("begin", kind, key, label)
         if kind in ("new", "existing"):
             rows = labelled.rows(key, label)
             if SCHEMAS[labelled.TABLE] is WITH_COLUMN:
@@ -168,11 +154,7 @@ def work(store: LanceStore, seed: int) -> None:
             else:
                 SCHEMAS[labelled.TABLE] = WITH_COLUMN if kind == "add column" else WITHOUT_COLUMN
                 store.migrate(labelled.TABLE)
-        _say("done", kind, key, label)
-
-
-def _say(*words: str) -> None:
-    os.write(1, f"{json.dumps(words)}\n".encode())
+        workers.say("done", kind, key, label)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ kinds of each partition are made once beside, and digests tell them apart.
 """
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -27,7 +24,7 @@ from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.runtime.make import make
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.runtime.small import MAPS, POSES, captions_lost, make_one, small_profile
-from posedreamer_assets_tests.storage_faults import labelled
+from posedreamer_assets_tests.storage_faults import labelled, workers
 
 PROFILE = small_profile(**{"poses.batches": 3})
 KEYS = [f"procedural-{i:04d}" for i in range(3)]
@@ -42,7 +39,8 @@ class Report:
     """Kills by the state of the partition that was being made, and what was found wrong.
 
     Attributes:
-        kills: "before its rows", "rows unchecked" and "rows checked" say what had been stored of the partition under way;
+        kills: "before its rows", "rows unchecked" and "rows checked" say what is stored of the partition under way, by this
+            write of it or an earlier one;
             "below" that the stage that reads it was being made.
         unchecked_bad: partitions of bad rows without an outcome that were found after kills.
         bad_passed: rows of partitions that were bad, or were made from bad ones, and were held to be up to date, or built
@@ -104,7 +102,7 @@ def inject(root: str, options: dict[str, str] | None, folder: Path, kills: int, 
         phase = PHASES[(0, 1, 1, 2)[number % 4]]
         key, ended_in = _one_worker(root, options, folder, seed + number, phase, drawn, seconds)
         fresh = LanceStore(root, options, cache=folder / "cache")
-        report.kills[_state(fresh, oracle, key, ended_in)] += 1
+        report.kills[_state(fresh, key, ended_in)] += 1
         look(fresh, oracle, report, number)
         if options is None and number % RUN_EVERY == RUN_EVERY - 1:
             _go_on(homes[report.runs % 2], root, oracle, report)
@@ -121,14 +119,7 @@ def _one_worker(
     seconds: dict[str, float],
 ) -> tuple[str, str]:
     """Start a worker and kill it within a phase of the wanted kind; returns the partition and the phase it was in."""
-    module = "posedreamer_assets_tests.storage_faults.unchecked"
-    worker = subprocess.Popen(
-        [sys.executable, "-m", module, root, str(seed), str(folder / "worker"), json.dumps(options)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        start_new_session=True,
-    )
+    worker = workers.start("unchecked", root, seed, folder / "worker", options)
     assert worker.stdout is not None
     skip, started, last = drawn.randrange(3), time.perf_counter(), ["", ""]
     for line in worker.stdout:
@@ -139,16 +130,12 @@ def _one_worker(
         skip -= last[0] == wanted
         if skip < 0:
             break
-    time.sleep(drawn.uniform(0, 1.1 * seconds[wanted]))
-    os.killpg(worker.pid, signal.SIGKILL)
-    lines = [json.loads(line) for line in worker.stdout if line.endswith("\n")]
-    worker.stdout.close()
-    assert worker.wait() == -signal.SIGKILL, "the worker failed before it was killed"
+    lines = workers.kill(worker, drawn.uniform(0, 1.1 * seconds[wanted]))
     phase, key = lines[-1] if lines else last
     return key, phase
 
 
-def _state(store: LanceStore, oracle: Oracle, key: str, phase: str) -> str:
+def _state(store: LanceStore, key: str, phase: str) -> str:
     if phase == "below":
         return "below"
     snapshot = Snapshot(PROFILE, store)
@@ -215,19 +202,15 @@ def work(store: LanceStore, seed: int) -> None:
     drawn = random.Random(seed)
     while True:
         key = drawn.choice(KEYS)
-        _say("write", key)
+        workers.say("write", key)
         with captions_lost(key) if drawn.random() < 0.6 else nullcontext():
             snapshot = Snapshot(PROFILE, store)
             make(snapshot, snapshot.graph[POSES], key, force=True)
-        _say("check", key)
+        workers.say("check", key)
         check_asset(store, snapshot.graph[POSES], key, PROFILE)
-        _say("below", key)
+        workers.say("below", key)
         with suppress(CheckError):  # where the rows are bad
             make_one(store, PROFILE, MAPS, key)
-
-
-def _say(*words: str) -> None:
-    os.write(1, f"{json.dumps(words)}\n".encode())
 
 
 if __name__ == "__main__":

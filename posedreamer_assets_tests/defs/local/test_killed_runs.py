@@ -37,9 +37,7 @@ run_main_job(Home(Path(os.environ["POSEDREAMER_HOME"])), profile(), only=STAGES_
 
 
 def profile() -> Profile:
-    return load_profile(
-        "pocket", {"poses.batch_size": 2, "poses.batches": 2, "poses.align_batches": 0, "students.study": "none"}
-    )
+    return load_profile("pocket", {"poses.batch_size": 2, "poses.batches": 2, "poses.align_batches": 0})
 
 
 def test_a_process_knows_itself_and_not_one_that_ended() -> None:

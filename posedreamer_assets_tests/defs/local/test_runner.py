@@ -18,7 +18,6 @@ POSES = ("body_model", "pose_library", "base/control_maps", "rendered_scenes")
 def small_profile(**settings: object) -> Profile:
     """The pocket profile with two base batches and one alignment batch of three poses."""
     sizes = {"poses.batch_size": 3, "poses.batches": 2, "poses.align_batches": 1, "scenes.supersample": 1}
-    sizes["students.study"] = "none"
     return load_profile("pocket", {**sizes, **settings})
 
 
