@@ -134,6 +134,15 @@ class BodyModel:
                 points[i, :, axis] = moved[axis]
 
 
+def rest_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55 3"]:
+    """Joints of each shaped body in the T-pose at the model's origin, metres: linear in shape, so no vertex is needed."""
+    directions = np.concatenate([body.shapedirs, body.exprdirs], axis=2)
+    joint_directions = np.einsum("jv,vck->jck", body.J_regressor, directions, optimize=True)
+    coefficients = np.concatenate([params.betas, params.expression], axis=1)
+    rest = body.J_regressor @ body.v_template + np.einsum("jck,nk->njc", joint_directions, coefficients)
+    return rest.astype(np.float32)
+
+
 def chain_transforms(
     rotations: Float[np.ndarray, "n 55 3 3"], rest_joints: Float[np.ndarray, "n 55 3"]
 ) -> tuple[Float[np.ndarray, "n 55 3 3"], Float[np.ndarray, "n 55 3"]]:

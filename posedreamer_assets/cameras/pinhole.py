@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+
+
+def in_frame(points_px: Float[np.ndarray, "*k 2"], width: int, height: int) -> Bool[np.ndarray, "*k"]:
+    """Which points lie in the image; NaN, as of points behind the camera, does not."""
+    return np.all((points_px >= 0) & (points_px < np.array([width, height])), axis=-1)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def scores_follow_predictions(rows: Rows, check: DataCheck, around: Around) -> V
 
     Catches bodies of another model, mirrored labels, and pelves of another protocol.
     """
+    from posedreamer_assets.students.labels import BODY_JOINTS
     from posedreamer_assets.students.metrics import Protocol
     from posedreamer_assets.students.predict import Predictions
     from posedreamer_assets.students.scoring import score, truth_of
@@ -74,7 +75,7 @@ def scores_follow_predictions(rows: Rows, check: DataCheck, around: Around) -> V
     some = some.take(np.array(known))
     labels = tests.take(np.array([place[name] for name in some.values("test_sample_id")])).table
     found = Predictions(
-        some.numbers("predicted_rotations").reshape(-1, 22, 3, 3).astype(np.float32),
+        some.numbers("predicted_rotations").reshape(-1, BODY_JOINTS, 3, 3).astype(np.float32),
         some.numbers("predicted_betas").astype(np.float32),
         some.numbers("predicted_pelvis_m").astype(np.float32),
     )

@@ -9,6 +9,9 @@ from posedreamer_assets.cli.options import find_home, home_option
 from posedreamer_assets.errors import ConfigError
 
 if TYPE_CHECKING:
+    from posedreamer_assets.export.run import Request
+    from posedreamer_assets.export.shards import Options
+    from posedreamer_assets.export.source import VersionedReader
     from posedreamer_assets.runtime.home import Home
 
 
@@ -64,13 +67,10 @@ def export_command(
 
     docs/exports.md says what the conventions of each format are, and what it cannot hold.
     """
-    from posedreamer_assets.cli.display import TerminalDisplay
     from posedreamer_assets.errors import ExportError
-    from posedreamer_assets.export.formats import FORMATS
     from posedreamer_assets.export.records import damaged_files
-    from posedreamer_assets.export.run import Request, export_dataset
+    from posedreamer_assets.export.run import Request
     from posedreamer_assets.export.shards import Options
-    from posedreamer_assets.progress import watching
 
     if verify:
         wrong = damaged_files(out)
@@ -89,14 +89,38 @@ def export_command(
     place = find_home(home)
     chosen = int(version) if version and version.isdigit() else version
     request = Request(form, out, chosen, mean_hands, files)
-    store = place.store()
+    rows = sum(info.rows for info in place.store().partitions("dataset").values())
+    write_export(place, request, Options(shard_size, splits, pickles, keypoints_only), rows)
+
+
+def write_export(
+    place: "Home",
+    request: "Request",
+    options: "Options",
+    rows: int,
+    reader: "VersionedReader | None" = None,
+    what: str = "samples",
+) -> None:
+    """Export with progress, and say what was written and what the format could not hold.
+
+    Args:
+        place: the home.
+        request, options, reader: as for `export_dataset`.
+        rows: how many there are, about.
+        what: they are.
+    """
+    from posedreamer_assets.cli.display import TerminalDisplay
+    from posedreamer_assets.export.formats import FORMATS
+    from posedreamer_assets.export.run import export_dataset
+    from posedreamer_assets.progress import watching
+
     with TerminalDisplay() as display, watching(display):
-        display.begin(f"export {form}", sum(info.rows for info in store.partitions("dataset").values()))
-        options = Options(shard_size, splits, pickles, keypoints_only)
-        result = export_dataset(store, place.profile(), request, options)
-    click.echo(f"{result.samples} samples, {result.written} shards written, {result.complete} complete before  {out}")
-    for note in FORMATS[form].notes(options, result.subject):
-        click.echo(f"{form}: {note.replace('**', '').replace('`', '')}")
+        display.begin(f"export {request.form}", rows)
+        result = export_dataset(place.store(), place.profile(), request, options, reader)
+    done = f"{result.written} shards written, {result.complete} complete before"
+    click.echo(f"{result.samples} {what}, {done}  {request.folder}")
+    for note in FORMATS[request.form].notes(options, result.subject):
+        click.echo(f"{request.form}: {note.replace('**', '').replace('`', '')}")
 
 
 def _export_scenes(place: "Home", source: str, form: str, out: Path) -> None:

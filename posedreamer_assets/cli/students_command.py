@@ -67,26 +67,35 @@ def import_predictions(name: str, predictions: Path, home: Path | None) -> None:
 )
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
 @click.option("--draw", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the draw of data.")
+@click.option(
+    "--pickle/--no-pickle",
+    "pickles",
+    default=True,
+    show_default=True,
+    help="humandata and hmr2: write the pickles that their own readers insist on.",
+)
 @click.option("--keypoints-only", is_flag=True, help="hmr2 without SMPL files: keypoints alone, see docs/exports.md.")
 @click.option("--mean-hands", is_flag=True, help="Hands relative to the model's mean hand, not to the flat hand.")
 @home_option
 def export_recipe(
-    recipe: str, form: str, out: Path, draw: int, keypoints_only: bool, mean_hands: bool, home: Path | None
+    recipe: str,
+    form: str,
+    out: Path,
+    draw: int,
+    pickles: bool,
+    keypoints_only: bool,
+    mean_hands: bool,
+    home: Path | None,
 ) -> None:
     """Write the very samples of a recipe for another trainer; see docs/exports.md for what each format can hold."""
-    from posedreamer_assets.errors import ExportError
-    from posedreamer_assets.export.card import describe
-    from posedreamer_assets.export.formats import FORMATS
-    from posedreamer_assets.export.shards import Options, export, finish
-    from posedreamer_assets.export.subject import Subject
+    from posedreamer_assets.cli.export_command import write_export
+    from posedreamer_assets.export.run import Request
+    from posedreamer_assets.export.shards import Options
     from posedreamer_assets.runtime.recipe_export import ManifestReader
 
-    if form not in FORMATS:
-        raise ExportError(f"unknown format {form!r}; known: {', '.join(FORMATS)}")
     place = find_home(home)
-    profile = place.profile()
-    reader = ManifestReader(place.store(), profile, recipe, draw)
-    subject = Subject.load(profile.body.model_path, mean_hands, None)
-    result = export(reader, subject, FORMATS[form], out, Options(keypoints_only=keypoints_only))
-    finish(out, FORMATS[form], result, describe(FORMATS[form], result, reader.versions))
-    click.echo(f"{result.samples} samples of recipe {recipe}, draw {draw}  {out}")
+    reader = ManifestReader(place.store(), place.profile(), recipe, draw)
+    request = Request(form, out, mean_hands=mean_hands)
+    what = f"samples of recipe {recipe}, draw {draw}"
+    options = Options(pickles=pickles, keypoints_only=keypoints_only)
+    write_export(place, request, options, len(reader), reader, what)

@@ -55,6 +55,15 @@ class Reader(Protocol):
         ...
 
 
+class VersionedReader(Reader, Protocol):
+    """A reader that says what it reads."""
+
+    @property
+    def versions(self) -> Mapping[str, int | str | None]:
+        """The version that is read of each table."""
+        ...
+
+
 class Tables:
     """The two tables at the versions that belong together, opened anew in every process.
 

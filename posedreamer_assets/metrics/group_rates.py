@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from scipy import stats
 
 _DRAWS = 19_999  # of tables under equal rates: a p-value of 0.01 is then known to within 0.0014
@@ -77,7 +77,7 @@ def group_rates(names: Sequence[str], kept: Bool[np.ndarray, " n"]) -> GroupRate
     found = Counter(name for name, keep in zip(names, kept, strict=True) if keep)
     asked = np.array([counts[name] for name in groups], np.int64)
     kept_of = np.array([found[name] for name in groups], np.int64)
-    each = _holm(np.array([_against_others(asked, kept_of, i) for i in range(len(groups))]))
+    each = holm(np.array([_against_others(asked, kept_of, i) for i in range(len(groups))]))
     rates = []
     for i, name in enumerate(groups):
         low, high = wilson_interval(int(kept_of[i]), int(asked[i]))
@@ -98,8 +98,8 @@ def _against_others(asked: np.ndarray, kept: np.ndarray, i: int) -> float:
     return float(result.pvalue)
 
 
-def _holm(p: np.ndarray) -> np.ndarray:
-    """Probabilities corrected for their number, by Holm's step-down procedure."""
+def holm(p: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Probabilities corrected for their number, by Holm's step-down procedure (Holm, 1979)."""
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     corrected = np.empty_like(p)

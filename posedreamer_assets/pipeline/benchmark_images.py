@@ -8,10 +8,17 @@ import pyarrow as pa
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
-from posedreamer_assets.pipeline.student_study import LOOKS, RENDERS
 from posedreamer_assets.seeds import derive_seed
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import BENCH, BENCH_GENERATED, partition_key, sample_id, source_of
+from posedreamer_assets.tables.keys import (
+    BENCH,
+    BENCH_GENERATED,
+    BENCH_LOOKS,
+    BENCH_RENDERS,
+    partition_key,
+    sample_id,
+    source_of,
+)
 from posedreamer_assets.tables.rows import make_table
 
 if TYPE_CHECKING:
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
 TABLE = "benchmark_images"
 SEED = derive_seed(0, "bench", "benchmark")
 """Of poses, cameras, looks and noise: never the run's, so that no run trains on a test pose."""
-_DOMAINS = {RENDERS: "render", LOOKS: "look", BENCH_GENERATED: "generated"}
+_DOMAINS = {BENCH_RENDERS: "render", BENCH_LOOKS: "look", BENCH_GENERATED: "generated"}
 
 
 def make(inputs: Inputs) -> Made:
@@ -34,9 +41,9 @@ def make(inputs: Inputs) -> Made:
 
     profile = _frozen(inputs.profile)
     name, body = source_of(inputs.key), inputs.models.body
-    ids = [sample_id(inputs.key, i) for i in range(test_images(inputs.profile, inputs.key))]
+    ids = [sample_id(inputs.key, i) for i in range(_test_images(inputs.profile, inputs.key))]
     # Looks show the poses of the renders.
-    of_pose = [sample_id(partition_key(RENDERS, 0), i) for i in range(len(ids))] if name == LOOKS else ids
+    of_pose = [sample_id(partition_key(BENCH_RENDERS, 0), i) for i in range(len(ids))] if name == BENCH_LOOKS else ids
     batch = procedural_batch(profile, body, of_pose)
     cameras, truncated = place_cameras(profile, body, batch, of_pose)
     drawn = [
@@ -45,7 +52,7 @@ def make(inputs: Inputs) -> Made:
     ]
     paint = _generated if name == BENCH_GENERATED else _rendered
     pictures = paint(inputs, profile, of_pose, batch.params, cameras, drawn)
-    if name == LOOKS:
+    if name == BENCH_LOOKS:
         pictures = _other_looks(inputs, ids, pictures, batch.params, cameras)
     columns: dict[str, Any] = {
         "sample_id": ids,
@@ -65,7 +72,7 @@ def make(inputs: Inputs) -> Made:
     return Made(make_table(columns, SCHEMAS[TABLE]), pictures=pictures)
 
 
-def test_images(profile: Profile, key: str) -> int:
+def _test_images(profile: Profile, key: str) -> int:
     """How many images a test set has."""
     cfg = profile.students
     return cfg.test_generated if source_of(key) == BENCH_GENERATED else cfg.test_renders

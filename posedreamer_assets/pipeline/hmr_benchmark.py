@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,11 @@ from posedreamer_assets.errors import StudentError
 from posedreamer_assets.pipeline.stage import Inputs, Made, Reads, Stage
 from posedreamer_assets.pipeline.student_scores import ERRORS
 from posedreamer_assets.pipeline.student_study import CONTRASTS, needed_study, student_of, study_keys
-from posedreamer_assets.tables.keys import STUDENT
+from posedreamer_assets.tables.keys import BENCH_GENERATED, BENCH_LOOKS, STUDENT
 from posedreamer_assets.tables.rows import array, texts
+
+if TYPE_CHECKING:
+    from posedreamer_assets.students.recipes import Contrast
 
 NAME = "hmr_benchmark"
 FILE = "benchmark.json"
@@ -32,10 +35,19 @@ class Scores:
     by_key: Mapping[str, pa.Table]
 
     @cached_property
+    def of_sets(self) -> Mapping[tuple[str, str], pa.Table]:
+        """Rows by student and test set."""
+        found = {}
+        for key, rows in self.by_key.items():
+            names = np.array(texts(rows, "test_set"))
+            found |= {(key, name): rows.filter(pa.array(names == name)) for name in self.sets}
+        return found
+
+    @cached_property
     def sets(self) -> list[str]:
         """Test sets, the third domain first."""
         first = next(iter(self.by_key.values()))
-        return sorted(set(texts(first, "test_set")), key=lambda name: (name != "bench-looks", name))
+        return sorted(set(texts(first, "test_set")), key=lambda name: (name != BENCH_LOOKS, name))
 
     def table(self, recipe: str, test_set: str, metric: str) -> np.ndarray:
         """(s, n) errors of a recipe's students on a test set's images; students by draw and seed, images by id.
@@ -46,9 +58,7 @@ class Scores:
         keys = [key for key in sorted(self.by_key) if student_of(key)[0] == recipe]
         found, images = [], None
         for key in keys:
-            rows = self.by_key[key].filter(
-                pa.array([s == test_set for s in texts(self.by_key[key], "test_set")], pa.bool_())
-            )
+            rows = self.of_sets[key, test_set]
             own = texts(rows, "test_sample_id")
             if images is not None and own != images:
                 raise StudentError(f"{key} was scored on other images of {test_set} than {keys[0]}")
@@ -58,9 +68,14 @@ class Scores:
 
 
 def make(inputs: Inputs) -> Made:
-    """Cells, contrasts and exchange rates; nothing is chosen by what comes out."""
+    """Cells, contrasts and exchange rates; nothing is chosen by what comes out.
+
+    Raises:
+        StudentError: students without scores, or a contrast on a test set without images.
+    """
     study = needed_study(inputs.profile)
     scores = _scores(inputs)
+    _check_sets(scores, (*study.primary, *study.exploratory))
     manifests = _manifests(inputs, list(scores.by_key))
     sizes = {student_of(key)[0]: len(ids) for key, ids in manifests.items()}
     found: dict[str, Any] = {
@@ -100,6 +115,16 @@ def _scores(inputs: Inputs) -> Scores:
     if missing:
         raise StudentError(f"{len(missing)} students of the study have no scores yet, {missing[0]} among them")
     return Scores({key: rows.filter(pa.array(of_key == key)) for key in wanted})
+
+
+def _check_sets(scores: Scores, contrasts: Sequence["Contrast"]) -> None:
+    for one in contrasts:
+        if one.test not in scores.sets:
+            setting = "test_generated" if one.test == BENCH_GENERATED else "test_renders"
+            raise StudentError(
+                f"contrast {one.name!r} asks for test set {one.test}, which has no images; give it some "
+                f"(students.{setting}), or name another set: {', '.join(scores.sets)}"
+            )
 
 
 def _manifests(inputs: Inputs, keys: Sequence[str]) -> dict[str, set[str]]:
@@ -148,9 +173,10 @@ def _cells(scores: Scores, recipes: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _contrasts(scores: Scores, contrasts: Sequence[Any], seed: int, *, tested: bool) -> list[dict[str, Any]]:
+def _contrasts(scores: Scores, contrasts: Sequence["Contrast"], seed: int, *, tested: bool) -> list[dict[str, Any]]:
     """Each contrast on its own test set and, beside it, on every other one: a set shares its domain with some recipe."""
-    from posedreamer_assets.students.compare import difference, holm, in_words
+    from posedreamer_assets.metrics.group_rates import holm
+    from posedreamer_assets.students.compare import difference, in_words
 
     found = []
     for one in contrasts:
@@ -161,9 +187,9 @@ def _contrasts(scores: Scores, contrasts: Sequence[Any], seed: int, *, tested: b
             by_set[name] = {**{k: round(v, 4) for k, v in asdict(result).items()}, "words": in_words(result)}
         found.append({**asdict(one), "sets": by_set})
     if tested and found:
-        adjusted = holm([one["sets"][one["test"]]["p"] for one in found])
+        adjusted = holm(np.array([one["sets"][one["test"]]["p"] for one in found]))
         for one, value in zip(found, adjusted, strict=True):
-            one["p_holm"] = round(value, 5)
+            one["p_holm"] = round(float(value), 5)
     return found
 
 
@@ -196,8 +222,8 @@ def _exchange(
 def _families(scores: Scores, recipes: Sequence[str]) -> dict[str, dict[str, float]]:
     """Mean error by recipe and family on the first test set."""
     found: dict[str, dict[str, float]] = {}
-    for key, rows in scores.by_key.items():
-        of_set = rows.filter(pa.array([s == scores.sets[0] for s in texts(rows, "test_set")], pa.bool_()))
+    for key in scores.by_key:
+        of_set = scores.of_sets[key, scores.sets[0]]
         values = array(of_set, "pve_mm").astype(float)
         families = np.array(texts(of_set, "family"))
         for family in sorted(set(families)):

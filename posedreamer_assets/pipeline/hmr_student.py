@@ -30,7 +30,7 @@ def make(inputs: Inputs) -> Made:
     recipe, draw, number = student_of(inputs.key)
     study = needed_study(inputs.profile)
     manifest = inputs.rows("training_manifests")
-    samples, backbone = samples_of(inputs, manifest)
+    samples, backbone = _samples_of(inputs, manifest)
     again = " again" if study.recipes[recipe].reseed else ""
     seed = derive_seed(inputs.profile.seed, f"draw {draw} seed {number}{again}", "student")
     trained = train(inputs.models.body, samples, study.student, seed)
@@ -56,7 +56,7 @@ def make(inputs: Inputs) -> Made:
     return Made(make_table(columns, SCHEMAS[TABLE]))
 
 
-def samples_of(inputs: Inputs, manifest: pa.Table) -> "tuple[Samples, str]":
+def _samples_of(inputs: Inputs, manifest: pa.Table) -> "tuple[Samples, str]":
     """Features and labels of the manifest's images, copy after copy, and the digest of the backbone."""
     from posedreamer_assets.students.augment import augment_labels
     from posedreamer_assets.students.labels import labels_of
@@ -83,11 +83,9 @@ def samples_of(inputs: Inputs, manifest: pa.Table) -> "tuple[Samples, str]":
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
-    """How far the loss fell."""
-    first = {
-        name: rows.column(name)[0].as_py() for name in ("loss_first", "loss_last", "unique_samples", "samples_seen")
-    }
-    return {name: round(float(value), 4) for name, value in first.items()}
+    """Losses of the first and of the last steps, how many samples there were, and how many were seen with repeats."""
+    names = ("loss_first", "loss_last", "unique_samples", "samples_seen")
+    return {name: round(float(rows.column(name)[0].as_py()), 4) for name in names}
 
 
 def origins(profile: Profile) -> Origins:
@@ -120,6 +118,5 @@ def stage(groups: tuple[str, ...]) -> Stage:
         units=lambda profile: spec_of(profile).steps,
         ui_group="students",
         kinds=frozenset(("torch", "lance")),
-        pool="gpu",
         starts="request",
     )

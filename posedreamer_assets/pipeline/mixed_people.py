@@ -41,8 +41,8 @@ def make(inputs: Inputs) -> Made:
 
 def photo_columns(key: str, placed: Placed, rows: pa.Table, instances: np.ndarray) -> dict[str, Any]:
     """Columns of the annotated people of a mixture, who are numbered after the synthetic ones."""
+    from posedreamer_assets.cameras.pinhole import in_frame
     from posedreamer_assets.scenes.mix import covered
-    from posedreamer_assets.scenes.visibility import in_frame
 
     count, first = rows.num_rows, max(placed.people) + 1
     height, width = instances.shape

@@ -11,7 +11,7 @@ from posedreamer_assets.pipeline.student_study import FEATURES, spec_of
 from posedreamer_assets.seeds import sample_rng
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import BASE, BENCH, BENCH_GENERATED
-from posedreamer_assets.tables.rows import images, make_table, texts
+from posedreamer_assets.tables.rows import images, make_table, same_rows, texts
 
 if TYPE_CHECKING:
     from posedreamer_assets.students.augment import Augmentation
@@ -26,12 +26,14 @@ def make(inputs: Inputs) -> Made:
 
     spec = spec_of(inputs.profile)
     backbone = Backbone(spec.init)
-    tables = [reads.table for reads in inputs.stage.reads]
-    found: dict[str, Any] = {}
-    for table in tables:
-        rows = inputs.rows(table)
-        ids = texts(rows, "sample_id")
-        found |= {"sample_id": ids, COLUMN_OF[table]: _copies(backbone, rows, ids, inputs.profile.seed, spec.copies)}
+    read = {reads.table: inputs.rows(reads.table) for reads in inputs.stage.reads}
+    same_rows(*read.values())
+    ids = texts(next(iter(read.values())), "sample_id")
+    seed = inputs.profile.seed
+    found: dict[str, Any] = {
+        "sample_id": ids,
+        **{COLUMN_OF[table]: _copies(backbone, rows, ids, seed, spec.copies) for table, rows in read.items()},
+    }
     return Made(_rows(inputs, found, spec.copies, backbone.digest))
 
 
@@ -94,12 +96,13 @@ def stage(name: str) -> Stage:
     whole = {**copied("raw_generations", "sample_id", "partition_key", "image_id"), **origins}
     return Stage(
         TABLE,
-        "One row per training image: features of a frozen network on augmented copies of the image, and of its render.",
+        "One row per training image: features of a frozen network on augmented copies of the image"
+        + (", and on those of its render." if name == BASE else "."),
         make,
         "1",
         table=TABLE,
-        settings=(FEATURES, "ranker.path"),
-        files=("ranker",),
+        settings=(FEATURES,),
+        files=("student_init",),
         reads=tuple(Reads(table, ("image",)) for table in tables),
         origins=lambda profile: whole,
         units=lambda profile: 2 * spec_of(profile).copies * profile.poses.batch_size,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TABLE = "student_scores"
 _GEOMETRY = (*names_of(BODY), *names_of(CAMERA))
-_OF_TEST = ("test_set", "family", "body_digest", "row_digest", *_GEOMETRY)
+_OF_TEST = ("test_set", "family", "body_digest", *_GEOMETRY)
 ERRORS = (
     "pve_mm",
     "pve_area_mm",
@@ -38,14 +38,14 @@ ERRORS = (
 def make(inputs: Inputs) -> Made:
     """Predict every test image and compare with its label."""
     from posedreamer_assets.students.metrics import Protocol
-    from posedreamer_assets.students.predict import predict, student_of
+    from posedreamer_assets.students.predict import head_of, predict
     from posedreamer_assets.students.scoring import score
 
     student, tests = inputs.rows("hmr_student"), inputs.rows("benchmark_images")
     ids = texts(tests, "sample_id")
     tested = features_in(inputs.take("student_features", ids), "tested")[:, 0]
     before = cameras(tests)
-    head = student_of(student.column("weights")[0].as_py())
+    head = head_of(student.column("weights")[0].as_py())
     found = predict(head, tested, before.focal_px, before.width)
     protocol = Protocol(inputs.profile.students.pelvis)
     truth = _truth(inputs.models.body, tests)
@@ -70,27 +70,19 @@ def make(inputs: Inputs) -> Made:
 
 def _truth(body: "BodyModel", tests: pa.Table) -> "Truth":
     """Posed once for all students that a process scores."""
-    return _posed(body, tuple(texts(tests, "row_digest")), _Held(tests))
-
-
-class _Held:
-    """Rows that are no part of what a cached result is found by: digests of them are."""
-
-    def __init__(self, rows: pa.Table) -> None:
-        self.rows = rows
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
+    file = pa.BufferOutputStream()
+    with pa.ipc.new_stream(file, tests.select(_GEOMETRY).schema) as stream:
+        stream.write_table(tests.select(_GEOMETRY))
+    return _posed(body, file.getvalue().to_pybytes())
 
 
 @lru_cache(maxsize=1)
-def _posed(body: "BodyModel", digests: tuple[str, ...], held: _Held) -> "Truth":
+def _posed(body: "BodyModel", geometry: bytes) -> "Truth":
+    """The truth of rows that are given as bytes, which a cache can find its results by."""
     from posedreamer_assets.students.scoring import truth_of
 
-    return truth_of(body, bodies(held.rows), cameras(held.rows))
+    rows = pa.ipc.open_stream(geometry).read_all()
+    return truth_of(body, bodies(rows), cameras(rows))
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:

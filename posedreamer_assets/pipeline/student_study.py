@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import RecipeError
-from posedreamer_assets.tables.keys import BENCH, BENCH_GENERATED, STUDENT, partition_key, source_of
+from posedreamer_assets.tables.keys import (
+    BENCH,
+    BENCH_GENERATED,
+    BENCH_LOOKS,
+    BENCH_RENDERS,
+    STUDENT,
+    partition_key,
+    source_of,
+)
 
 if TYPE_CHECKING:
     from posedreamer_assets.students.recipes import StudentSpec, Study
 
-RENDERS, LOOKS = f"{BENCH}-renders", f"{BENCH}-looks"
 RECIPE, SPEC, FEATURES, CONTRASTS = "study.recipe", "study.student", "study.features", "study.all"
 STUDY_SETTINGS = (RECIPE, SPEC, FEATURES, CONTRASTS)
 """Names that stages may give among their settings: parts of the study, as far as a partition depends on them."""
@@ -63,7 +70,7 @@ def study_keys(profile: Profile) -> dict[str, list[str]]:
         for seed in range(study.seeds)
     ]
     return {
-        BENCH: [partition_key(name, 0) for name in (RENDERS, LOOKS)],
+        BENCH: [partition_key(name, 0) for name in (BENCH_RENDERS, BENCH_LOOKS)],
         BENCH_GENERATED: [partition_key(BENCH_GENERATED, 0)] if cfg.test_generated else [],
         STUDENT: students,
     }
@@ -96,14 +103,14 @@ def study_setting(profile: Profile, name: str, key: str) -> Any:
     if name == FEATURES:
         return {"init": study.student.init, "copies": study.student.copies}
     if name == SPEC:
-        reseeded = key and study.recipes[student_of(key)[0]].reseed
-        return {**asdict(study.student), "reseed": bool(reseeded)}
+        own = study.recipes.get(student_of(key)[0]) if key else None
+        return {**asdict(study.student), "reseed": own is not None and own.reseed}
     if name == RECIPE:
         recipe = student_of(key)[0]
         if recipe not in study.recipes:
             return None
         return {one: _content(asdict(found)) for one, found in study.needed_by(recipe).items()}
-    return {**asdict(study), "recipes": {one: asdict(found) for one, found in study.recipes.items()}}
+    return asdict(study)
 
 
 def _content(recipe: Mapping[str, Any]) -> dict[str, Any]:

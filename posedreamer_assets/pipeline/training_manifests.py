@@ -27,8 +27,8 @@ def make(inputs: Inputs) -> Made:
 
     study = needed_study(inputs.profile)
     recipe, draw, _ = student_of(inputs.key)
-    picks = resolve(study, recipe, candidates(inputs), draw, inputs.profile.students.images)
-    leaked = leaks(picks, test_poses(inputs))
+    picks = resolve(study, recipe, _candidates(inputs), draw, inputs.profile.students.images)
+    leaked = leaks(picks, _test_poses(inputs))
     if leaked:
         raise RecipeError(f"recipe {recipe!r} takes {len(leaked)} samples that are tested on, {leaked[0]} among them")
     columns: dict[str, Any] = {
@@ -47,7 +47,7 @@ def make(inputs: Inputs) -> Made:
     return Made(make_table(columns, SCHEMAS[TABLE]))
 
 
-def candidates(inputs: Inputs) -> "list[Candidate]":
+def _candidates(inputs: Inputs) -> "list[Candidate]":
     """Every image that may be trained on: renders of the base round, and images of all rounds."""
     from posedreamer_assets.students.manifests import Candidate
 
@@ -57,7 +57,7 @@ def candidates(inputs: Inputs) -> "list[Candidate]":
     found = []
     for name, row_digest in zip(texts(renders, "sample_id"), texts(renders, "row_digest"), strict=True):
         family, source, provenance = of_pose[name]
-        found.append(Candidate("rendered_scenes", name, row_digest, pose_group(provenance), family, source, BASE))
+        found.append(Candidate("rendered_scenes", name, row_digest, _pose_group(provenance), family, source, BASE))
     judged = inputs.rows("filtered_dataset")
     kept = judged.column("keep").to_pylist()
     for i, name in enumerate(texts(judged, "sample_id")):
@@ -65,17 +65,17 @@ def candidates(inputs: Inputs) -> "list[Candidate]":
             judged.column(n)[i].as_py() for n in (*_OF_POSE, "image_digest", "round")
         )
         found.append(
-            Candidate("raw_generations", name, image, pose_group(provenance), family, source, one, bool(kept[i]))
+            Candidate("raw_generations", name, image, _pose_group(provenance), family, source, one, bool(kept[i]))
         )
     return found
 
 
-def pose_group(provenance: str) -> str:
+def _pose_group(provenance: str) -> str:
     """What a pose comes from: a clip without its frame, or the one draw of a procedural pose."""
     return provenance.partition("#")[0]
 
 
-def test_poses(inputs: Inputs) -> dict[str, str]:
+def _test_poses(inputs: Inputs) -> dict[str, str]:
     """Pose group by row digest of every test image."""
     tests = inputs.rows("benchmark_images")
     return dict(zip(texts(tests, "row_digest"), texts(tests, "pose_group"), strict=True))

@@ -16,7 +16,7 @@ from posedreamer_assets.body.anatomy import body_from_angles
 from posedreamer_assets.body.joints import COCO17_FROM_SMPLX
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.cameras.pinhole import Cameras
+from posedreamer_assets.cameras.pinhole import Cameras, in_frame
 from posedreamer_assets.render.gl import View, renderer
 
 VISIBLE_MARGIN_M = 0.13
@@ -123,8 +123,8 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
             (silhouette, np.where(drawn.depth_m > 0, np.uint8(255), np.uint8(0))),
         ):
             drawn.paste(maps[i], part)
-    in_frame = _in_frame(joints_px, cameras.width, cameras.height)
-    visible = in_frame & _in_front(joints_px, joints_cam[..., 2], depth)
+    inside = in_frame(joints_px, cameras.width, cameras.height)
+    visible = inside & _in_front(joints_px, joints_cam[..., 2], depth)
     return ControlMaps(
         control=control,
         depth_mm=depth_mm,
@@ -136,13 +136,9 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
         joints_cam_m=joints_cam[:, :55].astype(np.float32),
         keypoints_2d=joints_px[:, COCO17_FROM_SMPLX].astype(np.float32),
         keypoints_visible=visible[:, COCO17_FROM_SMPLX],
-        keypoints_in_frame=in_frame[:, COCO17_FROM_SMPLX],
+        keypoints_in_frame=inside[:, COCO17_FROM_SMPLX],
         bbox=np.stack([_bbox(s) for s in silhouette]),
     )
-
-
-def _in_frame(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    return np.all((pixels >= 0) & (pixels < np.array([width, height])), axis=-1)
 
 
 def _in_front(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray) -> np.ndarray:

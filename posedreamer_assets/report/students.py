@@ -1,7 +1,6 @@
 """The report's section "What the data is worth", from `hmr_benchmark`."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posedreamer_assets.report import plots
@@ -10,7 +9,7 @@ from posedreamer_assets.report.reading import result_of
 from posedreamer_assets.runtime.freshness import Snapshot
 
 TITLE = "What the data is worth"
-_KEY, _FILE = "hmr_benchmark", "benchmark.json"
+_KEY = "hmr_benchmark"
 _POCKET = (
     "The pocket generator has learnt from this project's own renders alone, so its images can hardly be worth more than those: "
     "this section shows that the instrument tells sizes, domains and chance apart, and says nothing of photographs."
@@ -21,7 +20,8 @@ _LARGE = (
 )
 _SAID = (
     "What this cannot say: how students do on photographs; what a larger or fine-tuned student would make of the same data; "
-    "and, with one draw, anything of other data than this very set. The backbone has learnt from renders, which may favour them."
+    "and, with one draw, anything of other data than this very set. Draws count as further seeds, so that intervals are too "
+    "narrow for what other draws would give. The backbone has learnt from renders, which may favour them."
 )
 
 
@@ -32,9 +32,7 @@ def students_section(snapshot: Snapshot) -> Section | None:
     found = result_of(snapshot, _KEY)
     if found is None:
         return None
-    figures = json.loads((found.path / _FILE).read_text())
-    pocket = snapshot.profile.generator.backend == "pocket"
-    return section_of(figures, pocket=pocket)
+    return section_of(found.metrics, pocket=snapshot.profile.generator.backend == "pocket")
 
 
 def section_of(figures: Mapping[str, Any], *, pocket: bool) -> Section:
@@ -76,14 +74,29 @@ def _contrasts(figures: Mapping[str, Any]) -> list[Any]:
         result = one["sets"][one["test"]]
         adjusted = f"{one['p_holm']:.3f}" if "p_holm" in one else "not tested"
         interval = f"{result['mean']:+.1f} [{result['low']:+.1f}, {result['high']:+.1f}]"
-        rows.append([one["name"], one["test"], interval, f"{result['detectable']:.1f}", adjusted, result["words"]])
+        seen = f"{result['detectable']:.1f}"
+        rows.append([one["name"], one["test"], _name(one["metric"]), interval, seen, adjusted, result["words"]])
     caption = (
         "Error of the first recipe minus that of the second, millimetres; less than zero: the first is better. Seeds and images "
         "are resampled together. p: Holm's, over the primary contrasts."
     )
-    table = Table(("contrast", "test set", "difference", "smallest seen", "p", "in words"), rows, caption=caption)
-    lines = {f"{one['name']}, {name}": result for one in both for name, result in one["sets"].items()}
-    return [Plots([plots.forest(lines, title="Contrasts", label="difference of PVE, mm")]), table]
+    heads = ("contrast", "test set", "error", "difference", "smallest seen", "p", "in words")
+    return [Plots(_forests(both)), Table(heads, rows, caption=caption)]
+
+
+def _forests(contrasts: Sequence[Mapping[str, Any]]) -> list[plots.Plot]:
+    """A plot for each error that is compared."""
+    found = []
+    for metric in dict.fromkeys(one["metric"] for one in contrasts):
+        own = [one for one in contrasts if one["metric"] == metric]
+        lines = {f"{one['name']}, {name}": result for one in own for name, result in one["sets"].items()}
+        found.append(plots.forest(lines, title="Contrasts", label=f"difference of {_name(metric)}, mm"))
+    return found
+
+
+def _name(metric: str) -> str:
+    """`pa_pve_mm` as papers write it: PA-PVE."""
+    return metric.removesuffix("_mm").upper().replace("_", "-")
 
 
 def _cells(figures: Mapping[str, Any]) -> list[Any]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from posedreamer_assets.config import Profile, write_whole
 from posedreamer_assets.errors import StudentError
+from posedreamer_assets.export.samples import image_suffix
 from posedreamer_assets.pipeline.student_study import study_keys
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.tables.fields import BODY, CAMERA, names_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from posedreamer_assets.storage import LanceStore
 
 _LISTED = ("sample_id", "file", "test_set", "width", "height", "focal_px", "principal_x_px", "principal_y_px")
-_JPEG = b"\xff\xd8"  # how such a file begins
 _SHOWN = ("pve_mm", "pve_area_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm", "orient_deg", "body_angle_deg")
 
 
@@ -35,8 +35,7 @@ def export_test_images(store: "LanceStore", profile: Profile, folder: Path) -> i
     lines = []
     for i, name in enumerate(texts(rows, "sample_id")):
         data = rows.column("image")[i].as_py()
-        suffix = "jpg" if data[:2] == _JPEG else "png"
-        file = folder / "images" / f"{name.replace('/', '_')}.{suffix}"
+        file = folder / "images" / f"{name.replace('/', '_')}.{image_suffix(name, data)}"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         of_camera = [rows.column(column)[i].as_py() for column in ("width", "height", "focal_px")]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from posedreamer_assets.config import WEIGHTS_DIR, Profile, local_path
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.pipeline.student_study import spec_of
 
 
 def file_digest(profile: Profile, kind: str) -> str | None:
@@ -20,6 +21,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "generator_control": profile.generator.control_lora_path,
         "judge": local_path(profile.judge.path),
         "ranker": local_path(profile.ranker.path),
+        "student_init": local_path(spec_of(profile).init) if kind == "student_init" else None,
         "counter": WEIGHTS_DIR / "counter",
         "outside_judge": profile.outside_judge.path if profile.outside_judge else None,
     }

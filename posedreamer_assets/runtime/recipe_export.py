@@ -13,6 +13,7 @@ from posedreamer_assets.errors import StudentError
 from posedreamer_assets.export.source import INDEX_COLUMNS, MADE_BY, Batch
 from posedreamer_assets.pipeline.student_study import needed_study, student_key
 from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.make import Listed
 from posedreamer_assets.scoring.verdict import KEPT
 from posedreamer_assets.tables.fields import BODY, CAMERA, LABELS, OF_PERSON, PROVENANCE, SCHEMAS, names_of
 from posedreamer_assets.tables.keys import BASE
@@ -23,13 +24,19 @@ if TYPE_CHECKING:
 _AT_ONCE = 64
 _OF_POSE = (*names_of(OF_PERSON), *names_of(PROVENANCE), *names_of(BODY), *names_of(CAMERA), "caption")
 RENDERED = "rendered"
+_READ = {
+    "rendered_scenes": ("rendered_scenes", "pose_library", "control_maps"),
+    "raw_generations": ("raw_generations", "filtered_dataset"),
+}
+"""By table of images, the tables that images and labels are read from."""
 
 
 class ManifestReader:
     """Gives the samples of a recipe's draw: an `export.source.Reader`.
 
     Labels of generated images are those of `filtered_dataset`, rejected rows among them; labels of renders are those of the pose
-    and its control map. All are of split `train`; tests come from the study's test images alone.
+    and its control map. All are of split `train`; tests come from the study's test images alone. Every table is read at the
+    version at which it was found up to date, whatever is written meanwhile.
 
     Args:
         store: where the tables are.
@@ -50,13 +57,18 @@ class ManifestReader:
             raise StudentError(
                 f"training_manifests[{key}] is not up to date; run `posedreamer run` with the study first"
             )
-        rows = store.read("training_manifests", keys=[key], columns=["table", "source_sample_id"])
-        self._store = store
+        self._listed = Listed(snapshot)
+        rows = self._listed.rows("training_manifests", [key], ["table", "source_sample_id"])
         self._table_of = {row["source_sample_id"]: row["table"] for row in rows.to_pylist()}
         if len(self._table_of) != rows.num_rows:
             raise StudentError(f"recipe {recipe!r} takes some poses from two tables; export each table by itself")
-        names = sorted({*self._table_of.values()})
-        self.versions: Mapping[str, Any] = {name: store.version(name) for name in ("training_manifests", *names)}
+        names = sorted({name for table in self._table_of.values() for name in _READ[table]})
+        self.versions: Mapping[str, int | str | None] = {
+            name: next(iter(snapshot.table(name).values())).version for name in ("training_manifests", *names)
+        }
+
+    def __len__(self) -> int:
+        return len(self._table_of)
 
     def index(self) -> pa.Table:
         """What plan and card need to know of every sample."""
@@ -76,7 +88,7 @@ class ManifestReader:
         for table in {*self._table_of.values()}:
             own = [name for name in ids if self._table_of[name] == table]
             if own:
-                rows = self._store.take(table, own, columns=["sample_id", "image"])
+                rows = self._listed.take(table, own, ["sample_id", "image"])
                 found |= dict(zip(rows.column("sample_id").to_pylist(), rows.column("image").to_pylist(), strict=True))
         return [found[name] for name in ids]
 
@@ -90,15 +102,15 @@ class ManifestReader:
 
     def _generated(self, ids: Sequence[str]) -> pa.Table:
         columns = [*SCHEMAS["dataset"].names, "row_digest"]
-        rows = self._store.take("filtered_dataset", ids, columns=columns)
-        made = self._store.take("raw_generations", ids, columns=["sample_id", *MADE_BY])
+        rows = self._listed.take("filtered_dataset", ids, columns)
+        made = self._listed.take("raw_generations", ids, ["sample_id", *MADE_BY])
         own = {name: rows.column(name) for name in columns}
         return _table({**own, **{name: made.column(name) for name in MADE_BY}}, len(ids))
 
     def _rendered(self, ids: Sequence[str]) -> pa.Table:
-        poses = self._store.take("pose_library", ids, columns=[*_OF_POSE, "row_digest"])
-        maps = self._store.take("control_maps", ids, columns=["sample_id", *names_of(LABELS)])
-        scenes = self._store.take("rendered_scenes", ids, columns=["sample_id", "row_digest"])
+        poses = self._listed.take("pose_library", ids, [*_OF_POSE, "row_digest"])
+        maps = self._listed.take("control_maps", ids, ["sample_id", *names_of(LABELS)])
+        scenes = self._listed.take("rendered_scenes", ids, ["sample_id", "row_digest"])
         both = zip(poses.column("row_digest").to_pylist(), scenes.column("row_digest").to_pylist(), strict=True)
         columns: dict[str, Any] = {
             **{name: poses.column(name) for name in _OF_POSE},

@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.cameras.crowds import sample_ground_view
+from posedreamer_assets.cameras.pinhole import in_frame
 from posedreamer_assets.poses.procedural import FAMILIES
 from posedreamer_assets.render.shading import Light
 from posedreamer_assets.scenes.labels import Labels, label_people
@@ -20,7 +21,6 @@ from posedreamer_assets.scenes.layout import ids_of, sample_light, stand
 from posedreamer_assets.scenes.people import draw_cast, sample_scene
 from posedreamer_assets.scenes.photos import Photo, PhotoPeople
 from posedreamer_assets.scenes.picture import picture_of
-from posedreamer_assets.scenes.visibility import in_frame
 from posedreamer_assets.seeds import sample_rng
 from posedreamer_assets.tables.images import encode_jpeg
 

@@ -77,14 +77,31 @@ def augment_image(image: UInt8[np.ndarray, "h w 3"], aug: Augmentation) -> UInt8
         moved = moved.transform(
             (width, height), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR, fillcolor=_OUTSIDE
         )
+    changed = np.asarray(moved)
     if aug.gamma != 1 or any(gain != 1 for gain in aug.gains):
-        bright = (np.asarray(moved, np.float32) / 255) ** aug.gamma * np.array(aug.gains, np.float32)
-        moved = Image.fromarray(np.rint(bright.clip(0, 1) * 255).astype(np.uint8))
-    if aug.quality:
-        file = io.BytesIO()
-        moved.save(file, "JPEG", quality=aug.quality)
-        moved = Image.open(file)
-    return np.asarray(moved)
+        changed = with_colours(changed.astype(np.float32) / 255, aug.gamma, np.array(aug.gains, np.float32))
+    return as_jpeg(changed, aug.quality) if aug.quality else changed
+
+
+def with_colours(
+    shares: Float[np.ndarray, "h w 3"], gamma: float, gains: Float[np.ndarray, "3"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """An image under a gamma and, then, gains of its channels.
+
+    Args:
+        shares: of full brightness.
+        gamma: of all channels.
+        gains: of each.
+    """
+    return np.rint((shares**gamma * gains).clip(0, 1) * 255).astype(np.uint8)
+
+
+def as_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
+    """What a JPEG of that quality leaves of an image."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    with Image.open(file) as read:
+        return np.asarray(read)
 
 
 def augment_labels(labels: Labels, augs: "list[Augmentation]", width: int, height: int) -> Labels:

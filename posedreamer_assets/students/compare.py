@@ -7,10 +7,9 @@ wider of it and of mean +- t se with
     se^2 = v_s / S + v_i / N + v_e / (S N)
 
 from a two-way analysis of variance, and degrees of freedom after Satterthwaite. With one seed nothing can be said of seeds: the
-interval is of this very pair of students, and says so.
+interval is of this very pair of students, and `in_words` says so.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +72,7 @@ def difference(differences: Float[np.ndarray, "s n"], seed: int = 0, resamples: 
     mean = float(differences.mean())
     se, df = _standard_error(differences)
     t = float(stats.t.ppf(1 - LEVEL / 2, df))
-    draws = _resampled(differences, np.random.default_rng(seed), resamples)
+    draws = resampled_means(differences, np.random.default_rng(seed), resamples)
     low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
     p = float(2 * stats.t.sf(abs(mean) / se, df)) if se > 0 else float(mean == 0)
     detectable = float((t + stats.t.ppf(POWER, df)) * se)
@@ -89,9 +88,7 @@ def _standard_error(differences: Float[np.ndarray, "s n"]) -> tuple[float, float
         return float(np.sqrt(found.image / max(1, differences.size))), max(1.0, differences.size - 1.0)
     # Of mean squares: se^2 = (MS_seed + MS_image - MS_rest) / (S N), each with its own degrees of freedom.
     rest = found.rest
-    of_seed = images * float(differences.mean(1).var(ddof=1))
-    of_image = seeds * float(differences.mean(0).var(ddof=1))
-    of_seed, of_image = max(of_seed, rest), max(of_image, rest)
+    of_seed, of_image = rest + images * found.seed, rest + seeds * found.image
     total = of_seed + of_image - rest
     parts = ((of_seed, seeds - 1), (of_image, images - 1), (rest, (seeds - 1) * (images - 1)))
     below = sum(value**2 / degrees for value, degrees in parts)
@@ -99,29 +96,24 @@ def _standard_error(differences: Float[np.ndarray, "s n"]) -> tuple[float, float
     return float(np.sqrt(total / differences.size)), max(1.0, df)
 
 
-def _resampled(
-    differences: Float[np.ndarray, "s n"], rng: np.random.Generator, resamples: int
+def resampled_means(
+    table: Float[np.ndarray, "s n"], rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> Float[np.ndarray, "r"]:
-    """Means of tables whose seeds and images are drawn with replacement, both at once: counts as weights."""
-    seeds, images = differences.shape
+    """Means of tables whose seeds and images are drawn with replacement, both at once: counts as weights.
+
+    Tables of one shape under generators in one state have the same seeds and images drawn.
+    """
+    seeds, images = table.shape
     by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
     by_image = rng.multinomial(images, np.full(images, 1 / images), resamples) / images
-    return ((by_seed @ differences) * by_image).sum(1)
+    return ((by_seed @ table) * by_image).sum(1)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for having tested all of them (Holm, 1979)."""
-    order = np.argsort(p_values)
-    adjusted = np.empty(len(p_values))
-    running = 0.0
-    for place, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - place) * p_values[index]))
-        adjusted[index] = running
-    return [float(value) for value in adjusted]
-
-
-def in_words(found: Difference, unit: str = "mm") -> str:
-    """What may be said: a difference, or how large one would have to be to be seen."""
+def in_words(found: Difference) -> str:
+    """What may be said of a difference in millimetres: it, or how large one would have to be to be seen."""
+    of_whom = " (of this pair of students)" if found.seeds == 1 else ""
     if found.low > 0 or found.high < 0:
-        return f"{'more' if found.mean > 0 else 'less'} by {abs(found.mean):.1f} {unit} [{found.low:.1f}, {found.high:.1f}]"
-    return f"not told from zero; differences from {found.detectable:.1f} {unit} on would be seen in four of five such studies"
+        more = "more" if found.mean > 0 else "less"
+        return f"{more} by {abs(found.mean):.1f} mm [{found.low:.1f}, {found.high:.1f}]{of_whom}"
+    seen = f"differences from {found.detectable:.1f} mm on would be seen in four of five such studies"
+    return f"not told from zero; {seen}{of_whom}"

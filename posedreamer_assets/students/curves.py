@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from posedreamer_assets.errors import MetricsError
-from posedreamer_assets.students.compare import RESAMPLES
+from posedreamer_assets.students.compare import LEVEL, resampled_means
 
 FURTHEST = 4.0
 
@@ -76,16 +76,12 @@ def exchange_rate(
     if len(curve) < 2:
         raise MetricsError(f"an exchange rate needs renders of two sizes, found {len(curve)}")
     sizes = sorted(curve)
-    seeds, images = errors.shape
-    rng = np.random.default_rng(seed)
-    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-    by_image = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
 
     def resampled(table: np.ndarray) -> np.ndarray:
-        return np.concatenate([[table.mean()], ((by_seed @ table) * by_image).sum(1)])
+        return np.concatenate([[table.mean()], resampled_means(table, np.random.default_rng(seed))])
 
     found = equal_size(sizes, np.stack([resampled(curve[n]) for n in sizes]), resampled(errors)) / size
-    low, high = np.quantile(found[1:], [0.025, 0.975])
+    low, high = np.quantile(found[1:], [LEVEL / 2, 1 - LEVEL / 2])
     n = found[0] * size
     drawn_on = not sizes[0] <= n <= sizes[-1]
     least, most = sizes[0] / FURTHEST / size, sizes[-1] * FURTHEST / size

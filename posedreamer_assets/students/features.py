@@ -10,7 +10,7 @@ from torch import Tensor
 from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.networks import HeatmapNet, normalise
-from posedreamer_assets.scoring.weights import block_size, folder_digest, folder_of, load_network
+from posedreamer_assets.scoring.weights import CPU_BLOCK, folder_digest, folder_of, load_network
 
 SIDE = 128  # pixels of the network's input
 CHANNELS, CELLS = 128, 8
@@ -20,7 +20,7 @@ WIDTH = CHANNELS * CELLS * CELLS + 3 * KEYPOINTS
 
 
 class Backbone:
-    """A detector's weights, of which a map of 8 x 8 cells and the keypoints are taken.
+    """A detector's weights, of which a map of 8 x 8 cells and the keypoints are taken; on the CPU, whatever else there is.
 
     Args:
         init: a folder of weights of a heatmap network, `shipped:NAME`.
@@ -40,10 +40,9 @@ class Backbone:
         """Features of images; an image's are the same whatever images are beside it."""
         fitted, _ = letterbox(images, SIDE, SIDE)
         found = np.empty((len(images), WIDTH), np.float16)
-        block = block_size(32)
-        for start in range(0, len(images), block):
-            part = fitted[start : start + block]
-            padded = np.concatenate([part, np.zeros((block - len(part), *part.shape[1:]), np.uint8)])
+        for start in range(0, len(images), CPU_BLOCK):
+            part = fitted[start : start + CPU_BLOCK]
+            padded = np.concatenate([part, np.zeros((CPU_BLOCK - len(part), *part.shape[1:]), np.uint8)])
             found[start : start + len(part)] = self._of(padded)[: len(part)]
             advance(len(part))
         return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float
 
-from posedreamer_assets.body.model import BodyModel
+from posedreamer_assets.body.model import BodyModel, rest_joints
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.cameras.pinhole import Cameras
@@ -41,26 +41,12 @@ class Labels:
         chosen = indices if isinstance(indices, slice) else np.asarray(indices)
         return Labels(**{one.name: getattr(self, one.name)[chosen] for one in fields(self)})
 
-    @classmethod
-    def concat(cls, parts: Sequence["Labels"]) -> "Labels":
-        """All labels of the parts, in order."""
-        return cls(**{one.name: np.concatenate([getattr(p, one.name) for p in parts]) for one in fields(cls)})
-
 
 def labels_of(body: BodyModel, params: BodyParams, cameras: Cameras) -> Labels:
     """Labels of bodies before their cameras."""
     rotations = axis_angle_to_matrix(params.full_pose()[:, :BODY_JOINTS].astype(np.float64))
     rotations[:, 0] = cameras.rotation @ rotations[:, 0]
-    rest = rest_joints(body, params.betas, params.expression)[:, 0]
+    rest = rest_joints(body, params)[:, 0]
     pelvis = cameras.to_camera((rest + params.transl)[:, None])[:, 0]
     found = (rotations, params.betas, pelvis, cameras.focal_px, cameras.principal_px)
     return Labels(*(np.ascontiguousarray(values, np.float32) for values in found))
-
-
-def rest_joints(
-    body: BodyModel, betas: Float[np.ndarray, "n 10"], expression: Float[np.ndarray, "n 10"]
-) -> Float[np.ndarray, "n 55 3"]:
-    """Joints of the unposed bodies, metres: linear in shape and expression, so no vertex is needed."""
-    directions = np.concatenate([body.shapedirs, body.exprdirs], axis=2)
-    moved = np.einsum("jv,vck->jck", body.J_regressor, directions)
-    return body.J_regressor @ body.v_template + np.einsum("jck,nk->njc", moved, np.concatenate([betas, expression], 1))

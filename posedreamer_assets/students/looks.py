@@ -1,10 +1,10 @@
 """Pictures of a kind that neither renders nor generated images have, for a test that favours neither."""
 
-import io
-
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageFilter
+
+from posedreamer_assets.students.augment import as_jpeg, with_colours
 
 _LEAVES = 220
 _ROUND_TRIP = 0.75  # of the side: detail that is lost
@@ -35,9 +35,6 @@ def other_look(
     share = np.asarray(soft, np.float32)[..., None] / 255
     mixed = (picture * share + leaves * (1 - share)) / 255
     gains, gamma = rng.uniform(0.75, 1.25, 3), np.exp(rng.uniform(-0.4, 0.4))
-    cast = Image.fromarray(np.rint((mixed**gamma * gains).clip(0, 1) * 255).astype(np.uint8))
+    cast = Image.fromarray(with_colours(mixed, gamma, gains))
     small = cast.resize((max(1, round(width * _ROUND_TRIP)), max(1, round(height * _ROUND_TRIP))))
-    file = io.BytesIO()
-    small.resize((width, height)).save(file, "JPEG", quality=int(rng.integers(30, 71)))
-    with Image.open(file) as read:
-        return np.asarray(read)
+    return as_jpeg(np.asarray(small.resize((width, height))), int(rng.integers(30, 71)))

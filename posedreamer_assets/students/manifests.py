@@ -1,15 +1,12 @@
 """From a recipe to the very samples that a student sees: by ids alone, before any image is read."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from posedreamer_assets.errors import RecipeError
 from posedreamer_assets.seeds import unit_hash
-from posedreamer_assets.students.recipes import Component, Recipe, Study
-
-_CONDITION = re.compile(r"(family|source)\s*(=|!=)\s*(\S+)")
+from posedreamer_assets.students.recipes import CONDITION, Component, Recipe, Study
 
 
 @dataclass(frozen=True)
@@ -115,12 +112,10 @@ class _Resolver:
     def _matched(self, recipe: Recipe, free: Sequence[Pick], count: int) -> list[Pick]:
         """The first ones of each family, as many as the other recipe has of it in proportion."""
         other = self.picks(self.study.recipes[recipe.match or ""])
-        wanted = Counter(pick.candidate.family for pick in other)
-        scale = count / max(1, sum(wanted.values()))
-        left = {family: round(number * scale) for family, number in wanted.items()}
+        left = _apportioned(Counter(pick.candidate.family for pick in other), count)
         chosen = []
         for pick in free:
-            if left.get(pick.candidate.family, 0) > 0:
+            if left.get(pick.candidate.family, 0):
                 left[pick.candidate.family] -= 1
                 chosen.append(pick)
         return chosen
@@ -137,18 +132,29 @@ class _Resolver:
         return found
 
 
+def _apportioned(counts: Mapping[str, int], total: int) -> dict[str, int]:
+    """Whole numbers in proportion to counts that add up to `total`: what is left over goes to the largest remainders."""
+    whole = sum(counts.values())
+    found = {name: number * total // whole for name, number in counts.items()}
+    by_remainder = sorted(counts, key=lambda name: (-(counts[name] * total % whole), name))
+    for name in by_remainder[: total - sum(found.values())]:
+        found[name] += 1
+    return found
+
+
 def _belongs(one: Candidate, component: Component) -> bool:
     if one.table != component.table or one.round not in component.rounds:
         return False
-    return all(_holds(one, text.strip()) for text in component.where.split(" and ") if text.strip())
+    return all(_holds(one, text) for text in component.conditions)
 
 
 def _holds(one: Candidate, condition: str) -> bool:
-    if condition in ("kept", "rejected"):
-        return one.kept is (condition == "kept")
-    found = _CONDITION.fullmatch(condition)
+    found = CONDITION.fullmatch(condition)
     assert found is not None, "held by the reader of studies"
-    return (getattr(one, found[1]) == found[3]) == (found[2] == "=")
+    verdict, field, sign, name = found.groups()
+    if verdict:
+        return one.kept is (verdict == "kept")
+    return (getattr(one, field) == name) == (sign == "=")
 
 
 def leaks(picks: Sequence[Pick], test: Mapping[str, str]) -> list[str]:

@@ -25,11 +25,9 @@ class Protocol:
     Attributes:
         pelvis: `posed-mesh`: J_regressor applied to the posed mesh, as SMPLer-X and SMPLest-X; `chain`: the root joint of the
             kinematic chain, as Multi-HMR; `hips`: midpoint of the two hips, as BEDLAM for RICH.
-        joints: how many joints MPJPE counts, the root among them.
     """
 
     pelvis: Pelvis = "posed-mesh"
-    joints: int = 22
 
 
 def pelvis_of(
@@ -104,32 +102,19 @@ def vertex_areas(body: BodyModel) -> Float[np.ndarray, "v"]:
     return found
 
 
-def in_image(
-    vertices_cam_m: Float[np.ndarray, "n v 3"],
-    focal_px: Float[np.ndarray, "n"],
-    principal_px: Float[np.ndarray, "n 2"],
-    width_px: int,
-    height_px: int,
-) -> Bool[np.ndarray, "n v"]:
-    """Which true vertices project into the image, hidden or not: UBody's protocol."""
-    depth = vertices_cam_m[..., 2:]
-    pixels = focal_px[:, None, None] * vertices_cam_m[..., :2] / np.maximum(depth, 1e-6) + principal_px[:, None]
-    return ((pixels >= 0) & (pixels < (width_px, height_px))).all(-1) & (depth[..., 0] > 0)
-
-
 @dataclass(frozen=True)
 class Posed:
     """Bodies in the camera's frame.
 
     Attributes:
         rotations: root in the camera's frame, body joints relative to their parents.
-        betas: shape. vertices, joints: metres.
+        betas: shape. vertices, joints: metres; of the joints MPJPE counts all, the root among them.
     """
 
     rotations: Float[np.ndarray, "n 22 3 3"]
     betas: Float[np.ndarray, "n 10"]
     vertices: Float[np.ndarray, "n v 3"]
-    joints: Float[np.ndarray, "n j 3"]
+    joints: Float[np.ndarray, "n 22 3"]
 
 
 def errors(
@@ -145,7 +130,7 @@ def errors(
         protocol: how bodies are laid over each other.
         body: that both are poses of.
         found: predicted. true: labels.
-        seen: vertices that `pve_in_image_mm` counts; all by default.
+        seen: vertices that `pve_in_image_mm` counts (UBody's protocol: in the image, hidden or not); all by default.
 
     Raises:
         MetricsError: the two have other numbers of vertices: they are not of one body.
@@ -155,10 +140,7 @@ def errors(
             f"{found.vertices.shape[1]} vertices against {true.vertices.shape[1]}: bodies of two models are not compared"
         )
     moved = [one.vertices - pelvis_of(protocol, body, one.vertices, one.joints) for one in (found, true)]
-    joints = [
-        (one.joints - pelvis_of(protocol, body, one.vertices, one.joints))[:, : protocol.joints]
-        for one in (found, true)
-    ]
+    joints = [one.joints - pelvis_of(protocol, body, one.vertices, one.joints) for one in (found, true)]
     where = np.ones(moved[0].shape[:2], bool) if seen is None else seen
     angle = angles_deg(found.rotations, true.rotations)
     return {

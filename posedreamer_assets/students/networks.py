@@ -66,7 +66,8 @@ class PoseHead(nn.Module):
         out = self.join(torch.cat([seen, features[:, cut:]], 1))
         rotations = matrices_of_6d(out[:, : 6 * BODY_JOINTS].view(-1, BODY_JOINTS, 6))
         camera = out[:, -3:]
-        # As CLIFF with known intrinsics: a crop twice as large, or a focal length twice as long, is not another depth.
+        # The output is a scale, as CLIFF's with known intrinsics: an image and its focal length enlarged alike show the same
+        # person at the same depth.
         depth = 2 * focal_px / (width_px * softplus(camera[:, 0]).clamp(min=0.02))
         pelvis = torch.stack([camera[:, 1], camera[:, 2], depth], 1)
         return Predicted(rotations, out[:, 6 * BODY_JOINTS : 6 * BODY_JOINTS + 10], pelvis)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Float16
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -35,8 +36,8 @@ def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
     return save({name: value.contiguous() for name, value in weights.items()})
 
 
-def student_of(weights: bytes) -> PoseHead:
-    """A student from its weights.
+def head_of(weights: bytes) -> PoseHead:
+    """A student's head from its weights.
 
     Raises:
         StudentError: these are not weights of a student.
@@ -46,9 +47,7 @@ def student_of(weights: bytes) -> PoseHead:
         head.load_state_dict(
             {name: value.float() if value.is_floating_point() else value for name, value in load(weights).items()}
         )
-    except Exception as error:
-        if type(error).__name__ not in ("SafetensorError", "RuntimeError"):
-            raise
+    except (SafetensorError, RuntimeError) as error:
         raise StudentError(f"not weights of a student: {str(error).splitlines()[0]}") from error
     return head.eval()
 

@@ -13,11 +13,15 @@ from typing import Any
 import yaml
 
 from posedreamer_assets.errors import RecipeError
+from posedreamer_assets.tables.keys import TEST_SETS
 
 STUDIES_DIR = Path(__file__).parent / "studies"
 TABLES = ("rendered_scenes", "raw_generations")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_CONDITION = re.compile(r"(kept|rejected)|(family|source)\s*(=|!=)\s*([A-Za-z0-9_-]+)")
+CONDITION = re.compile(r"(kept|rejected)|(family|source)\s*(=|!=)\s*([A-Za-z0-9_-]+)")
+"""One condition of a component: a verdict; or a field, `=` or `!=`, and a name."""
+METRICS = ("pve_mm", "pve_area_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm")
+"""Errors that contrasts may be made of: those in millimetres that every image has."""
 _SIZE = re.compile(r"budget(/[1-9][0-9]*)?|=\s*[a-z0-9-]+|[1-9][0-9]*")
 
 
@@ -36,6 +40,11 @@ class Component:
     where: str = ""
     rounds: tuple[str, ...] = ("base",)
     share: float = 1.0
+
+    @property
+    def conditions(self) -> list[str]:
+        """Those of `where`, one by one."""
+        return [text.strip() for text in self.where.split(" and ") if text.strip()]
 
 
 @dataclass(frozen=True)
@@ -182,12 +191,12 @@ def parse_study(text: str, where: str, name: str) -> Study:
         name,
         recipes,
         tuple(reading.contrast(one, ("primary", i)) for i, one in enumerate(tree.get("primary") or ())),
-        reading.fill(StudentSpec, tree.get("student") or {}, ("student",)),
+        reading.student(tree.get("student") or {}, ("student",)),
         reading.count(tree.get("seeds", 3), ("seeds",)),
         reading.count(tree.get("draws", 1), ("draws",)),
         tuple(reading.contrast(one, ("exploratory", i)) for i, one in enumerate(tree.get("exploratory") or ())),
-        tuple(tree.get("curve") or ()),
-        tuple(tree.get("exchange") or ()),
+        reading.names(tree.get("curve") or [], ("curve",)),
+        reading.names(tree.get("exchange") or [], ("exchange",)),
     )
     reading.references(study)
     return study
@@ -236,6 +245,11 @@ class _Reading:
             raise self.error(at, f"{at[-1]}: expected a number from 1 to 99, found {value!r}")
         return value
 
+    def names(self, value: Any, at: Place) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise self.error(at, f"{at[-1]}: expected a list of names, found {value!r}")
+        return tuple(value)
+
     def fill(self, kind: Any, tree: Any, at: Place) -> Any:
         """An instance of a dataclass of plain fields."""
         if not isinstance(tree, dict):
@@ -254,15 +268,30 @@ class _Reading:
             raise self.error(at, f"{at[-1]}: {error}") from error
 
     def contrast(self, tree: Any, at: Place) -> Contrast:
-        return self.fill(Contrast, tree, at)
+        found: Contrast = self.fill(Contrast, tree, at)
+        for key, known in (("test", TEST_SETS), ("metric", METRICS)):
+            if getattr(found, key) not in known:
+                raise self.error(
+                    (*at, key), f"{key}: expected one of {', '.join(known)}, found {getattr(found, key)!r}"
+                )
+        return found
+
+    def student(self, tree: Any, at: Place) -> StudentSpec:
+        found: StudentSpec = self.fill(StudentSpec, tree, at)
+        for key in ("steps", "batch_size", "copies"):
+            if getattr(found, key) < 1:
+                raise self.error((*at, key), f"{key}: expected 1 or more, found {getattr(found, key)}")
+        return found
 
     def component(self, tree: Any, at: Place) -> Component:
-        plain = {**tree, "rounds": tuple(tree.get("rounds", ("base",)))} if isinstance(tree, dict) else tree
+        plain = tree
+        if isinstance(tree, dict) and "rounds" in tree:
+            plain = {**tree, "rounds": self.names(tree["rounds"], (*at, "rounds"))}
         found: Component = self.fill(Component, plain, at)
         if found.table not in TABLES:
             raise self.error((*at, "table"), f"table: expected one of {', '.join(TABLES)}, found {found.table!r}")
-        for part in filter(None, (text.strip() for text in found.where.split(" and "))):
-            if not _CONDITION.fullmatch(part):
+        for part in found.conditions:
+            if not CONDITION.fullmatch(part):
                 raise self.error(
                     (*at, "where"), f"where: {part!r} is none of kept, rejected, family = NAME, source != NAME"
                 )
@@ -283,19 +312,37 @@ class _Reading:
             raise self.error(
                 (*at, "use"), f"recipe {name!r}: shares add up to {sum(one.share for one in use):g}, expected 1"
             )
-        replace = None
-        if (given := tree.get("replace")) is not None:
-            self.mapping(given, (*at, "replace"))
-            self.known(given, ("share", "by"), (*at, "replace"))
-            replace = Replace(float(given["share"]), self.component(given["by"], (*at, "replace", "by")))
+        self.budget(name, tree, at)
+        replace = self.replacement(tree["replace"], (*at, "replace")) if tree.get("replace") is not None else None
         size = None if tree.get("size") is None else str(tree["size"])
         plain = {key: tree[key] for key in ("same_poses_as", "match", "reseed", "about", "paper") if key in tree}
         found = Recipe(name, use, size, replace=replace, **plain)
-        if (found.size is None) == (found.same_poses_as is None):
-            raise self.error(at, f"recipe {name!r} leaves its budget free: give `size` or `same_poses_as`, one of them")
         if size is not None and not _SIZE.fullmatch(size):
             raise self.error((*at, "size"), f"size: expected a number, budget, budget/2 or '= other', found {size!r}")
         return found
+
+    def budget(self, name: str, tree: Mapping[str, Any], at: Place) -> None:
+        """Either `size`, or `same_poses_as`, which leaves nothing to choose."""
+        if tree.get("same_poses_as") is None:
+            if tree.get("size") is None:
+                raise self.error(at, f"recipe {name!r} leaves its budget free: give `size` or `same_poses_as`")
+            return
+        for key in ("size", "match", "replace"):
+            if tree.get(key) is not None:
+                raise self.error(
+                    (*at, key),
+                    f"recipe {name!r}: `same_poses_as` says which samples it has, so `{key}` can say nothing",
+                )
+
+    def replacement(self, tree: Any, at: Place) -> Replace:
+        self.mapping(tree, at)
+        self.known(tree, ("share", "by"), at)
+        share = tree.get("share")
+        if not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share < 1:
+            raise self.error((*at, "share"), f"replace: expected a `share` between 0 and 1, found {share!r}")
+        if "by" not in tree:
+            raise self.error(at, "replace: `by` is missing, the component that stands for others")
+        return Replace(float(share), self.component(tree["by"], (*at, "by")))
 
     def references(self, study: Study) -> None:
         """Every name must exist, and no recipe may depend on itself."""
@@ -303,6 +350,8 @@ class _Reading:
             for other in named_in(recipe):
                 if other not in study.recipes:
                     raise self.error(("recipes", name), f"recipe {name!r} names {other!r}, which is not there")
+        for name, recipe in study.recipes.items():
+            for other in named_in(recipe):
                 if name in study.needed_by(other):
                     raise self.error(("recipes", name), f"recipe {name!r} depends on itself by way of {other!r}")
         for kind, contrasts in (("primary", study.primary), ("exploratory", study.exploratory)):
@@ -314,3 +363,8 @@ class _Reading:
             for i, other in enumerate(names):
                 if other not in study.recipes:
                     raise self.error((kind, i), f"{kind} names {other!r}, which is no recipe")
+        if study.exchange and len(set(study.curve)) < 2:
+            raise self.error(
+                ("exchange",),
+                f"exchange: rates need `curve` to name two recipes or more, found {len(set(study.curve))}",
+            )

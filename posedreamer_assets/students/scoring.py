@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float
 
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
-from posedreamer_assets.cameras.pinhole import Cameras
+from posedreamer_assets.cameras.pinhole import Cameras, in_frame
 from posedreamer_assets.students.labels import BODY_JOINTS, labels_of
-from posedreamer_assets.students.metrics import Posed, Protocol, errors, in_image, mean_distance_mm, pelvis_of
+from posedreamer_assets.students.metrics import Posed, Protocol, errors, mean_distance_mm, pelvis_of
 from posedreamer_assets.students.predict import Predictions
 from posedreamer_assets.students.skinning import TorchBody, all_vertices
 
@@ -22,7 +22,7 @@ class Truth:
 
     Attributes:
         posed: bodies relative to their root joint, in the camera's frame, with hands and face.
-        seen: vertices that project into the image.
+        seen: vertices that project into the image, hidden or not.
         at_rest: the same bodies with hands, face and expression at rest, which is the best that a student can say.
         constant: the upright mean body.
     """
@@ -41,7 +41,7 @@ def truth_of(body: BodyModel, params: BodyParams, cameras: Cameras) -> Truth:
         part = slice(start, start + _CHUNK)
         out, before = body.forward(params.take(part)), cameras.take(part)
         placed = before.to_camera(out.vertices)
-        seen.append(in_image(placed, before.focal_px, before.principal_px, before.width, before.height))
+        seen.append(in_frame(before.project_camera(placed), before.width, before.height))
         pelvis = labels.pelvis_cam_m[part, None]
         vertices.append((placed - pelvis).astype(np.float32))
         joints.append((before.to_camera(out.joints[:, :BODY_JOINTS]) - pelvis).astype(np.float32))

@@ -76,9 +76,7 @@ class TorchBody:
         self, rotations: Float[Tensor, "n j 3 3"], rest: Float[Tensor, "n j 3"]
     ) -> tuple[Float[Tensor, "n j 3 3"], Float[Tensor, "n j 3"]]:
         """Rotation and place of each joint, the root at zero; joints of one depth together."""
-        turned = [rotations[:, 0]]
-        placed = [torch.zeros_like(rest[:, 0])]
-        found: dict[int, tuple[Tensor, Tensor]] = {0: (turned[0], placed[0])}
+        found: dict[int, tuple[Tensor, Tensor]] = {0: (rotations[:, 0], torch.zeros_like(rest[:, 0]))}
         for joints, parents in self._levels:
             above = torch.stack([found[p][0] for p in parents], 1)
             at = torch.stack([found[p][1] for p in parents], 1)

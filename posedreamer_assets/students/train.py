@@ -1,13 +1,10 @@
 """Training one student: so many steps whatever the data, so that all students of a study see as many samples.
 
-The file of a training that is going on holds all that its rest depends on; a process that was killed goes on from it and ends
-with the very weights of one that was not.
+A training lasts seconds to minutes, so one that was killed is begun again.
 """
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,10 +19,14 @@ from posedreamer_assets.students.labels import Labels
 from posedreamer_assets.students.networks import PoseHead
 from posedreamer_assets.students.recipes import StudentSpec
 from posedreamer_assets.students.skinning import TorchBody
+from posedreamer_assets.training.average import AveragedWeights
+from posedreamer_assets.training.loop import Budget, Progress, TrainingDiverged, descend, run_loop, set_rates
+from posedreamer_assets.training.schedule import rate_factor
 
-EVERY = 84  # vertices that the loss looks at: 165 of the free body's
+EVERY = 84  # one in so many vertices is in the loss: 164 of the free body's
 _EMA = 0.98
-_KEPT_EVERY = 50  # steps between two files of a training that goes on
+_CLIP = 5.0
+_LAST_RATE = 0.01  # of the learning rate
 _MEASURED = 25  # steps of which the first and the last loss are means, at most
 
 
@@ -74,18 +75,7 @@ class Trained:
         return float(np.mean(self.losses[-self._measured :]))
 
 
-@dataclass
-class _State:
-    """A training between two steps."""
-
-    head: PoseHead
-    optimizer: torch.optim.Optimizer
-    mean: dict[str, Tensor]
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-
-
-def train(body: BodyModel, samples: Samples, spec: StudentSpec, seed: int, keep: Path | None = None) -> Trained:
+def train(body: BodyModel, samples: Samples, spec: StudentSpec, seed: int) -> Trained:
     """Train a student; equal arguments give equal weights on one machine with one number of threads.
 
     Args:
@@ -93,33 +83,35 @@ def train(body: BodyModel, samples: Samples, spec: StudentSpec, seed: int, keep:
         samples: to train on.
         spec: how.
         seed: of weights, order and dropout.
-        keep: a file for going on after the process was killed; removed at the end.
 
     Raises:
-        StudentError: the loss is not finite, or the file belongs to another training.
+        StudentError: the loss is not finite.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        state = _begin(spec)
-        if keep is not None and keep.exists():
-            _go_on(state, keep, _name(samples, spec, seed))
+        head = PoseHead(spec.dropout)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=spec.learning_rate, weight_decay=1e-4)
+        average = AveragedWeights(head, _EMA)
         order = _order(len(samples.features), spec, seed)
         small = TorchBody(body, every=EVERY)
-        while state.step < spec.steps:
-            chosen = order[state.step]
-            _step(state, small, samples, chosen, spec)
-            if keep is not None and state.step % _KEPT_EVERY == 0:
-                _save(state, keep, _name(samples, spec, seed))
-    if keep is not None:
-        keep.unlink(missing_ok=True)
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in state.mean.items()}
-    return Trained(weights, state.losses, state.step * spec.batch_size)
+        progress = Progress()
+        found: list[float] = []
 
+        def step(share: float) -> float:
+            warmth = (progress.step + 1) / max(1, spec.steps // 20)
+            set_rates([optimizer], rate_factor(share, 1.0, warmth, floor=_LAST_RATE))
+            loss = losses.weighted(loss_terms(head, small, samples, order[progress.step]))
+            found.append(descend(loss, head, [optimizer], clip=_CLIP))
+            average.update(progress.step)
+            advance(1)
+            return found[-1]
 
-def _begin(spec: StudentSpec) -> _State:
-    head = PoseHead(spec.dropout)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=spec.learning_rate, weight_decay=1e-4)
-    return _State(head, optimizer, {name: value.clone() for name, value in head.state_dict().items()})
+        try:
+            run_loop(step, Budget(max_steps=spec.steps), progress)
+        except TrainingDiverged as error:
+            raise StudentError(f"step {progress.step}: {error}; the features or labels are not finite") from error
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in average.state.items()}
+    return Trained(weights, found, progress.step * spec.batch_size)
 
 
 def _order(count: int, spec: StudentSpec, seed: int) -> list[np.ndarray]:
@@ -128,37 +120,6 @@ def _order(count: int, spec: StudentSpec, seed: int) -> list[np.ndarray]:
     rounds = -(-spec.samples_seen // count)
     whole = np.concatenate([rng.permutation(count) for _ in range(rounds)])[: spec.samples_seen]
     return list(whole.reshape(spec.steps, spec.batch_size))
-
-
-def _step(state: _State, body: TorchBody, samples: Samples, chosen: np.ndarray, spec: StudentSpec) -> None:
-    state.head.train()
-    for group in state.optimizer.param_groups:
-        group["lr"] = _rate(state.step, spec)
-    loss = losses.weighted(loss_terms(state.head, body, samples, chosen))
-    if not torch.isfinite(loss):
-        raise StudentError(
-            f"the loss of step {state.step} is {float(loss.detach())}; the features or labels are not finite"
-        )
-    state.optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(state.head.parameters(), 5.0)
-    state.optimizer.step()
-    state.step += 1
-    state.losses.append(float(loss.detach()))
-    with torch.no_grad():
-        for name, value in state.head.state_dict().items():
-            kept = state.mean[name]
-            if value.is_floating_point():
-                kept.lerp_(value, 1 - min(_EMA, state.step / (state.step + 9)))
-            else:
-                kept.copy_(value)
-    advance(1)
-
-
-def _rate(step: int, spec: StudentSpec) -> float:
-    """Rises over the first steps, then falls along a cosine to a hundredth."""
-    rising = min(1.0, (step + 1) / max(1, spec.steps // 20))
-    return float(spec.learning_rate * rising * (0.01 + 0.99 * (1 + np.cos(np.pi * step / spec.steps)) / 2))
 
 
 def loss_terms(head: nn.Module, body: TorchBody, samples: Samples, chosen: np.ndarray) -> dict[str, Tensor]:
@@ -182,37 +143,3 @@ def loss_terms(head: nn.Module, body: TorchBody, samples: Samples, chosen: np.nd
         "betas": losses.betas_squared(found.betas, betas),
         "pixels": losses.pixels_clamped(pixels, true_pixels, samples.width_px, samples.height_px),
     }
-
-
-def _name(samples: Samples, spec: StudentSpec, seed: int) -> str:
-    """What a training is told apart by."""
-    from posedreamer_assets.digests import digest
-
-    parts = (samples.features, *(getattr(samples.labels, name) for name in ("rotations", "betas", "pelvis_cam_m")))
-    return digest([[str(array.shape), array.tobytes()] for array in parts] + [spec, seed])
-
-
-def _save(state: _State, keep: Path, name: str) -> None:
-    whole = {
-        "name": name,
-        "step": state.step,
-        "losses": state.losses,
-        "head": state.head.state_dict(),
-        "mean": state.mean,
-        "optimizer": state.optimizer.state_dict(),
-        "random": torch.get_rng_state(),
-    }
-    beside = keep.with_suffix(f".{os.getpid()}.part")
-    torch.save(whole, beside)
-    beside.replace(keep)
-
-
-def _go_on(state: _State, keep: Path, name: str) -> None:
-    whole = torch.load(keep, weights_only=True)
-    if whole["name"] != name:
-        raise StudentError(f"{keep}: belongs to a training on other data or settings; remove it to begin again")
-    state.head.load_state_dict(whole["head"])
-    state.optimizer.load_state_dict(whole["optimizer"])
-    state.mean = whole["mean"]
-    state.step, state.losses = whole["step"], whole["losses"]
-    torch.set_rng_state(whole["random"])

@@ -20,6 +20,9 @@ BASE, ALIGN = "base", "align"
 SCENE, PHOTO = "scene", "photo"
 _STUDY = {"scenes": SCENE, "photos": PHOTO}  # by source
 BENCH, BENCH_GENERATED, STUDENT = "bench", "bench-generated", "student"
+BENCH_RENDERS, BENCH_LOOKS = f"{BENCH}-renders", f"{BENCH}-looks"
+TEST_SETS = (BENCH_RENDERS, BENCH_LOOKS, BENCH_GENERATED)
+"""Sources of test images of students."""
 _HARD = re.compile(r"hard([0-9]*)")
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from posedreamer_assets.checks.groups import alike_among
 from posedreamer_assets.checks.model import DataCheck
 from posedreamer_assets.checks.rows import Rows
-from posedreamer_assets.metrics.group_rates import group_rates, wilson_interval
+from posedreamer_assets.metrics.group_rates import group_rates, holm, wilson_interval
 
 TONES = ("pale", "light", "olive", "brown", "dark")
 
@@ -106,3 +106,9 @@ def test_rows_without_a_group_are_not_judged() -> None:
     rows = pa.table({"keep": [True, False], "caption": ["someone", None]})
     found = alike_among(Rows(rows), _check(), _Earlier())  # type: ignore[arg-type]
     assert found.value <= found.limit and "no row" in found.text
+
+
+def test_holm_is_the_textbooks() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(np.array([0.5])) == [0.5]
+    assert max(holm(np.array([0.9, 0.8]))) == 1

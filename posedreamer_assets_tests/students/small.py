@@ -1,13 +1,18 @@
 """A whole study, tiny: two seeds of three recipes on images of a generator with random weights."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
+
+import pyarrow as pa
 
 from posedreamer_assets.checks import suite
 from posedreamer_assets.config import Profile, load_profile
 from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.make import Listed
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.diffusion.conftest import save_tiny_parts
 from posedreamer_assets_tests.runtime.small import SMALL, make_one, passing
@@ -84,3 +89,20 @@ def make_study(place: Path, **settings: object) -> tuple[LanceStore, Profile]:
         make_stages(store, profile, NEEDED)
     make_stages(store, profile, STUDENTS)
     return store, profile
+
+
+def with_study(profile: Profile, folder: Path, text: str) -> Profile:
+    (folder / "changed.yaml").write_text(text)
+    return replace(profile, students=replace(profile.students, study=str(folder / "changed.yaml")))
+
+
+@dataclass(frozen=True)
+class Changed(Listed):
+    """Rows as they were listed, but for a change of one table's."""
+
+    table: str
+    change: Callable[[pa.Table], pa.Table]
+
+    def rows(self, table: str, keys: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        found = super().rows(table, keys, columns)
+        return self.change(found) if table == self.table else found

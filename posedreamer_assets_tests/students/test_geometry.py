@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posedreamer_assets.body.model import BodyModel, load_body
+from posedreamer_assets.body.model import BodyModel, load_body, rest_joints
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.students import losses
 from posedreamer_assets.students.augment import Augmentation, affine, augment_image, augment_labels
-from posedreamer_assets.students.labels import Labels, labels_of, rest_joints
+from posedreamer_assets.students.labels import Labels, labels_of
 from posedreamer_assets.students.networks import PoseHead, matrices_of_6d
 from posedreamer_assets.students.skinning import TorchBody, all_vertices
 
@@ -84,7 +84,7 @@ def test_labels_are_the_body_before_the_camera() -> None:
     params, cameras = people(4)
     params = params.replace(expression=np.zeros((4, 10), np.float32))
     labels = labels_of(BODY, params, cameras)
-    assert np.allclose(rest_joints(BODY, params.betas, params.expression), BODY.forward(params.replace(**{
+    assert np.allclose(rest_joints(BODY, params), BODY.forward(params.replace(**{
         name: np.zeros_like(getattr(params, name)) for name in vars(params) if name not in ("betas", "expression")
     })).joints[:, :55], atol=1e-5)  # fmt: skip
     joints, _ = all_vertices(TorchBody(BODY), labels.rotations, labels.betas)

@@ -1,5 +1,8 @@
 """Recipes are strict, and manifests are nested, paired, of the size that was asked for and free of test data."""
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,10 @@ from posedreamer_assets.students.recipes import Study, load_study, parse_study, 
 
 HEAD = "recipes:\n"
 GENERATED = "  generated: {use: [{table: raw_generations, where: kept}], size: budget}\n"
+PLAIN = "  a:\n    use: [{table: rendered_scenes}]\n"
+LIKE = PLAIN + "    same_poses_as: generated\n"
+LIKE_B = '  a: {use: [{table: rendered_scenes}], size: "= b"}\n'
+OF_ONE = "\n    a: generated\n    b: generated\n"
 RECIPES = f"""\
 recipes:
 {GENERATED}
@@ -64,6 +71,42 @@ def test_shipped_studies_can_be_read_and_have_an_a_a_recipe(name: str) -> None:
         (HEAD + GENERATED + "primary:\n  - {name: x, a: generated, b: c}\n", 4, "'c', which is no recipe"),
         (HEAD + GENERATED + "seeds: 0\n", 3, "1 to 99"),
         ("student: {steps: fast}\n" + HEAD + GENERATED, 1, "steps"),
+        ("student:\n  steps: 0\n" + HEAD + GENERATED, 2, "steps: expected 1 or more, found 0"),
+        ("student:\n  steps: 9\n  batch_size: -1\n" + HEAD + GENERATED, 3, "batch_size: expected 1 or more"),
+        ("student:\n  copies: 0\n" + HEAD + GENERATED, 2, "copies: expected 1 or more"),
+        (HEAD + LIKE_B + '  b: {use: [{table: rendered_scenes}], size: "= c"}\n', 3, "'c', which is not there"),
+        (HEAD + LIKE_B + '  b: {use: [{table: rendered_scenes}], size: "= a"}\n', 2, "depends on itself by way of 'b'"),
+        (HEAD + GENERATED + "primary:\n  - name: x\n    test: nowhere" + OF_ONE, 5, "bench-generated, found 'nowhere'"),
+        (
+            HEAD + GENERATED + "primary:\n  - name: x\n    metric: orient_deg" + OF_ONE,
+            5,
+            "pa_mpjpe_mm, found 'orient_deg'",
+        ),
+        (
+            HEAD + "  a:\n    use:\n      - table: rendered_scenes\n        rounds: base\n    size: 3\n",
+            5,
+            "list of names",
+        ),
+        (HEAD + PLAIN + "    size: 3\n    replace: {share: 0.5}\n", 5, "`by` is missing"),
+        (
+            HEAD + PLAIN + "    size: 3\n    replace:\n      by: {table: rendered_scenes}\n",
+            5,
+            "between 0 and 1, found None",
+        ),
+        (
+            HEAD + PLAIN + "    size: 3\n    replace:\n      share: 1\n      by: {table: rendered_scenes}\n",
+            6,
+            "found 1",
+        ),
+        (HEAD + GENERATED + LIKE + "    size: 3\n", 6, "so `size` can say nothing"),
+        (HEAD + GENERATED + LIKE + "    match: generated\n", 6, "so `match` can say nothing"),
+        (
+            HEAD + GENERATED + LIKE + "    replace: {share: 0.5, by: {table: rendered_scenes}}\n",
+            6,
+            "so `replace` can say",
+        ),
+        (HEAD + GENERATED + "curve: generated\n", 3, "curve: expected a list of names, found 'generated'"),
+        (HEAD + GENERATED + "curve: [generated]\nexchange: [generated]\n", 4, "two recipes or more, found 1"),
         ("- a\n", 1, "expected a mapping"),
     ],
 )
@@ -73,6 +116,35 @@ def test_a_mistake_is_told_with_its_line(text: str, line: int, words: str) -> No
     assert words in str(caught.value)
     if not text.startswith("-"):
         assert str(caught.value).startswith(f"study.yaml:{line}:")
+
+
+def test_the_example_of_the_documentation_is_a_study_with_an_exchange_rate() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "students.md").read_text()
+    study = study_of(text.partition("```yaml\n")[2].partition("```")[0])
+    assert {"yoga", "aa"} <= {*study.recipes} and len(study.curve) > 1 and study.exchange
+
+
+@given(
+    st.dictionaries(st.sampled_from(["walk", "sit", "yoga", "dance"]), st.integers(1, 20), min_size=1),
+    st.integers(1, 60),
+)
+def test_families_are_matched_in_proportion_whatever_the_size(families: dict[str, int], size: int) -> None:
+    """Counts add up to the size, none is a whole image off its share, and at the other recipe's size they are its own."""
+    names = [family for family, count in families.items() for _ in range(count)]
+    every = [one for one in candidates(size * len(families), (*families,)) if one.table == "rendered_scenes"]
+    other = [
+        Candidate(
+            "raw_generations", f"other-0000/{i:06d}", f"image {i}", f"pose {i}", family, "other", "base", kept=True
+        )
+        for i, family in enumerate(names)
+    ]
+    text = f"  alike: {{use: [{{table: rendered_scenes}}], size: {size}, match: generated}}\n"
+    picks = resolve(study_of(HEAD + GENERATED + text), "alike", [*every, *other], 0, len(other))
+    found = Counter(pick.candidate.family for pick in picks)
+    assert sum(found.values()) == size
+    assert all(abs(found[family] - count * size / len(names)) < 1 for family, count in families.items())
+    if size == len(names):
+        assert found == families
 
 
 @given(st.integers(12, 60), st.integers(4, 60), st.integers(0, 3))

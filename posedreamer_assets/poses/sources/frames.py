@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from posedreamer_assets.body.model import BodyModel, chain_transforms
+from posedreamer_assets.body.model import BodyModel, chain_transforms, rest_joints
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.cameras.pinhole import Cameras
@@ -138,15 +138,6 @@ def distinct_poses(positions: Float[np.ndarray, "n j 3"]) -> Int[np.ndarray, "m"
         if not kept or np.linalg.norm(centred[kept] - frame, axis=-1).max(axis=1).min() >= SAME_POSE_M:
             kept.append(i)
     return np.array(kept, int)
-
-
-def rest_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55 3"]:
-    """Joints of each shaped body in the T-pose at the model's origin, metres."""
-    directions = np.concatenate([body.shapedirs, body.exprdirs], axis=2)
-    joint_directions = np.einsum("jv,vck->jck", body.J_regressor, directions, optimize=True)
-    coefficients = np.concatenate([params.betas, params.expression], axis=1)
-    rest = body.J_regressor @ body.v_template + np.einsum("jck,nk->njc", joint_directions, coefficients)
-    return rest.astype(np.float32)
 
 
 def posed_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55 3"]:
