@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from posedreamer_assets.render.control import in_frame
+
 ITSELF = -1
 _OF_HEAD = 0.25
 
@@ -48,11 +50,6 @@ def joints_seen(
             there = int(instances[row, column])
             hidden_by[k] = ITSELF if there == person else there
     return seen, hidden_by
-
-
-def in_frame(points_px: Float[np.ndarray, "*k 2"], width: int, height: int) -> Bool[np.ndarray, "*k"]:
-    """Which points lie in the image."""
-    return np.all((points_px >= 0) & (points_px < np.array([width, height])), axis=-1)
 
 
 def smallest_distances_px(places: Sequence[Float[np.ndarray, "2"]]) -> list[float | None]:
