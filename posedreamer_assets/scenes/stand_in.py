@@ -5,8 +5,6 @@ method does not control differs: pose families of its own, children among adults
 flat light, noisy cloth, fractal backgrounds, blur, sensor noise and JPEG.
 """
 
-import io
-
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFilter
@@ -14,13 +12,13 @@ from PIL import Image, ImageFilter
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.cameras.crowds import sample_ground_view
 from posedreamer_assets.poses.procedural import FAMILIES
+from posedreamer_assets.render.control import in_frame
 from posedreamer_assets.render.shading import Light
 from posedreamer_assets.scenes.labels import Labels, label_people
 from posedreamer_assets.scenes.layout import ids_of, sample_light, stand
 from posedreamer_assets.scenes.people import draw_cast, sample_scene
 from posedreamer_assets.scenes.photos import Photo, PhotoPeople
 from posedreamer_assets.scenes.picture import picture_of
-from posedreamer_assets.scenes.visibility import in_frame
 from posedreamer_assets.seeds import sample_rng
 from posedreamer_assets.tables.images import encode_jpeg
 
@@ -101,14 +99,3 @@ def _annotated(labels: Labels, shown: list[int], size: int, masks: list[np.ndarr
         labels.head_px[shown].astype(float),
         list(masks),
     )
-
-
-def pixels_of(photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
-    """The photograph's pixels."""
-    return rgb_of(photo.data)
-
-
-def rgb_of(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a photograph's file; grey ones get three equal channels."""
-    with Image.open(io.BytesIO(data)) as opened:
-        return np.asarray(opened.convert("RGB"))
