@@ -111,7 +111,7 @@ def export_scenes(store: "LanceStore", profile: Profile, source: str, form: str,
     info = {"body": body, "source": source, "pixels": PIXELS}
     images = people = written = complete = 0
     for key, infos in found.items():
-        content = digest([form, source, [info.content_digest for info in infos], body])
+        content = digest([form, source, [one.content_digest for one in infos], body])
         record = folder / _RECORDS / f"{key}.json"
         done = _complete(folder, record, content)
         if done is None:
@@ -200,14 +200,21 @@ class Partition:
         return found
 
     def scenes(self) -> Iterator[Scene]:
-        """The scenes, in the order of their ids."""
+        """The scenes, in the order of their ids.
+
+        Raises:
+            ExportError: an image of a photograph that is not there.
+        """
         masks, photos = self._of_photos()
         columns = ["sample_id", "photo_id", "image", "width", "height"]
         for pictures in self.store.batches(self.table, [self.key], columns, rows=_AT_ONCE):
             names = pictures.column("sample_id").to_pylist()
             maps = self.store.take("scene_images", names, ["instances"]).column("instances").to_pylist()
             for row, instances in progress.track(list(zip(pictures.to_pylist(), maps, strict=True))):
-                yield _scene(row, decode(instances), self.people[row["sample_id"]], masks, photos.get(row["photo_id"]))
+                photo = photos.get(row["photo_id"])
+                if photo is None and row["photo_id"]:
+                    raise ExportError(f"{self.table} {row['sample_id']}: annotated_photos has no {row['photo_id']}")
+                yield _scene(row, decode(instances), self.people[row["sample_id"]], masks, photo)
 
     def _of_photos(self) -> tuple[dict[str, str | None], dict[str, Row]]:
         """What annotated people cover, and the photographs."""

@@ -25,11 +25,10 @@ def make(inputs: Inputs) -> Made:
     from posedreamer_assets.tables.images import decode
 
     images = {row["sample_id"]: row for row in inputs.rows(scene_images.TABLE).to_pylist()}
-    annotated = photo_people.people_of_photos(
-        inputs.rows(photo_people.TABLE), [row["photo_id"] for row in images.values()]
-    )
+    layouts = inputs.rows(layout_rows.TABLE)
+    annotated = photo_people.people_of_photos(inputs.rows(photo_people.TABLE), texts(layouts, "photo_id"))
     parts = []
-    for placed in progress.track(placed_of(inputs.rows(layout_rows.TABLE))):
+    for placed in progress.track(placed_of(layouts)):
         image = images[placed.image_id]
         labels = labels_of(inputs, placed, image)
         synthetic = synthetic_columns(inputs.key, placed, labels, image["amodal_pixels"])
