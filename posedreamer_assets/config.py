@@ -18,6 +18,7 @@ import yaml
 
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.study_config import (
+    LEAST_STAND_IN_PX,
     CrowdsConfig,
     LearningToTrainConfig,
     MixedConfig,
@@ -297,6 +298,11 @@ def _check_together(profile: Profile, where: str) -> None:
         )
     if profile.photos.kind == "coco" and not (profile.photos.path and profile.photos.annotations):
         raise ConfigError(f"{where}: photos.kind coco needs photos.path and photos.annotations")
+    if profile.photos.size < LEAST_STAND_IN_PX:
+        raise ConfigError(
+            f"{where}: photos.size is {profile.photos.size}; expected {LEAST_STAND_IN_PX} or more: people of a stand-in would be "
+            "too small to be annotated"
+        )
     ages = profile.poses.ages
     if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
         raise ConfigError(

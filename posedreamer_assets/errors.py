@@ -5,6 +5,7 @@ PoseDreamerError
 ├── BodyModelError         an SMPL-X model file that is missing, truncated or of the wrong layout
 ├── PoseFileError          a pose source (BVH, AMASS npz, fit) that cannot be read; carries a `reason` code
 │   └── UnreadableBatchError   a batch of pose files of which none has a usable frame
+├── ImageError             an image whose pixels would take more memory than its file accounts for
 ├── CaptionError           text that the caption grammar does not know
 ├── RenderError            OpenGL is missing or a frame could not be drawn
 ├── BackendError           an image generator could not be loaded or run
@@ -12,6 +13,7 @@ PoseDreamerError
 ├── AlignmentError         preference pairs or a DPO run that cannot go on
 ├── CurriculumError        a difficulty model or hard-sample selection that cannot be made
 ├── MetricsError           a quality figure that cannot be computed from what was given
+├── PhotoError             annotated photographs that cannot be used
 ├── RecipeError            a study or recipe of training data that cannot be used
 ├── StudentError           a student that cannot be trained, loaded or scored
 ├── ExportError            a dataset that cannot be written in the format asked for, or read back

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+LEAST_STAND_IN_PX = 64
+"""Smallest side of a stand-in: an adult six metres away has about as many pixels there as one who is annotated needs."""
+
 
 @dataclass(frozen=True)
 class LearningToTrainConfig:
@@ -37,7 +40,7 @@ class PhotosConfig:
     path: str | None = None
     annotations: str | None = None
     batch_size: int = 25  # photographs of a batch
-    size: int = 288  # of stand-ins, pixels
+    size: int = 288  # of stand-ins, pixels; LEAST_STAND_IN_PX or more
     val_share: float = 0.0
     test_share: float = 0.5
 

@@ -56,6 +56,7 @@ CROWD_KINDS: dict[str, Kind] = {
         None,
         _crowds("instances_list_people"),
         needs=("persons", "amodal_pixels", "instances"),
+        needs_of_to=("image_id", "person"),
     ),
     "crowd_maps_agree": Kind(
         "Instances, parts and depth show people at the same pixels",
@@ -70,6 +71,7 @@ CROWD_KINDS: dict[str, Kind] = {
         None,
         _crowds("untouched_outside_mask"),
         needs=("photo_id", "image", "instances"),
+        needs_of_to=("image",),
     ),
     "changed_only_in_mask": Kind(
         "Pixels that show no synthetic person are those of {to}",
@@ -77,6 +79,7 @@ CROWD_KINDS: dict[str, Kind] = {
         None,
         _crowds("changed_only_in_mask"),
         needs=("image", "status"),
+        needs_of_to=("image", "instances"),
     ),
     "visibility_follows_instances": Kind(
         "What is visible of synthetic people, and who hides the rest, follow from the maps in {to}",
@@ -84,6 +87,7 @@ CROWD_KINDS: dict[str, Kind] = {
         None,
         _crowds("visibility_follows_instances"),
         needs=("image_id", "person", "origin", "mpii_2d", "mpii_visible", "occluded_by", "head_size_px"),
+        needs_of_to=("instances", "parts"),
     ),
     "boxes_follow_instances": Kind(
         "Boxes and areas of synthetic people are those of their pixels in {to}",
@@ -91,6 +95,7 @@ CROWD_KINDS: dict[str, Kind] = {
         None,
         _crowds("boxes_follow_instances"),
         needs=("image_id", "person", "origin", "bbox", "pixels_visible", "pixels_amodal"),
+        needs_of_to=("instances",),
     ),
     "min_distance_agrees": Kind(
         "`min_distance_px` is the distance to the nearest other person of the image",
@@ -104,6 +109,9 @@ CROWD_KINDS: dict[str, Kind] = {
         {"to!": list},
         None,
         _crowds("labels_of_photo"),
-        needs=("image_id", "photo_person", "mpii_2d", "mpii_labelled", "mpii_visible", "keypoints_2d", "bbox"),
+        needs=(
+            *("image_id", "photo_person", "mpii_2d", "mpii_labelled", "mpii_visible", "keypoints_2d"),
+            *("keypoints_visible", "head_size_px", "bbox"),
+        ),
     ),
 }

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from posedreamer_assets.checks.labels import usable_rows
 from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
-from posedreamer_assets.checks.rows import Picture, Rows, decode
+from posedreamer_assets.checks.rows import UNREADABLE, Picture, Rows
 from posedreamer_assets.tables.fields import BODY_COLUMNS
+from posedreamer_assets.tables.images import decode_rgb
 from posedreamer_assets.tables.rows import bodies
 
 _BATCHES, _LEVEL = 8, 1e-4
-_DRESSED = (*BODY_COLUMNS, "appearance", "seed")
 
 
 def by_image(names: Iterable[str]) -> dict[str, list[int]]:
@@ -31,9 +32,9 @@ def bodies_apart(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     from posedreamer_assets.scenes.people import dressed
 
     verdicts: Verdicts = [None] * len(rows)
-    usable = _finite(rows)
+    usable = set(usable_rows(rows, BODY_COLUMNS).tolist())
     for numbers in by_image(rows.values("image_id")).values():
-        own = [i for i in numbers if usable[i]]
+        own = [i for i in numbers if i in usable]
         some = rows.table.take(own)
         looks = [appearance_from_json(text) for text in some.column("appearance").to_pylist()]
         solids = dressed(around.body(), bodies(some), looks, some.column("seed").to_pylist())
@@ -50,19 +51,14 @@ def feet_on_ground(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """The lowest point of a body lies within `tolerance_m` of the ground, or above it in families that leave the ground."""
     from posedreamer_assets.scenes.people import AIRBORNE
 
-    tolerance, usable = check.args.get("tolerance_m", 0.01), _finite(rows)
+    tolerance = check.args.get("tolerance_m", 0.01)
     verdicts: Verdicts = [None] * len(rows)
-    for i in np.flatnonzero(usable).tolist():
+    for i in usable_rows(rows, BODY_COLUMNS).tolist():
         one = rows.table.slice(i, 1)
         low = float(around.body().forward(bodies(one)).vertices[..., 1].min())
         flies = one.column("family")[0].as_py() in AIRBORNE
         verdicts[i] = abs(low) <= tolerance or (flies and low > 0)
     return verdicts
-
-
-def _finite(rows: Rows) -> np.ndarray:
-    flat = [rows.numbers(name).reshape(len(rows), -1) for name in BODY_COLUMNS]
-    return np.asarray(np.isfinite(np.concatenate(flat, axis=1)).all(axis=1))
 
 
 def same_within_image(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -141,7 +137,7 @@ def _first_of_images(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def instances_list_people(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
-    """`persons` are those of the image's layout, and the map of people shows no other."""
+    """`persons` are those of the image's layout, and the map of people shows no other; an image that no layout has fails."""
     (table,) = check.args["to"]
     layout = around.rows(table, ["sample_id", "image_id", "person"])
     persons = layout.column("person").to_pylist()
@@ -150,8 +146,8 @@ def instances_list_people(rows: Rows, check: DataCheck, around: Around) -> Verdi
     }
     found = zip(rows.ids, rows.values("persons"), rows.values("amodal_pixels"), rows.pictures("instances"), strict=True)
     return [
-        None if own is None or picture is None or image not in placed
-        else own == placed[image] and len(amodal or ()) == len(own) and _only(picture, own)
+        None if own is None or picture is None
+        else own == placed.get(image) and len(amodal or ()) == len(own) and _only(picture, own)
         for image, own, amodal, picture in found
     ]  # fmt: skip
 
@@ -182,7 +178,7 @@ def untouched_outside_mask(rows: Rows, check: DataCheck, around: Around) -> Verd
     return [
         None
         if photo not in files or image is None or mask is None
-        else _same_outside(image, decode(files[photo]), mask)
+        else _same_outside(image.pixels, _photo(files[photo]), mask.pixels)
         for photo, image, mask in found
     ]
 
@@ -203,19 +199,27 @@ def changed_only_in_mask(rows: Rows, check: DataCheck, around: Around) -> Verdic
         if image is None or was is None or mask is None:
             verdicts.append(None)
             continue
-        nothing = Picture("L", np.zeros(mask.pixels.shape, np.uint8))
-        verdicts.append(_same_outside(image, was, mask if status == "stylised" else nothing))
+        people = mask.pixels if status == "stylised" else np.zeros_like(mask.pixels)
+        verdicts.append(_same_outside(image.pixels, was.pixels, people))
     return verdicts
 
 
-def _same_outside(image: Picture, was: Picture | None, mask: Picture) -> bool | None:
+def _photo(blob: bytes) -> np.ndarray | None:
+    """The pixels of a photograph as mixtures are made of them; None where not all can be read."""
+    try:
+        return decode_rgb(blob)
+    except UNREADABLE:
+        return None
+
+
+def _same_outside(image: np.ndarray, was: np.ndarray | None, people: np.ndarray) -> bool | None:
+    """Whether two pictures (h, w, 3) are the same where a map (h, w) shows nobody; None where one cannot be read."""
     if was is None:
         return None
-    pixels = was.pixels if was.pixels.ndim == 3 else np.repeat(was.pixels[..., None], 3, axis=2)
-    if pixels.shape != image.pixels.shape or mask.pixels.shape != pixels.shape[:2]:
+    if was.shape != image.shape or people.shape != was.shape[:2]:
         return False
-    outside = mask.pixels == 0
-    return np.array_equal(image.pixels[outside], pixels[outside])
+    outside = people == 0
+    return np.array_equal(image[outside], was[outside])
 
 
 def visibility_follows_instances(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -242,7 +246,7 @@ def visibility_follows_instances(rows: Rows, check: DataCheck, around: Around) -
 
 def boxes_follow_instances(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Of synthetic people, `bbox` encloses the pixels in `to` tightly, and `pixels_visible` counts them: at most the amodal."""
-    from posedreamer_assets.scenes.draw import silhouette_box
+    from posedreamer_assets.render.control import silhouette_box
 
     maps = _maps(rows, check, around, ("instances",))
     boxes, counts, amodal = rows.numbers("bbox"), rows.numbers("pixels_visible"), rows.numbers("pixels_amodal")
@@ -288,21 +292,20 @@ def min_distance_agrees(rows: Rows, check: DataCheck, around: Around) -> Verdict
     return verdicts
 
 
-_OF_PHOTO = ("mpii_2d", "mpii_labelled", "keypoints_2d", "bbox")
+_OF_PHOTO = ("mpii_2d", "mpii_labelled", "keypoints_2d", "head_size_px", "bbox")
+_VISIBLE = {"mpii_visible": "mpii_2d", "keypoints_visible": "keypoints_2d"}  # and the points that it is about
 
 
 def labels_of_photo(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """People of photographs have the labels of `to` bit for bit; visible is what was visible and is not covered now."""
-    from posedreamer_assets.scenes.mix import covered
+    from posedreamer_assets.scenes.mix import under
 
     people, images = check.args["to"]
     if not any(rows.values("photo_person")):
         return [None] * len(rows)
-    found = around.rows(people, ["sample_id", *_OF_PHOTO, "mpii_visible"])
+    found = around.rows(people, ["sample_id", *_OF_PHOTO, *_VISIBLE])
     place = {name: i for i, name in enumerate(found.column("sample_id").to_pylist())}
-    stored, wanted = (
-        {name: rows_.numbers(name) for name in (*_OF_PHOTO, "mpii_visible")} for rows_ in (rows, Rows(found))
-    )
+    stored, wanted = ({name: rows_.numbers(name) for name in (*_OF_PHOTO, *_VISIBLE)} for rows_ in (rows, Rows(found)))
     masks = Rows(around.rows(images, ["sample_id", "instances"]))
     instances = dict(zip(masks.ids, masks.pictures("instances"), strict=True))
     verdicts: Verdicts = []
@@ -313,7 +316,8 @@ def labels_of_photo(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
             continue
         j = place[name]
         same = all(np.array_equal(stored[column][i], wanted[column][j], equal_nan=True) for column in _OF_PHOTO)
-        hidden = covered(stored["mpii_2d"][i].reshape(1, 16, 2), mask.pixels)[0]
-        seen = (wanted["mpii_visible"][j] == 1) & ~hidden
-        verdicts.append(bool(same and np.array_equal(stored["mpii_visible"][i] == 1, seen)))
+        for flag, points in _VISIBLE.items():
+            covered = under(stored[points][i].reshape(-1, 2), mask.pixels) > 0
+            same &= np.array_equal(stored[flag][i] == 1, (wanted[flag][j] == 1) & ~covered)
+        verdicts.append(bool(same))
     return verdicts

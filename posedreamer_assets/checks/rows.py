@@ -12,6 +12,8 @@ from posedreamer_assets.errors import ImageError
 from posedreamer_assets.tables.images import opened
 
 T = TypeVar("T")
+UNREADABLE = (ImageError, UnidentifiedImageError, OSError, SyntaxError, ValueError)
+"""Pillow's various ways to say that a file is broken, and ours that it is too large."""
 
 
 @dataclass(frozen=True)
@@ -106,5 +108,5 @@ def decode(blob: bytes) -> Picture | None:
     try:
         with opened(blob) as image:
             return Picture(image.mode, np.asarray(image))
-    except (ImageError, UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        return None  # Pillow's various ways to say that a file is broken
+    except UNREADABLE:
+        return None

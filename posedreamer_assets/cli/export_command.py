@@ -72,6 +72,21 @@ def export_command(
     from posedreamer_assets.export.run import Request
     from posedreamer_assets.export.shards import Options
 
+    if source != "dataset":
+        of_dataset: dict[str, object] = {
+            "--split": splits,
+            "--shard-size": shard_size,
+            "--version": version,
+            "--keypoints-only": keypoints_only,
+            "--mean-hands": mean_hands,
+            "--smpl": smpl,
+            "--smpl-transfer": smpl_transfer,
+            "--verify": verify,
+        }
+        if given := [name for name, value in of_dataset.items() if value]:
+            raise ConfigError(f"--of {source} takes no {given[0]}: scenes are written whole, see docs/scenes.md")
+        _export_scenes(find_home(home), source, form, out)
+        return
     if verify:
         wrong = damaged_files(out)
         for name, what in wrong.items():
@@ -79,9 +94,6 @@ def export_command(
         if wrong:
             raise ExportError(f"{len(wrong)} files are not what was written; export again to write them")
         click.echo(f"ok  {out}")
-        return
-    if source != "dataset":
-        _export_scenes(find_home(home), source, form, out)
         return
     if (smpl is None) != (smpl_transfer is None):
         raise ConfigError("--smpl and --smpl-transfer go together")
@@ -125,12 +137,12 @@ def write_export(
 
 def _export_scenes(place: "Home", source: str, form: str, out: Path) -> None:
     from posedreamer_assets.cli.display import TerminalDisplay
-    from posedreamer_assets.export.scenes import SOURCES, export_scenes
+    from posedreamer_assets.export.scenes import export_scenes, partitions_of
     from posedreamer_assets.progress import watching
 
     store = place.store()
     with TerminalDisplay() as display, watching(display):
-        display.begin(f"export {source}", sum(info.rows for info in store.partitions(SOURCES[source][0]).values()))
+        display.begin(f"export {source}", sum(infos[0].rows for infos in partitions_of(store, source).values()))
         done = export_scenes(store, place.profile(), source, form, out)
     click.echo(
         f"{done.people} people in {done.images} images, {done.written} partitions written, {done.complete} complete before  {out}"

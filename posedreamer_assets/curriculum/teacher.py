@@ -53,7 +53,8 @@ def group_edges(values: Float[np.ndarray, "n"], groups: int, spread: str = VARIA
         values: camera pitch of synthetic people, degrees.
         groups: how many.
         spread: how far ends are drawn in: `variance_rad`, the variance of the values in radians squared, read as radians;
-            `tenth_of_range`. In degrees the variance of a uniform range of 45 is larger than the range itself.
+            `tenth_of_range`, a tenth of it whatever `groups` is. In degrees the variance of a uniform range of 45 is
+            larger than the range itself.
 
     Raises:
         CurriculumError: ends that are drawn in past each other, fewer than two groups, or another spread.
@@ -64,7 +65,7 @@ def group_edges(values: Float[np.ndarray, "n"], groups: int, spread: str = VARIA
     if spread == VARIANCE_RAD:
         drawn_in = float(np.rad2deg(np.var(np.deg2rad(values))))
     elif spread == TENTH_OF_RANGE:
-        drawn_in = (high - low) / groups
+        drawn_in = (high - low) / 10
     else:
         raise CurriculumError(f"spread {spread!r}: expected {VARIANCE_RAD} or {TENTH_OF_RANGE}")
     return edges_between(low, high, drawn_in, groups)
@@ -186,8 +187,14 @@ def update(
 
 
 def follows_eq2(row: Update, alpha: float, min_samples: int, tolerance: float = 1e-9) -> bool:
-    """Whether an update's reward and target are those that equations 1 and 2 give for what the row says."""
+    """Whether an update's reward and target are those that equations 1 and 2 give for what the row says.
+
+    They give none where the group is not usable, or nothing else is.
+    """
     if row.reward != (1 if row.loss >= row.history_mean else -1):
         return False
-    wanted = target_of(row.probabilities, row.group, row.reward, alpha, row.sizes >= min_samples)
+    try:
+        wanted = target_of(row.probabilities, row.group, row.reward, alpha, row.sizes >= min_samples)
+    except CurriculumError:
+        return False
     return bool(np.abs(row.target - wanted).max() <= tolerance and abs(row.target.sum() - 1) <= tolerance)

@@ -20,8 +20,8 @@ from posedreamer_assets.export.shards import Format, Shard
 
 _FEET = np.arange(60, 66)  # big toe, small toe, heel; left, then right
 _FACE_POINTS = 68
-_AREA_SHARE = 0.53
-_CATEGORY = {
+AREA_SHARE = 0.53
+CATEGORY: dict[str, Any] = {
     "id": 1,
     "name": "person",
     "supercategory": "person",
@@ -63,7 +63,7 @@ def write(batches: Iterable[Samples], shard: Shard) -> None:
         "info": {**info, "body": asdict(shard.subject.identity), "pixels": COCO.pixels},
         "images": images,
         "annotations": annotations,
-        "categories": [_CATEGORY],
+        "categories": [CATEGORY],
     }
     shard.put(f"annotations/person_keypoints_{shard.name}.json", json.dumps(page).encode())
 
@@ -75,7 +75,7 @@ def _annotation(samples: Samples, i: int) -> dict[str, Any]:
         "category_id": 1,
         "iscrowd": 0,
         "bbox": [x, y, width, height],
-        "area": _AREA_SHARE * width * height,
+        "area": AREA_SHARE * width * height,
         "segmentation": [],
         "keypoints": keypoints,
         "num_keypoints": sum(v > 0 for v in keypoints[2::3]),

@@ -10,18 +10,21 @@ COCO's own files. Masks are run lengths of what is seen of a person.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from posedreamer_assets import progress
-from posedreamer_assets.body.joints import COCO17, COCO17_SKELETON
+from posedreamer_assets.body.joints import COCO17
 from posedreamer_assets.config import Profile, write_whole
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import ExportError
+from posedreamer_assets.export.coco import AREA_SHARE, CATEGORY
 from posedreamer_assets.export.plan import stable_numbers
 from posedreamer_assets.export.subject import Subject
+from posedreamer_assets.render.control import silhouette_box
 from posedreamer_assets.scenes.points import MPII16
 from posedreamer_assets.scenes.rle import decode_rle, encode_rle
 from posedreamer_assets.tables.fields import SCHEMAS
@@ -29,26 +32,21 @@ from posedreamer_assets.tables.images import decode
 from posedreamer_assets.tables.keys import PHOTO, SCENE, of_groups
 
 if TYPE_CHECKING:
-    from posedreamer_assets.storage import LanceStore
+    from posedreamer_assets.storage import LanceStore, PartitionInfo
 
-SOURCES: dict[str, tuple[str, str]] = {
-    "ds": ("scene_images", SCENE),
-    "dm": ("scene_images", PHOTO),
-    "style": ("styled_images", PHOTO),
+_OF_MIXTURES = ("scene_images", "scene_people", "annotated_photos", "photo_people")
+SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ds": (SCENE, ("scene_images", "scene_people")),
+    "dm": (PHOTO, _OF_MIXTURES),
+    "style": (PHOTO, ("styled_images", *_OF_MIXTURES)),
 }
-"""Table of the images and group of the partitions, by name."""
+"""By name, the group of the partitions and the tables that are written; the first has the images."""
 
 PIXELS = "keypoints: (0, 0) is the centre of the first pixel; boxes and masks: (0, 0) is the corner of the image"
 _RECORDS = "partitions"
+_AT_ONCE = 16  # images that are held
 _HALF = 0.5
-_CATEGORY = {
-    "id": 1,
-    "name": "person",
-    "supercategory": "person",
-    "keypoints": list(COCO17),
-    "skeleton": [[a + 1, b + 1] for a, b in COCO17_SKELETON],
-    "mpii_keypoints": list(MPII16),
-}
+_CATEGORY = {**CATEGORY, "mpii_keypoints": list(MPII16)}
 _ABOUT_PERSON = ("origin", "visible_ratio", "min_distance_px", "cropped", "bbox_amodal", "occluded_by", "head_size_px")
 Row = Mapping[str, Any]
 
@@ -64,6 +62,7 @@ class Scene:
         masks: what is seen of each of them; None where it is not known.
         ignored: pixels of people in the photograph who are not annotated.
         licence: of the photograph; of this project where there is none.
+        split: of the photograph; None where there is none.
     """
 
     image: Row
@@ -72,6 +71,7 @@ class Scene:
     masks: list[np.ndarray | None]
     ignored: np.ndarray
     licence: str
+    split: str | None
 
 
 @dataclass(frozen=True)
@@ -101,28 +101,41 @@ def export_scenes(store: "LanceStore", profile: Profile, source: str, form: str,
         raise ExportError(
             f"scenes {source!r} as {form!r}: expected one of {', '.join(SOURCES)} as {' or '.join(_WRITERS)}"
         )
-    table, group = SOURCES[source]
-    partitions = store.partitions(table)
-    keys = of_groups(partitions, (group,))
-    if not keys:
+    found = partitions_of(store, source)
+    if not found:
+        group, tables = SOURCES[source]
         raise ExportError(
-            f"table {table!r} has no {group} partition; `posedreamer run --study learning_to_train` makes some"
+            f"no {group} partition is in all of {', '.join(tables)}; `posedreamer run --study learning_to_train` makes some"
         )
     body = asdict(Subject.load(profile.body.model_path).identity)
+    info = {"body": body, "source": source, "pixels": PIXELS}
     images = people = written = complete = 0
-    for key in keys:
-        of_people = store.partitions("scene_people")[key].content_digest
-        content = digest([form, source, partitions[key].content_digest, of_people, body])
+    for key, infos in found.items():
+        content = digest([form, source, [one.content_digest for one in infos], body])
         record = folder / _RECORDS / f"{key}.json"
         done = _complete(folder, record, content)
         if done is None:
-            done = _write(store, key, source, form, folder, {"body": body, "source": source, "pixels": PIXELS})
+            done = _write(Partition(store, key, source), form, folder, info)
             write_whole(record, json.dumps({**done, "content": content}))
             written += 1
         else:
             complete += 1
         images, people = images + done["images"], people + done["people"]
     return SceneExport(images, people, written, complete)
+
+
+def partitions_of(store: "LanceStore", source: str) -> "dict[str, list[PartitionInfo]]":
+    """Partitions that can be written, by key: what is stored of each table of the source, that of the images first.
+
+    A run that was stopped leaves partitions that some tables do not have yet.
+    """
+    group, tables = SOURCES[source]
+    stored = [store.partitions(table) for table in tables]
+    return {
+        key: [partitions[key] for partitions in stored]
+        for key in of_groups(stored[0], (group,))
+        if all(key in partitions for partitions in stored)
+    }
 
 
 def _complete(folder: Path, record: Path, content: str) -> dict[str, Any] | None:
@@ -135,9 +148,7 @@ def _complete(folder: Path, record: Path, content: str) -> dict[str, Any] | None
     return done if done["content"] == content and whole else None
 
 
-def _write(
-    store: "LanceStore", key: str, source: str, form: str, folder: Path, info: Mapping[str, Any]
-) -> dict[str, Any]:
+def _write(partition: "Partition", form: str, folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     files: dict[str, int] = {}
 
     def put(name: str, data: bytes) -> None:
@@ -148,32 +159,82 @@ def _write(
         beside.replace(path)
         files[name] = len(data)
 
-    images, people = _WRITERS[form](key, scenes_of(store, key, source), info, put)
+    images, people = _WRITERS[form](partition, info, put)
     return {"images": images, "people": people, "files": files}
 
 
-def scenes_of(store: "LanceStore", key: str, source: str) -> Iterator[Scene]:
-    """The scenes of a partition, in the order of their ids."""
-    table, group = SOURCES[source]
-    pictures = store.read(table, [key], ["sample_id", "photo_id", "image", "width", "height"]).to_pylist()
-    maps = store.read("scene_images", [key], ["sample_id", "instances"]).to_pylist()
-    instances = {row["sample_id"]: row["instances"] for row in maps}
-    people: dict[str, list[Row]] = {}
-    for row in store.read("scene_people", [key], SCHEMAS["scene_people"].names).to_pylist():
-        people.setdefault(row["image_id"], []).append(row)
-    masks, photos = _photo_masks(store, key) if group == PHOTO else ({}, {})
-    for row in progress.track(pictures):
-        shown, own = decode(instances[row["sample_id"]]), people[row["sample_id"]]
-        photo = photos.get(row["photo_id"])
-        ignored = np.zeros(shown.shape, bool) if photo is None else (decode(photo["ignore_mask"]) > 0) & (shown == 0)
-        licence = "Apache-2.0 (made by this project)" if photo is None else photo["licence"]
-        yield Scene(row, shown, own, [_seen(one, shown, masks) for one in own], ignored, licence)
+@dataclass(frozen=True)
+class Partition:
+    """A partition of a source: the labels of all its people, and its images a few at a time."""
+
+    store: "LanceStore"
+    key: str
+    source: str
+
+    @property
+    def table(self) -> str:
+        """The table of the images."""
+        return SOURCES[self.source][1][0]
+
+    @cached_property
+    def images(self) -> list[str]:
+        """Their ids, sorted."""
+        return self.store.read(self.table, [self.key], ["sample_id"]).column("sample_id").to_pylist()
+
+    @cached_property
+    def people(self) -> dict[str, list[Row]]:
+        """By image, the rows of scene_people.
+
+        Raises:
+            ExportError: an image without any.
+        """
+        found: dict[str, list[Row]] = {name: [] for name in self.images}
+        for row in self.store.read("scene_people", [self.key], SCHEMAS["scene_people"].names).to_pylist():
+            if row["image_id"] in found:
+                found[row["image_id"]].append(row)
+        if lonely := [name for name, own in found.items() if not own]:
+            raise ExportError(
+                f"{self.table} {lonely[0]}: scene_people has nobody of it; `posedreamer run --study learning_to_train` makes "
+                "what is out of date"
+            )
+        return found
+
+    def scenes(self) -> Iterator[Scene]:
+        """The scenes, in the order of their ids.
+
+        Raises:
+            ExportError: an image of a photograph that is not there.
+        """
+        masks, photos = self._of_photos()
+        columns = ["sample_id", "photo_id", "image", "width", "height"]
+        for pictures in self.store.batches(self.table, [self.key], columns, rows=_AT_ONCE):
+            names = pictures.column("sample_id").to_pylist()
+            maps = self.store.take("scene_images", names, ["instances"]).column("instances").to_pylist()
+            for row, instances in progress.track(list(zip(pictures.to_pylist(), maps, strict=True))):
+                photo = photos.get(row["photo_id"])
+                if photo is None and row["photo_id"]:
+                    raise ExportError(f"{self.table} {row['sample_id']}: annotated_photos has no {row['photo_id']}")
+                yield _scene(row, decode(instances), self.people[row["sample_id"]], masks, photo)
+
+    def _of_photos(self) -> tuple[dict[str, str | None], dict[str, Row]]:
+        """What annotated people cover, and the photographs."""
+        if "annotated_photos" not in SOURCES[self.source][1]:
+            return {}, {}
+        people = self.store.read("photo_people", [self.key], ["sample_id", "person_mask"]).to_pylist()
+        columns = ["sample_id", "ignore_mask", "licence", "split"]
+        photos = self.store.read("annotated_photos", [self.key], columns).to_pylist()
+        return {row["sample_id"]: row["person_mask"] for row in people}, {row["sample_id"]: row for row in photos}
 
 
-def _photo_masks(store: "LanceStore", key: str) -> tuple[dict[str, str | None], dict[str, Row]]:
-    people = store.read("photo_people", [key], ["sample_id", "person_mask"]).to_pylist()
-    photos = store.read("annotated_photos", [key], ["sample_id", "ignore_mask", "licence"]).to_pylist()
-    return {row["sample_id"]: row["person_mask"] for row in people}, {row["sample_id"]: row for row in photos}
+def _scene(
+    image: Row, instances: np.ndarray, people: list[Row], masks: Mapping[str, str | None], photo: Row | None
+) -> Scene:
+    seen = [_seen(one, instances, masks) for one in people]
+    if photo is None:
+        nobody = np.zeros(instances.shape, bool)
+        return Scene(image, instances, people, seen, nobody, "Apache-2.0 (made by this project)", None)
+    ignored = (decode(photo["ignore_mask"]) > 0) & (instances == 0)
+    return Scene(image, instances, people, seen, ignored, photo["licence"], photo["split"])
 
 
 def _seen(person: Row, instances: np.ndarray, masks: Mapping[str, str | None]) -> np.ndarray | None:
@@ -187,28 +248,26 @@ def _seen(person: Row, instances: np.ndarray, masks: Mapping[str, str | None]) -
 Put = Callable[[str, bytes], None]
 
 
-def _coco(key: str, scenes: Iterator[Scene], info: Mapping[str, Any], put: Put) -> tuple[int, int]:
+def _coco(partition: Partition, info: Mapping[str, Any], put: Put) -> tuple[int, int]:
     """`annotations/person_keypoints_<key>.json` and the images."""
-    found = list(scenes)
-    names = [
-        name for scene in found for name in (scene.image["sample_id"], *(f"{p['sample_id']}#" for p in scene.people))
-    ]
-    names += [f"{scene.image['sample_id']}#crowd" for scene in found]
-    numbers = stable_numbers(sorted(names))
+    people = [f"{person['sample_id']}#" for own in partition.people.values() for person in own]
+    crowds = [f"{name}#crowd" for name in partition.images]
+    numbers = stable_numbers(sorted([*partition.images, *people, *crowds]))
     images, annotations = [], []
-    for scene in found:
+    for scene in partition.scenes():
         name = scene.image["sample_id"]
         put(f"images/{name}.png", scene.image["image"])
         size = {"width": scene.image["width"], "height": scene.image["height"]}
-        images.append({"id": numbers[name], "file_name": f"{name}.png", **size, "licence": scene.licence})
+        about = {"licence": scene.licence, "split": scene.split}
+        images.append({"id": numbers[name], "file_name": f"{name}.png", **size, **about})
         for person, mask in zip(scene.people, scene.masks, strict=True):
             ids = {"id": numbers[f"{person['sample_id']}#"], "image_id": numbers[name]}
             annotations.append({**ids, **_annotation(person, mask)})
         if scene.ignored.any():
             annotations.append({"id": numbers[f"{name}#crowd"], "image_id": numbers[name], **_crowd(scene.ignored)})
     page = {"info": dict(info), "images": images, "annotations": annotations, "categories": [_CATEGORY]}
-    put(f"annotations/person_keypoints_{key}.json", json.dumps(page).encode())
-    return len(found), sum(len(scene.people) for scene in found)
+    put(f"annotations/person_keypoints_{partition.key}.json", json.dumps(page).encode())
+    return len(images), len(people)
 
 
 def _annotation(person: Row, mask: np.ndarray | None) -> dict[str, Any]:
@@ -217,7 +276,7 @@ def _annotation(person: Row, mask: np.ndarray | None) -> dict[str, Any]:
         "category_id": 1,
         "iscrowd": 0,
         "bbox": [round(float(v), 2) for v in person["bbox"]],
-        "area": float(mask.sum()) if mask is not None else float(person["bbox"][2] * person["bbox"][3]),
+        "area": float(mask.sum()) if mask is not None else float(AREA_SHARE * person["bbox"][2] * person["bbox"][3]),
         "segmentation": [] if mask is None else encode_rle(mask),
         "keypoints": keypoints,
         "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
@@ -244,17 +303,16 @@ def _triplets(flat: list[float], inside: list[bool], seen: list[bool]) -> list[f
 
 def _crowd(ignored: np.ndarray) -> dict[str, Any]:
     """People who are in the photograph without being annotated: evaluation leaves what is found there out."""
-    y, x = np.flatnonzero(ignored.any(axis=1)), np.flatnonzero(ignored.any(axis=0))
-    box = [float(x[0]), float(y[0]), float(x[-1] + 1 - x[0]), float(y[-1] + 1 - y[0])]
+    box = silhouette_box(ignored).tolist()
     nothing = {"keypoints": [0.0] * 3 * len(COCO17), "num_keypoints": 0}
     mask = {"segmentation": encode_rle(ignored), "area": float(ignored.sum())}
     return {"category_id": 1, "iscrowd": 1, "bbox": box, **mask, **nothing}
 
 
-def _folder(key: str, scenes: Iterator[Scene], info: Mapping[str, Any], put: Put) -> tuple[int, int]:
+def _folder(partition: Partition, info: Mapping[str, Any], put: Put) -> tuple[int, int]:
     """`images/<id>.png`, and `labels/<id>.json` with the people as their rows are, masks beside them."""
     images = people = 0
-    for scene in scenes:
+    for scene in partition.scenes():
         name = scene.image["sample_id"]
         put(f"images/{name}.png", scene.image["image"])
         label = {
@@ -263,6 +321,7 @@ def _folder(key: str, scenes: Iterator[Scene], info: Mapping[str, Any], put: Put
             "image_id": name,
             "photo_id": scene.image["photo_id"],
             "licence": scene.licence,
+            "split": scene.split,
             "width": scene.image["width"],
             "height": scene.image["height"],
             "ignored": encode_rle(scene.ignored) if scene.ignored.any() else None,
@@ -276,7 +335,4 @@ def _folder(key: str, scenes: Iterator[Scene], info: Mapping[str, Any], put: Put
     return images, people
 
 
-_WRITERS: dict[str, Callable[[str, Iterator[Scene], Mapping[str, Any], Put], tuple[int, int]]] = {
-    "coco": _coco,
-    "folder": _folder,
-}
+_WRITERS: dict[str, Callable[[Partition, Mapping[str, Any], Put], tuple[int, int]]] = {"coco": _coco, "folder": _folder}

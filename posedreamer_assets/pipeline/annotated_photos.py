@@ -1,5 +1,6 @@
 """D_R: annotated photographs, or what stands in for them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +23,7 @@ TABLE = "annotated_photos"
 def make(inputs: Inputs) -> Made:
     """The photographs of the batch, with their people."""
     from posedreamer_assets.scenes.photos import people_to_json
-    from posedreamer_assets.scenes.stand_in import pixels_of
-    from posedreamer_assets.tables.images import encode_png
+    from posedreamer_assets.tables.images import decode_rgb, encode_png
 
     profile, photos = inputs.profile, photos_of(inputs)
     columns: dict[str, Any] = {
@@ -39,7 +39,7 @@ def make(inputs: Inputs) -> Made:
         "split": [split_of(photo.data, profile) for photo in photos],
         "licence": [photo.licence for photo in photos],
     }
-    return Made(make_table(columns, SCHEMAS[TABLE]), pictures=thumbnails(map(pixels_of, photos)))
+    return Made(make_table(columns, SCHEMAS[TABLE]), pictures=thumbnails(decode_rgb(photo.data) for photo in photos))
 
 
 def photos_of(inputs: Inputs) -> "list[Photo]":
@@ -60,7 +60,8 @@ def photos_of(inputs: Inputs) -> "list[Photo]":
         return [stand_in_photo(body, name, seed, cfg.size) for name in progress.track(names)]
     first = int(inputs.key.rpartition("-")[2]) * cfg.batch_size
     assert cfg.path and cfg.annotations, "the profile is refused without them"
-    found = coco_photos(cfg.path, cfg.annotations, first, cfg.batch_size)
+    folder, annotations = (str(Path(path).expanduser()) for path in (cfg.path, cfg.annotations))
+    found = coco_photos(folder, annotations, first, cfg.batch_size)
     if not found:
         raise PhotoError(
             f"{inputs.key}: {cfg.annotations} has no more than {first} photographs with annotated people; lower "

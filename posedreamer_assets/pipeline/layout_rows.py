@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,8 +84,8 @@ def placed_of(rows: pa.Table) -> Iterator[Placed]:
     from posedreamer_assets.scenes.layout import light_from_vector
 
     images = texts(rows, "image_id")
-    starts = [i for i, image in enumerate(images) if i == 0 or images[i - 1] != image]
-    for start, end in zip(starts, [*starts[1:], len(images)], strict=True):
+    bounds = [i for i, image in enumerate(images) if i == 0 or images[i - 1] != image]
+    for start, end in pairwise([*bounds, len(images)]):
         part = rows.slice(start, end - start)
         names = texts(part, "photo_id") if "photo_id" in part.column_names else [""]
         yield Placed(

@@ -13,7 +13,7 @@ def make(inputs: Inputs) -> Made:
     """Each mixture at the photograph's own size; pixels that show no synthetic person are the photograph's."""
     from posedreamer_assets import progress
     from posedreamer_assets.scenes.picture import picture_of
-    from posedreamer_assets.scenes.stand_in import rgb_of
+    from posedreamer_assets.tables.images import decode_rgb
 
     photos = inputs.rows(annotated_photos.TABLE)
     files = dict(zip(photos.column("sample_id").to_pylist(), photos.column("image").to_pylist(), strict=True))
@@ -27,7 +27,7 @@ def make(inputs: Inputs) -> Made:
             placed.instance_ids,
             placed.camera,
             placed.light,
-            rgb_of(files[placed.photo_id]),
+            decode_rgb(files[placed.photo_id]),
             shadows=False,
         )
         drawn.append((placed, *found))

@@ -15,7 +15,7 @@ def make(inputs: Inputs) -> Made:
 
     profile, cfg = inputs.profile, inputs.profile.mixed
     photos = inputs.rows(annotated_photos.TABLE)
-    people = photo_people.people_of_photos(inputs.rows(photo_people.TABLE))
+    people = photo_people.people_of_photos(inputs.rows(photo_people.TABLE), texts(photos, "sample_id"))
     sizes = zip(photos.column("width").to_pylist(), photos.column("height").to_pylist(), strict=True)
     families, laid = scene_layouts.scene_families(profile), []
     for number, (photo, size) in enumerate(progress.track(list(zip(texts(photos, "sample_id"), sizes, strict=True)))):
@@ -34,7 +34,8 @@ def mixtures_of_batch(profile: Profile) -> int:
 STAGE = Stage(
     "dm/scene_layouts",
     "One row per synthetic person over a photograph: body, clothes, place, light, and the camera that was guessed from the "
-    "annotated people. Nobody touches another; nobody farther away is painted over somebody annotated.",
+    "annotated people. Nobody touches another; the box of somebody farther away may have a quarter of the smaller one in "
+    "common with that of somebody annotated.",
     make,
     "1",
     table=layout_rows.TABLE,

@@ -21,18 +21,19 @@ _COPIED = ("keypoints_2d", "mpii_2d", "mpii_labelled", "head_size_px", "bbox")
 def make(inputs: Inputs) -> Made:
     """People of the photograph keep their labels; a joint that a synthetic person covers is not visible any more."""
     from posedreamer_assets import progress
+    from posedreamer_assets.scenes.visibility import smallest_distances_px
     from posedreamer_assets.tables.images import decode
 
     images = {row["sample_id"]: row for row in inputs.rows(scene_images.TABLE).to_pylist()}
-    annotated = photo_people.people_of_photos(inputs.rows(photo_people.TABLE))
+    layouts = inputs.rows(layout_rows.TABLE)
+    annotated = photo_people.people_of_photos(inputs.rows(photo_people.TABLE), texts(layouts, "photo_id"))
     parts = []
-    for placed in progress.track(placed_of(inputs.rows(layout_rows.TABLE))):
+    for placed in progress.track(placed_of(layouts)):
         image = images[placed.image_id]
         labels = labels_of(inputs, placed, image)
         synthetic = synthetic_columns(inputs.key, placed, labels, image["amodal_pixels"])
         own = photo_columns(inputs.key, placed, annotated[placed.photo_id][0], decode(image["instances"]))
-        places = np.concatenate([np.asarray(synthetic["objpos"], float), np.asarray(own["objpos"], float)])
-        distances = scene_people.with_distances({"objpos": places})["min_distance_px"]
+        distances = smallest_distances_px([*synthetic["objpos"], *own["objpos"]])
         count = len(labels)
         for columns, found in ((synthetic, distances[:count]), (own, distances[count:])):
             parts.append(make_table({**columns, "min_distance_px": found}, SCHEMAS[TABLE]))
@@ -42,18 +43,15 @@ def make(inputs: Inputs) -> Made:
 def photo_columns(key: str, placed: Placed, rows: pa.Table, instances: np.ndarray) -> dict[str, Any]:
     """Columns of the annotated people of a mixture, who are numbered after the synthetic ones."""
     from posedreamer_assets.cameras.pinhole import in_frame
-    from posedreamer_assets.scenes.mix import covered
+    from posedreamer_assets.scenes.mix import under
 
     count, first = rows.num_rows, max(placed.people) + 1
     height, width = instances.shape
-    mpii, keypoints = (
-        array(rows, name).astype(np.float32).reshape(count, -1, 2) for name in ("mpii_2d", "keypoints_2d")
-    )
-    labelled = array(rows, "mpii_labelled").astype(bool)
-    seen = array(rows, "mpii_visible").astype(bool) & ~covered(mpii.astype(float), instances)
-    known = array(rows, "keypoints_visible").astype(bool) & ~covered(keypoints.astype(float), instances)
-    inside = in_frame(mpii.astype(float), width, height) & labelled
-    column, row = np.moveaxis(np.clip(mpii.astype(int), 0, (width - 1, height - 1)), -1, 0)
+    mpii, keypoints = array(rows, "mpii_2d").reshape(count, 16, 2), array(rows, "keypoints_2d").reshape(count, 17, 2)
+    labelled, over = array(rows, "mpii_labelled").astype(bool), under(mpii, instances)
+    seen = array(rows, "mpii_visible").astype(bool) & (over == 0)
+    known = array(rows, "keypoints_visible").astype(bool) & (under(keypoints, instances) == 0)
+    inside = in_frame(mpii, width, height) & labelled
     people = list(range(first, first + count))
     return {
         "sample_id": [person_id(placed.image_id, person) for person in people],
@@ -69,8 +67,8 @@ def photo_columns(key: str, placed: Placed, rows: pa.Table, instances: np.ndarra
         "keypoints_visible": known,
         "mpii_visible": seen,
         "mpii_in_frame": inside,
-        "occluded_by": np.where(inside, instances[row, column], 0).astype(np.int32),
-        "objpos": np.stack([_centre(*one) for one in zip(mpii, labelled, strict=True)]),
+        "occluded_by": np.where(labelled, over, 0).astype(np.int32),
+        "objpos": np.array([_centre(*one) for one in zip(mpii, labelled, strict=True)], np.float32).reshape(count, 2),
         "visible_ratio": visible_ratio(seen, inside),
         "cam_pitch_deg": np.repeat(placed.camera.pitch_deg, count),
     }
@@ -79,7 +77,7 @@ def photo_columns(key: str, placed: Placed, rows: pa.Table, instances: np.ndarra
 def _centre(joints: np.ndarray, known: np.ndarray) -> np.ndarray:
     from posedreamer_assets.scenes.visibility import centre_of
 
-    return centre_of(joints.astype(float), known).astype(np.float32)
+    return centre_of(joints.astype(float), known)
 
 
 def origins(profile: Profile) -> Origins:

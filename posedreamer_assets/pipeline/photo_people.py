@@ -1,6 +1,7 @@
 """D_R: the people who are annotated in photographs."""
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,18 +61,23 @@ def _columns(key: str, photo: str, people: "PhotoPeople", width: int, height: in
     }
 
 
-def people_of_photos(rows: pa.Table) -> "dict[str, tuple[pa.Table, PhotoPeople]]":
-    """By photograph, its rows and the people that they are about."""
+def people_of_photos(
+    rows: pa.Table, photos: Iterable[str], *, masks: bool = False
+) -> "dict[str, tuple[pa.Table, PhotoPeople]]":
+    """By photograph, its rows and the people that they are about; both are empty where nobody is annotated.
+
+    What people cover is unpacked with `masks` alone, and else is None for everybody.
+    """
     from posedreamer_assets.scenes.photos import PhotoPeople
     from posedreamer_assets.scenes.rle import decode_rle
 
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {photo: [] for photo in photos}
     for row, name in enumerate(texts(rows, "sample_id")):
         found.setdefault(image_of(name), []).append(row)
     people = {}
     for photo, numbers in found.items():
-        part = rows.take(numbers)
-        masks = [json.loads(text) if text else None for text in texts(part, "person_mask")]
+        part = rows.take(pa.array(numbers, pa.int64()))
+        covers = texts(part, "person_mask") if masks else [""] * len(numbers)
         people[photo] = (
             part,
             PhotoPeople(
@@ -83,7 +89,7 @@ def people_of_photos(rows: pa.Table) -> "dict[str, tuple[pa.Table, PhotoPeople]]
                 array(part, "mpii_visible").astype(bool),
                 array(part, "bbox").astype(float),
                 np.asarray(array(part, "head_size_px"), float),
-                [None if mask is None else decode_rle(mask) for mask in masks],
+                [decode_rle(json.loads(text)) if text else None for text in covers],
             ),
         )
     return people

@@ -33,11 +33,13 @@ def make(inputs: Inputs) -> Made:
 
 
 def _draw(inputs: Inputs, placed: Placed) -> "tuple[np.ndarray, Crowd]":
-    from posedreamer_assets.scenes.picture import picture_of, scene_background
+    from posedreamer_assets.render.backgrounds import background_of
+    from posedreamer_assets.scenes.draw import scale_of
+    from posedreamer_assets.scenes.picture import picture_of
 
     rng = np.random.default_rng(image_seed(inputs.profile.seed, placed.image_id))
     folder = inputs.profile.scenes.backgrounds
-    behind = scene_background(placed.looks[0].scene, placed.camera, rng, folder)
+    behind = background_of(placed.looks[0].scene, placed.camera, rng, folder, scale_of(placed.camera))
     return picture_of(
         inputs.models.body,
         placed.params,

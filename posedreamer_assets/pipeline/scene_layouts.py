@@ -1,13 +1,14 @@
 """D_S: who stands where in scenes of many people."""
 
+import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.pipeline.figures import mean
+from posedreamer_assets.pipeline.figures import mean_of
 from posedreamer_assets.pipeline.layout_rows import TABLE, layout_table, left_out_table
 from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
 from posedreamer_assets.tables.keys import SCENE, sample_id
-from posedreamer_assets.tables.rows import array
+from posedreamer_assets.tables.rows import array, texts
 
 
 def make(inputs: Inputs) -> Made:
@@ -35,13 +36,13 @@ def scene_families(profile: Profile) -> tuple[str, ...]:
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
     """How many people there are, and how far the camera looks down."""
-    first = array(rows, "person") == 0
-    drawn, placed = array(rows, "people_drawn")[first], array(rows, "people_placed")[first]
+    # Not the rows of person 0: who had no room has none.
+    first = np.unique(np.array(texts(rows, "image_id"), str), return_index=True)[1]
     return {
-        "images": int(first.sum()),
-        "people_drawn": int(drawn.sum()),
-        "people_placed": int(placed.sum()),
-        "mean_camera_pitch_deg": mean(rows, "cam_pitch_deg"),
+        "images": len(first),
+        "people_drawn": int(array(rows, "people_drawn")[first].sum()),
+        "people_placed": rows.num_rows,
+        "mean_camera_pitch_deg": mean_of(array(rows, "cam_pitch_deg")[first]),
     }
 
 

@@ -27,13 +27,15 @@ READS_OF_IMAGES = ("instances", "parts", "persons", "amodal_pixels")
 def make(inputs: Inputs) -> Made:
     """Joints, boxes, what of each person can be seen, and who hides the rest."""
     from posedreamer_assets import progress
+    from posedreamer_assets.scenes.visibility import smallest_distances_px
 
     images = {row["sample_id"]: row for row in inputs.rows(scene_images.TABLE).to_pylist()}
     parts = []
     for placed in progress.track(placed_of(inputs.rows(layout_rows.TABLE))):
         labels = labels_of(inputs, placed, images[placed.image_id])
         columns = synthetic_columns(inputs.key, placed, labels, images[placed.image_id]["amodal_pixels"])
-        parts.append(make_table(with_distances(columns), SCHEMAS[TABLE]))
+        distances = smallest_distances_px(columns["objpos"])
+        parts.append(make_table({**columns, "min_distance_px": distances}, SCHEMAS[TABLE]))
     return Made(pa.concat_tables(parts))
 
 
@@ -92,14 +94,6 @@ def synthetic_columns(key: str, placed: Placed, labels: "Labels", amodal: list[i
 def visible_ratio(seen: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Share of the known joints in the image (n, 16) that are seen: (n,); 0 where there is none."""
     return ((seen & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)).astype(np.float32)
-
-
-def with_distances(columns: dict[str, Any]) -> dict[str, Any]:
-    """Columns of all people of an image with their distance to the nearest other one."""
-    from posedreamer_assets.scenes.visibility import smallest_distances_px
-
-    found = smallest_distances_px(list(np.asarray(columns["objpos"], float)))
-    return {**columns, "min_distance_px": found}
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:

@@ -26,7 +26,9 @@ def make(inputs: Inputs) -> Made:
     from posedreamer_assets.tables.images import decode, encode_png
 
     images = inputs.rows(scene_images.TABLE).to_pylist()
-    annotated = photo_people.people_of_photos(inputs.rows(photo_people.TABLE))
+    annotated = photo_people.people_of_photos(
+        inputs.rows(photo_people.TABLE), [row["photo_id"] for row in images], masks=True
+    )
     found, sources = [], []
     for row in progress.track(images):
         picture, content = decode(row["image"]), decode(row["instances"]) > 0

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
+from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.tables.images import opened
 
@@ -119,6 +120,28 @@ def photo_paths(folder: str) -> tuple[Path, ...]:
     if not paths:
         raise ConfigError(f"scenes.backgrounds: no images in {folder!r}")
     return paths
+
+
+def background_of(
+    scene: str, camera: Cameras, rng: np.random.Generator, folder: str | None, scale: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """What is behind the people of a picture: a procedural place that shares their horizon, or a crop of a photograph.
+
+    Args:
+        scene: a phrase of the captions.
+        camera: one.
+        rng: of the place, or of the crop.
+        folder: of photographs; None for a procedural place.
+        scale: how many times as large a place is drawn.
+
+    Raises:
+        ConfigError: the folder holds no images.
+    """
+    if folder:
+        return photo_background(folder, rng, camera.width, camera.height)
+    horizon = horizon_row(float(camera.pitch_deg[0]), float(camera.focal_px[0]), camera.height)
+    size, roll = (camera.width, camera.height), float(camera.roll_deg[0])
+    return procedural_background(scene, rng, *size, horizon, roll, scale)
 
 
 def photo_background(folder: str, rng: np.random.Generator, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:

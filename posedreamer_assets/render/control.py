@@ -137,8 +137,16 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
         keypoints_2d=joints_px[:, COCO17_FROM_SMPLX].astype(np.float32),
         keypoints_visible=visible[:, COCO17_FROM_SMPLX],
         keypoints_in_frame=inside[:, COCO17_FROM_SMPLX],
-        bbox=np.stack([_bbox(s) for s in silhouette]),
+        bbox=np.stack([silhouette_box(s > 0) for s in silhouette]),
     )
+
+
+def silhouette_box(inside: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "4"]:
+    """x, y, width, height of the pixels that are set; zeros where none is."""
+    y, x = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not len(y):
+        return np.zeros(4, np.float32)
+    return np.array([x[0], y[0], x[-1] + 1 - x[0], y[-1] + 1 - y[0]], np.float32)
 
 
 def _in_front(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -149,11 +157,3 @@ def _in_front(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray) -> np.ndarra
     surface = depth[np.arange(n)[:, None], row, column]
     margin = np.where(np.arange(z.shape[1]) < 55, VISIBLE_MARGIN_M, _LANDMARK_MARGIN_M)
     return np.logical_or(surface == 0, z - surface < margin)
-
-
-def _bbox(silhouette: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(silhouette.any(1)), np.flatnonzero(silhouette.any(0))
-    if len(rows) == 0:
-        return np.zeros(4, np.float32)
-    x, y = columns[0], rows[0]
-    return np.array([x, y, columns[-1] + 1 - x, rows[-1] + 1 - y], np.float32)

@@ -12,7 +12,7 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.config import ScenesConfig
 from posedreamer_assets.render.appearance import Appearance, cloth_offsets, vertex_colours
-from posedreamer_assets.render.backgrounds import horizon_row, photo_background, procedural_background
+from posedreamer_assets.render.backgrounds import background_of
 from posedreamer_assets.render.control import vertex_normals, view_of
 from posedreamer_assets.render.gl import Drawn, renderer
 from posedreamer_assets.render.shading import Light, lit
@@ -64,7 +64,7 @@ def _render_one(
     to_camera = camera.rotation[0]
     points = camera.to_camera(dressed[None])[0]
     drawn = renderer().draw(points, body.faces, lit(points, normals @ to_camera.T, colours, light), view, smooth=True)
-    picture = _background(appearance, camera, rng, cfg)
+    picture = background_of(appearance.scene, camera, rng, cfg.backgrounds, cfg.supersample)
     _darken(picture, *_shadow(vertices, camera, direction @ to_camera))
     _lay_over(picture, drawn, cfg.supersample)
     return picture
@@ -84,17 +84,6 @@ def _lay_over(picture: UInt8[np.ndarray, "h w 3"], drawn: Drawn, scale: int) -> 
     # Resizing averages the colours of what is covered alone.
     covered = body[..., 3:] / np.float32(255)
     behind[:] = np.rint(behind * (1 - covered) + body[..., :3] * covered)
-
-
-def _background(
-    appearance: Appearance, camera: Cameras, rng: np.random.Generator, cfg: ScenesConfig
-) -> UInt8[np.ndarray, "h w 3"]:
-    if cfg.backgrounds:
-        return photo_background(cfg.backgrounds, rng, camera.width, camera.height)
-    pitch, roll = float(camera.pitch_deg[0]), float(camera.roll_deg[0])
-    horizon = horizon_row(pitch, float(camera.focal_px[0]), camera.height)
-    size = (camera.width, camera.height)
-    return procedural_background(appearance.scene, rng, *size, horizon, roll, cfg.supersample)
 
 
 def _shadow(

@@ -71,13 +71,14 @@ def _examples(snapshot: Snapshot, part: str) -> list[PanelRow]:
     labels = rows_of(snapshot, snapshot.graph[f"{part}/scene_people"], _PERSON)
     if listed is None or labels is None:
         return []
-    names = listed.column("sample_id").to_pylist()
-    chosen = [names[int(i)] for i in spread(len(names), _SHOWN)]
-    images = snapshot.store.take("scene_images", chosen, columns=["sample_id", "image", "instances"]).to_pylist()
-    styled = _styled(snapshot, chosen) if part == "dm" else {}
     people: dict[str, list[dict[str, Any]]] = {}
     for row in labels.to_pylist():
         people.setdefault(row["image_id"], []).append(row)
+    # Labels of a partition may be missing or out of date while its images are not.
+    names = [name for name in listed.column("sample_id").to_pylist() if name in people]
+    chosen = [names[int(i)] for i in spread(len(names), _SHOWN)]
+    images = snapshot.store.take("scene_images", chosen, columns=["sample_id", "image", "instances"]).to_pylist()
+    styled = _styled(snapshot, chosen) if part == "dm" else {}
     return [_panel(row, people[row["sample_id"]], styled) for row in images]
 
 

@@ -5,8 +5,11 @@ people.py      bodies of a scene: drawn, dressed, as solids
 layout.py      placed on the ground of a scene until nobody touches another
 draw.py        one draw of all people: colours, who, which part, how far
 points.py      MPII's 16 joints, and which parts of a body lie next to each joint
+labels.py      exact labels of the people of a scene
+picture.py     people before or over something, with the maps that labels are read from
 visibility.py  what of each person can be seen, and who hides the rest
 photos.py      annotated photographs: COCO keypoints JSON
+rle.py         masks as COCO's run lengths, and of its polygons
 stand_in.py    a rendered domain, held apart, that stands where no photographs are given
 mix.py         synthetic people over a photograph
 stylise.py     colours and fine detail of the synthetic people made like those of a photograph

@@ -1,8 +1,8 @@
 """Whether two bodies run into each other: nearest vertices, and on which side of the surface they lie.
 
 A vertex of one body is inside the other where it lies behind the surface at the other's nearest vertex. Vertices of a body
-are a centimetre or two apart, so this finds what a test of triangles finds, and a body wholly inside another as well,
-which a test of surfaces does not.
+are a centimetre or two apart: surfaces that cross by less than that, with no vertex of either inside the other, are not
+found. A body wholly inside another is, which a test of surfaces alone does not find.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8, UInt16
+from jaxtyping import Float, Int, UInt8, UInt16
 from PIL import Image, ImageFilter
 
 from posedreamer_assets.body.model import BodyModel
@@ -113,7 +113,7 @@ def scale_of(camera: Cameras) -> int:
     return _SCALE if _SCALE * max(camera.width, camera.height) <= _LARGEST_PX else 1
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=2)  # one of a hundred people takes 25 MB
 def faces_of(body: BodyModel, count: int) -> Int[np.ndarray, "f 3"]:
     """Triangles of so many bodies in one mesh."""
     steps = np.arange(count)[:, None, None] * len(body.v_template)
@@ -200,11 +200,3 @@ def _reduced(drawn: Drawn, width: int, height: int, scale: int) -> Crowd:
         for depth, part in reversed(list(zip(depths, parts, strict=True))):
             np.copyto(whole[place], part, where=(depth == nearest) & (covered > 0))
     return crowd
-
-
-def silhouette_box(inside: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "4"]:
-    """x, y, width, height of the pixels that are set; zeros where none is."""
-    y, x = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not len(y):
-        return np.zeros(4, np.float32)
-    return np.array([x[0], y[0], x[-1] + 1 - x[0], y[-1] + 1 - y[0]], np.float32)

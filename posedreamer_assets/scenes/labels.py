@@ -10,7 +10,7 @@ from posedreamer_assets.body.joints import COCO17_FROM_SMPLX
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras, in_frame
-from posedreamer_assets.scenes.draw import silhouette_box
+from posedreamer_assets.render.control import silhouette_box
 from posedreamer_assets.scenes.points import all_points, head_size_px, mpii_of, mpii_parts, parts_next_to
 from posedreamer_assets.scenes.visibility import joints_seen
 

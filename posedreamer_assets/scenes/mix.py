@@ -7,12 +7,12 @@ camera with its horizon at row c stands h = H (w - c) / (w - v) below it. The fo
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from posedreamer_assets.body.joints import COCO17
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.cameras.crowds import GroundView, ground_camera
-from posedreamer_assets.cameras.pinhole import Cameras
+from posedreamer_assets.cameras.pinhole import Cameras, in_frame
 from posedreamer_assets.config import MixedConfig
 from posedreamer_assets.scenes.layout import Layout, ids_of, people_of, sample_light, stand
 from posedreamer_assets.scenes.people import draw_cast, sample_scene
@@ -34,7 +34,9 @@ _LENGTHS_M = {
 }  # fmt: skip
 _WIDE_M, _TALL_M = 0.5, 1.75  # half of the room, and the height, that a synthetic person may take
 _MOST_TRIES = 20
-_HIDDEN_SHARE = 0.25  # of a real person's box that somebody behind may reach over
+_HIDDEN_SHARE = (
+    0.25  # of the smaller box, of a person of the photograph or of somebody behind, that both may have in common
+)
 
 
 def photo_view(people: PhotoPeople, width: int, height: int) -> GroundView:
@@ -109,12 +111,11 @@ def _behind(there: Float[np.ndarray, "3"], camera: Cameras, people: PhotoPeople,
     return bool(((np.maximum(over, smaller) > _HIDDEN_SHARE) & (-there[2] > known)).any())
 
 
-def covered(points_px: Float[np.ndarray, "n k 2"], mask: np.ndarray) -> np.ndarray:
-    """Which points lie on a pixel of the mask (h, w): (n, k)."""
-    height, width = mask.shape
-    inside = np.all((points_px >= 0) & (points_px < (width, height)), axis=-1)
+def under(points_px: Float[np.ndarray, "*n 2"], people: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "*n"]:
+    """Who a map of people shows at each point; 0 for nobody and for points outside of it."""
+    height, width = people.shape
     column, row = np.moveaxis(np.clip(np.nan_to_num(points_px).astype(int), 0, (width - 1, height - 1)), -1, 0)
-    return inside & (mask[row, column] > 0)
+    return np.where(in_frame(points_px, width, height), people[row, column], np.uint8(0))
 
 
 def _rows(people: PhotoPeople, names: tuple[str, ...]) -> Float[np.ndarray, "n"]:

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from posedreamer_assets.errors import PhotoError
+from posedreamer_assets.errors import ImageError, PhotoError
 from posedreamer_assets.scenes.points import mpii_of_coco
 from posedreamer_assets.scenes.rle import decode_rle, encode_rle, segment_mask
+from posedreamer_assets.tables.images import opened
 
 _KEYPOINTS = 17
 _HIDDEN, _SEEN = 1, 2  # COCO's flags
+_NO_LICENCE = "not stated"
 # MPII's head box is as high as the way from the neck to the top of the head; COCO labels neither. Ears are about as far from
 # each other as the head is wide, eyes a third of it; people in profile show neither, so the larger of both is taken.
 _HEAD_OF_EARS, _HEAD_OF_SHOULDERS = 1.9, 0.85
@@ -82,13 +84,16 @@ def coco_photos(folder: str, annotations: str, first: int, count: int) -> list[P
     """Photographs with at least one person who has a keypoint, in the order of their ids: a stretch of them.
 
     Raises:
-        PhotoError: a file that is missing or is not what it should be.
+        PhotoError: a file that is missing or is not what it should be, or an image or annotation that lacks something,
+            by its id.
     """
     page, people = _annotations(annotations, Path(annotations).stat().st_mtime_ns if Path(annotations).exists() else 0)
-    licences = {entry["id"]: entry.get("url") or entry.get("name", "") for entry in page.get("licenses", [])}
+    licences = {
+        entry.get("id"): entry.get("url") or entry.get("name") or _NO_LICENCE for entry in page.get("licenses") or []
+    }
     images = sorted((image for image in page["images"] if image["id"] in people), key=lambda image: image["id"])
     return [
-        _photo(Path(folder), image, people[image["id"]], licences.get(image.get("license"), "not stated"))
+        _photo(Path(folder), image, people[image["id"]], licences.get(image.get("license"), _NO_LICENCE))
         for image in images[first : first + count]
     ]
 
@@ -101,27 +106,33 @@ def _annotations(path: str, stamp: int) -> tuple[dict[str, Any], dict[int, list[
         by_image: dict[int, list[dict[str, Any]]] = {}
         for entry in page["annotations"]:
             by_image.setdefault(entry["image_id"], []).append(entry)
-        page["images"]
+        if missing := [kind for kind in ("images", "annotations") if any("id" not in entry for entry in page[kind])]:
+            raise KeyError(f"id of one of the {missing[0]}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PhotoError(f"photos.annotations: {path} is no COCO keypoints JSON: {error!r}") from error
     return page, {image: found for image, found in by_image.items() if any(_is_labelled(entry) for entry in found)}
 
 
 def _is_labelled(entry: Mapping[str, Any]) -> bool:
-    return not entry.get("iscrowd") and any(entry.get("keypoints", [])[2::3])
+    return not entry.get("iscrowd") and any((entry.get("keypoints") or [])[2::3])
 
 
 def _photo(folder: Path, image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], licence: str) -> Photo:
-    name, width, height = image["file_name"], int(image["width"]), int(image["height"])
+    try:
+        name, width, height = str(image["file_name"]), int(image["width"]), int(image["height"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PhotoError(
+            f"photos.annotations: image {image['id']}: expected file_name, width and height: {error!r}"
+        ) from error
     # Lists name files with or without the folder that they lie in.
     path = next(
         (p for p in (folder / name, folder.parent / name, folder / Path(name).name) if p.is_file()), folder / name
     )
     try:
         data = path.read_bytes()
-        with Image.open(path) as opened:
-            size = opened.size
-    except (OSError, UnidentifiedImageError) as error:
+        with opened(path) as file:
+            size = file.size
+    except (OSError, UnidentifiedImageError, ImageError) as error:
         raise PhotoError(f"photos.path: {path} cannot be read: {error}") from error
     if size != (width, height):
         raise PhotoError(f"{path}: {size[0]} x {size[1]} pixels, its annotations are of {width} x {height}")
@@ -134,25 +145,52 @@ def _photo(folder: Path, image: Mapping[str, Any], entries: Sequence[Mapping[str
 
 
 def _ignored(entry: Mapping[str, Any], width: int, height: int) -> Bool[np.ndarray, "h w"]:
-    if entry.get("segmentation"):
-        return segment_mask(entry["segmentation"], width, height)
+    found = _mask_of(entry, width, height)
+    if found is not None:
+        return found
     mask = np.zeros((height, width), bool)
-    x, y, w, h = (round(float(v)) for v in entry["bbox"])
+    x, y, w, h = (round(v) for v in _numbers(entry, "bbox", 4))
     mask[max(0, y) : y + h, max(0, x) : x + w] = True
     return mask
 
 
+def _mask_of(entry: Mapping[str, Any], width: int, height: int) -> Bool[np.ndarray, "h w"] | None:
+    """What an annotation covers; None where that is not annotated."""
+    if not entry.get("segmentation"):
+        return None
+    try:
+        mask = segment_mask(entry["segmentation"], width, height)
+    except (PhotoError, KeyError, TypeError, ValueError) as error:
+        raise PhotoError(f"photos.annotations: annotation {entry['id']}: segmentation: {error}") from error
+    if mask.shape != (height, width):
+        found = f"{mask.shape[1]} x {mask.shape[0]}"
+        raise PhotoError(
+            f"photos.annotations: annotation {entry['id']}: segmentation of {found} pixels, its image has {width} x {height}"
+        )
+    return mask
+
+
+def _numbers(entry: Mapping[str, Any], name: str, count: int) -> list[float]:
+    try:
+        found = [float(value) for value in entry[name]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise PhotoError(f"photos.annotations: annotation {entry['id']}: {name}: {error!r}") from error
+    if len(found) != count or not np.isfinite(found).all():
+        raise PhotoError(
+            f"photos.annotations: annotation {entry['id']}: {name} holds {len(found)} values, expected {count} finite ones"
+        )
+    return found
+
+
 def _people(entries: Sequence[Mapping[str, Any]], width: int, height: int) -> PhotoPeople:
-    flat = np.array([entry["keypoints"] for entry in entries], float).reshape(-1, _KEYPOINTS, 3)
+    flat = np.array([_numbers(entry, "keypoints", 3 * _KEYPOINTS) for entry in entries]).reshape(-1, _KEYPOINTS, 3)
     labelled, seen = flat[..., 2] >= _HIDDEN, flat[..., 2] == _SEEN
     # COCO counts pixels from the centre of the first.
     keypoints = np.where(labelled[..., None], flat[..., :2] + 0.5, 0.0)
     mpii, known = mpii_of_coco(keypoints, labelled)
     _, mpii_seen = mpii_of_coco(keypoints, seen)
-    masks = [
-        segment_mask(entry["segmentation"], width, height) if entry.get("segmentation") else None for entry in entries
-    ]
-    boxes = np.array([entry["bbox"] for entry in entries], float).reshape(-1, 4)
+    masks = [_mask_of(entry, width, height) for entry in entries]
+    boxes = np.array([_numbers(entry, "bbox", 4) for entry in entries]).reshape(-1, 4)
     return PhotoPeople(
         keypoints, labelled, seen, mpii, known, mpii_seen & known, boxes, _head_px(keypoints, labelled), masks
     )

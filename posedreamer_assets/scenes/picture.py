@@ -9,9 +9,8 @@ from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.render.appearance import Appearance
-from posedreamer_assets.render.backgrounds import horizon_row, photo_background, procedural_background
 from posedreamer_assets.render.shading import Light
-from posedreamer_assets.scenes.draw import Crowd, draw_crowd, scale_of, shadow_on_ground
+from posedreamer_assets.scenes.draw import Crowd, draw_crowd, shadow_on_ground
 from posedreamer_assets.scenes.layout import seen_from
 from posedreamer_assets.scenes.people import colours_of, dressed
 
@@ -49,18 +48,3 @@ def picture_of(
         behind = np.rint(behind * (1 - lost[..., None])).astype(np.uint8)
     crowd = draw_crowd(body, vertices, normals, colours, list(ids), camera, seen_from(light, camera))
     return crowd.over(behind), crowd
-
-
-def scene_background(
-    scene: str, camera: Cameras, rng: np.random.Generator, folder: str | None
-) -> UInt8[np.ndarray, "h w 3"]:
-    """What is behind the people: a procedural place that shares their horizon, or a crop of a photograph.
-
-    Raises:
-        ConfigError: the folder holds no images.
-    """
-    if folder:
-        return photo_background(folder, rng, camera.width, camera.height)
-    horizon = horizon_row(float(camera.pitch_deg[0]), float(camera.focal_px[0]), camera.height)
-    size, roll = (camera.width, camera.height), float(camera.roll_deg[0])
-    return procedural_background(scene, rng, *size, horizon, roll, scale_of(camera))

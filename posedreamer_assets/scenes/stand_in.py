@@ -5,8 +5,6 @@ method does not control differs: pose families of its own, children among adults
 flat light, noisy cloth, fractal backgrounds, blur, sensor noise and JPEG.
 """
 
-import io
-
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFilter
@@ -101,14 +99,3 @@ def _annotated(labels: Labels, shown: list[int], size: int, masks: list[np.ndarr
         labels.head_px[shown].astype(float),
         list(masks),
     )
-
-
-def pixels_of(photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
-    """The photograph's pixels."""
-    return rgb_of(photo.data)
-
-
-def rgb_of(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a photograph's file; grey ones get three equal channels."""
-    with Image.open(io.BytesIO(data)) as opened:
-        return np.asarray(opened.convert("RGB"))

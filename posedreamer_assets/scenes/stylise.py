@@ -106,11 +106,10 @@ def _guided(values: np.ndarray, guide: np.ndarray, inside: np.ndarray) -> np.nda
     grey = guide.mean(axis=-1)
     weight = inside.astype(float)
     width = 2 * _GUIDE_RADIUS + 1
+    share = np.maximum(uniform_filter(weight, width, mode="constant"), 1e-9)
 
     def mean(channel: np.ndarray) -> np.ndarray:
-        return uniform_filter(channel * weight, width, mode="constant") / np.maximum(
-            uniform_filter(weight, width, mode="constant"), 1e-9
-        )
+        return uniform_filter(channel * weight, width, mode="constant") / share
 
     mean_grey = mean(grey)
     variance = mean(grey * grey) - mean_grey**2

@@ -69,6 +69,12 @@ def decode(data: bytes) -> np.ndarray:
         return np.asarray(image)
 
 
+def decode_rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a photograph's file as RGB, whatever it has: grey, a palette, CMYK; raises ImageError, see `opened`."""
+    with opened(data) as image:
+        return np.asarray(image.convert("RGB"))
+
+
 def decode_all(blobs: list[bytes]) -> np.ndarray:
     """Decode images of one size into one (n, h, w, ...) array."""
     return np.stack([decode(blob) for blob in blobs])

@@ -87,7 +87,8 @@ def test_groups_of_pitch_use_the_printed_formula_where_it_works_and_refuse_it_wh
     drawn_in = np.rad2deg(np.var(np.deg2rad(pitch)))
     assert (len(edges), edges[0]) == (9, pytest.approx(drawn_in)) and drawn_in == pytest.approx(2.95, abs=0.01)
     assert edges[-1] < 45 - drawn_in
-    assert group_edges(pitch, 10, TENTH_OF_RANGE)[0] == pytest.approx(4.5)
+    for groups in (4, 10):
+        assert group_edges(pitch, groups, TENTH_OF_RANGE)[0] == pytest.approx(4.5)
     with pytest.raises(CurriculumError, match=r"0 \+ 168\.8.* = 168\.8.* and 45 - .*nothing is between"):
         edges_between(0.0, 45.0, float(np.var(pitch)), 10)
     with pytest.raises(CurriculumError, match="spread 'degrees'"):
@@ -114,7 +115,10 @@ def test_a_log_row_can_be_checked_and_faults_in_it_are_found() -> None:
     doubled = dataclasses.replace(row, target=2 * row.target)
     other = dataclasses.replace(row, group=0)
     wrong_sign = dataclasses.replace(row, reward=-1)
-    assert not any(follows_eq2(bad, 0.2, 32) for bad in (never_lowered, doubled, other, wrong_sign))
+    too_small = dataclasses.replace(row, group=2)
+    alone = dataclasses.replace(row, sizes=np.array([5, 60, 5, 4]))
+    bad = (never_lowered, doubled, other, wrong_sign, too_small, alone)
+    assert not any(follows_eq2(one, 0.2, 32) for one in bad)
 
 
 def test_a_lonely_group_is_refused() -> None:

@@ -77,11 +77,6 @@ def redrawn(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[bytes], byt
     return lambda blob: encode_png(np.ascontiguousarray(change(decode(blob))))
 
 
-def permuted(ids: np.ndarray) -> np.ndarray:
-    """The first two people of a map called each other."""
-    return np.where(ids == 1, 2, np.where(ids == 2, 1, ids)).astype(np.uint8)
-
-
 def brighter(picture: np.ndarray) -> np.ndarray:
     """All pixels a level up, as a second encoding would leave some of them."""
     return np.where(picture < 255, picture + 1, picture - 1).astype(np.uint8)
@@ -95,6 +90,12 @@ def with_stranger(ids: np.ndarray) -> np.ndarray:
 
 def from_photo(row: dict[str, Any]) -> bool:
     return row["origin"] == "photo" and any(row["mpii_labelled"])
+
+
+def of_another_photo(name: str) -> str:
+    """Person 0 of another photograph, who exists."""
+    key = name.split("/")[0]
+    return f"{key}/000001" if name.startswith(f"{key}/000000") else f"{key}/000000"
 
 
 def hidden_somewhere(row: dict[str, Any]) -> bool:
@@ -124,6 +125,8 @@ FAULTS = (
           changed("body_pose", lambda v: [*v[:9], -1.2, *v[10:]])),
     Fault("a stranger in the map of people", DS_IMAGE, "maps_list_the_people", changed("instances", redrawn(with_stranger))),
     Fault("somebody missing from the list", DS_IMAGE, "maps_list_the_people", changed("persons", lambda v: v[:-1])),
+    Fault("an image that no layout has", DS_IMAGE, "maps_list_the_people",
+          changed("sample_id", lambda v: "scenes-0000/000099")),
     Fault("maps of people of another scene", DS_IMAGE, "maps_agree", rolled("instances")),
     Fault("depth of another scene", DS_IMAGE, "maps_agree", rolled("depth")),
     Fault("ids of people permuted", DS_PEOPLE, "boxes_follow_instances", rolled("person")),
@@ -143,7 +146,11 @@ FAULTS = (
     Fault("a covered joint left visible", DM_PEOPLE, "labels_of_photo_untouched",
           changed("mpii_visible", lambda v: [not flag for flag in v], where=from_photo)),
     Fault("a photograph's person of another photograph", DM_PEOPLE, "labels_of_photo_untouched",
-          changed("photo_person", lambda v: "photos-0000/000002/09", where=from_photo)),
+          changed("photo_person", of_another_photo, where=from_photo)),
+    Fault("a covered eye left visible", DM_PEOPLE, "labels_of_photo_untouched",
+          changed("keypoints_visible", lambda v: [not v[0], *v[1:]], where=from_photo)),
+    Fault("the head of another person", DM_PEOPLE, "labels_of_photo_untouched",
+          changed("head_size_px", lambda v: (v or 10.0) * 1.5, where=from_photo)),
     Fault("style that leaks out of people", STYLED, "changed_only_in_people", changed("image", redrawn(brighter))),
     Fault("styled where nothing should be", STYLED, "changed_only_in_people",
           changed("status", lambda v: "mask_too_small", where=lambda row: row["status"] == "stylised")),

@@ -5,15 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from pycocotools.coco import COCO
 
-from posedreamer_assets.errors import ExportError
+from posedreamer_assets.cli.export_command import export_command
+from posedreamer_assets.errors import ConfigError, ExportError
+from posedreamer_assets.export import scenes
 from posedreamer_assets.export.scenes import export_scenes
+from posedreamer_assets.pipeline.studies import scene_stages
 from posedreamer_assets.scenes.rle import decode_rle
+from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.images import decode
-from posedreamer_assets_tests.scenes.conftest import Study
+from posedreamer_assets_tests.planted_faults.faults import with_column
+from posedreamer_assets_tests.scenes.conftest import KEYS, Study
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
 
@@ -29,9 +37,12 @@ def test_coco_files_say_what_the_tables_say(study: Study, tmp_path: Path, source
     people = study.rows(f"{stage}/scene_people").to_pylist()
     assert (done.images, done.people, done.written) == (len(images), len(people), 1)
     coco = read(tmp_path, key)
+    photos = {row["sample_id"]: row for row in study.rows("photos/annotated_photos").to_pylist()}
     by_image = {entry["file_name"].removesuffix(".png"): entry for entry in coco.imgs.values()}
     assert set(by_image) == set(images)
     for name, row in images.items():
+        about = photos.get(row["photo_id"], {"split": None, "licence": "Apache-2.0 (made by this project)"})
+        assert all(by_image[name][column] == about[column] for column in ("split", "licence"))
         shown = np.asarray(Image.open(tmp_path / "images" / f"{name}.png"))
         assert np.array_equal(shown, decode(row["image"]))
         own = [person for person in people if person["image_id"] == name]
@@ -90,7 +101,7 @@ def test_a_plain_folder_has_the_rows(study: Study, tmp_path: Path) -> None:
         assert (tmp_path / "images" / f"{row['sample_id']}.png").read_bytes() == row["image"]
         for person in label["people"]:
             assert np.array_equal(decode_rle(person["mask"]), decode(row["instances"]) == person["person"] + 1)
-        assert label["body"]["name"] and label["ignored"] is None
+        assert label["body"]["name"] and label["ignored"] is None and label["split"] is None
 
 
 def test_what_is_complete_is_not_written_again_and_what_is_damaged_is(study: Study, tmp_path: Path) -> None:
@@ -102,6 +113,90 @@ def test_what_is_complete_is_not_written_again_and_what_is_damaged_is(study: Stu
     place.write_bytes(whole[:-100])
     assert export_scenes(study.store, study.profile, "ds", "coco", tmp_path).written == 1
     assert place.read_bytes() == whole
+
+
+def test_a_person_without_a_mask_has_the_area_that_cocos_tools_assume() -> None:
+    person = dict.fromkeys(SCHEMAS["scene_people"].names)
+    person |= {"bbox": [1.0, 2.0, 10.0, 20.0], "keypoints_2d": [0.0] * 34, "keypoints_visible": [False] * 17}
+    person |= {
+        "mpii_2d": [0.0] * 32,
+        "mpii_in_frame": [False] * 16,
+        "mpii_visible": [False] * 16,
+        "width": 9,
+        "height": 9,
+    }
+    found = scenes._annotation(person, None)
+    assert found["area"] == pytest.approx(0.53 * 200) and found["segmentation"] == []
+
+
+def copied(study: Study, folder: Path, without: tuple[str, str] | None = None) -> LanceStore:
+    """The study's tables in another store, without the partition of one table."""
+    store = LanceStore(str(folder))
+    for stage in scene_stages(()):
+        rows, key = study.rows(stage.key), KEYS[stage.groups[0]]
+        if (stage.table, key) != without:
+            store.replace_partition(str(stage.table), key, rows, input_digest="made")
+    return store
+
+
+@pytest.mark.parametrize("table", ["scene_people", "annotated_photos", "photo_people"])
+def test_what_a_stopped_run_left_incomplete_is_not_written(study: Study, tmp_path: Path, table: str) -> None:
+    store = copied(study, tmp_path / "store", (table, "photos-0000"))
+    with pytest.raises(ExportError, match=f"no photo partition is in all of .*{table}"):
+        export_scenes(store, study.profile, "dm", "coco", tmp_path / "out")
+    assert export_scenes(store, study.profile, "ds", "coco", tmp_path / "out").written == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [("annotated_photos", "licence", "another"), ("photo_people", "person_mask", None), ("scene_images", "variant", 1)],
+)
+def test_whatever_is_written_is_written_again_when_it_changes(
+    study: Study, tmp_path: Path, table: str, column: str, value: object
+) -> None:
+    store, out = copied(study, tmp_path / "store"), tmp_path / "out"
+    assert export_scenes(store, study.profile, "style", "folder", out).written == 1
+    assert export_scenes(store, study.profile, "style", "folder", out).written == 0
+    rows = store.read(table, ["photos-0000"])
+    rows = with_column(rows, column, [value] * rows.num_rows)
+    store.replace_partition(table, "photos-0000", rows, input_digest="made again")
+    assert export_scenes(store, study.profile, "style", "folder", out).written == 1
+
+
+def test_an_image_whose_people_are_not_there_is_named(study: Study, tmp_path: Path) -> None:
+    store = copied(study, tmp_path / "store")
+    rows = study.rows("ds/scene_people")
+    name = rows.column("image_id")[0].as_py()
+    kept = rows.filter(pc.not_equal(rows.column("image_id"), name))
+    store.replace_partition("scene_people", "scenes-0000", kept, input_digest="made again")
+    with pytest.raises(ExportError, match=f"{name}: scene_people has nobody of it"):
+        export_scenes(store, study.profile, "ds", "coco", tmp_path / "out")
+
+
+def test_a_few_images_are_held_at_a_time(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    export_scenes(study.store, study.profile, "dm", "coco", whole)
+    monkeypatch.setattr(scenes, "_AT_ONCE", 2)
+    partition = scenes.Partition(study.store, "photos-0000", "dm")
+    assert [scene.image["sample_id"] for scene in partition.scenes()] == partition.images and len(partition.images) > 2
+    export_scenes(study.store, study.profile, "dm", "coco", parts)
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(parts) for path in parts.rglob("*") if path.is_file())
+    assert all((whole / name).read_bytes() == (parts / name).read_bytes() for name in files)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("--split", "test"), ("--shard-size", "3"), ("--version", "1"), ("--keypoints-only",), ("--mean-hands",)),
+        *(("--smpl", "a.npz"), ("--smpl-transfer", "b.npz"), ("--verify",)),
+    ],
+)
+def test_options_of_the_dataset_are_refused_with_scenes(option: tuple[str, ...], tmp_path: Path) -> None:
+    found = CliRunner().invoke(
+        export_command, ["--format", "coco", "--of", "ds", "-o", str(tmp_path), "--home", str(tmp_path), *option]
+    )
+    assert isinstance(found.exception, ConfigError) and f"takes no {option[0]}:" in str(found.exception)
 
 
 def test_unknown_sources_and_formats_are_refused(study: Study, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Annotated photographs: COCO's JSON with all that occurs in it, masks against pycocotools, people over a photograph."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from pycocotools import mask as pycocotools_mask
@@ -14,15 +17,19 @@ from posedreamer_assets.body.joints import COCO17, COCO17_FROM_SMPLX
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cameras.crowds import ground_camera
+from posedreamer_assets.checks.crowds import untouched_outside_mask
+from posedreamer_assets.checks.rows import Rows
 from posedreamer_assets.config import MixedConfig, load_profile
 from posedreamer_assets.errors import ConfigError, PhotoError
-from posedreamer_assets.poses.procedural import stand_on_ground
-from posedreamer_assets.scenes.mix import covered, distances_m, lay_over_photo, photo_view
+from posedreamer_assets.pipeline.annotated_photos import photos_of
+from posedreamer_assets.poses.procedural import FAMILIES, stand_on_ground
+from posedreamer_assets.scenes.mix import distances_m, lay_over_photo, photo_view, under
 from posedreamer_assets.scenes.photos import PhotoPeople, coco_photos, people_from_json, people_to_json
 from posedreamer_assets.scenes.picture import picture_of
 from posedreamer_assets.scenes.points import MPII16, all_points, mpii_of
 from posedreamer_assets.scenes.rle import decode_rle, encode_rle, segment_mask
-from posedreamer_assets.scenes.stand_in import FAMILIES_OF_ITS_OWN, other_families, pixels_of, stand_in_photo
+from posedreamer_assets.scenes.stand_in import FAMILIES_OF_ITS_OWN, other_families, stand_in_photo
+from posedreamer_assets.tables.images import decode_rgb, encode_png
 
 
 def person(number: int, image: int, *, labelled: int = 17, crowd: int = 0, **more: object) -> dict[str, object]:
@@ -85,6 +92,90 @@ def test_what_is_wrong_with_files_is_told(tmp_path: Path) -> None:
         coco_photos(folder, annotations, 0, 1)
     with pytest.raises(ConfigError, match=r"photos\.kind coco needs"):
         load_profile("pocket", {"photos.kind": "coco"})
+    with pytest.raises(ConfigError, match=r"photos\.size is 63; expected 64 or more"):
+        load_profile("pocket", {"photos.size": 63})
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (person(8, 1, keypoints=[20, 20, 2] * 14), "annotation 8: keypoints holds 42 values, expected 51"),
+        (
+            person(8, 1, keypoints=[float("nan"), 20, 2] * 17),
+            "annotation 8: keypoints holds 51 values, expected 51 finite",
+        ),
+        (person(8, 1, bbox=None), "annotation 8: bbox"),
+        (person(8, 1, bbox=[1, 2, 3]), "annotation 8: bbox holds 3 values"),
+        (person(8, 1, labelled=0, bbox=None, segmentation=[]), "annotation 8: bbox"),
+        (person(8, 1, segmentation={"size": [48, 64], "counts": [5]}), "annotation 8: segmentation: .* add up to 5"),
+        (
+            person(8, 1, crowd=1, segmentation={"size": [4, 4], "counts": [16]}),
+            "annotation 8: segmentation of 4 x 4 pixels",
+        ),
+    ],
+)
+def test_an_annotation_that_cannot_be_used_is_named(tmp_path: Path, entry: dict[str, object], said: str) -> None:
+    places = page(tmp_path, [person(1, 1), {name: value for name, value in entry.items() if value is not None}])
+    with pytest.raises(PhotoError, match=said):
+        coco_photos(*places, first=0, count=1)
+
+
+@pytest.mark.parametrize(("lost", "said"), [("file_name", "image 1: .*file_name"), ("id", "id of one of the images")])
+def test_an_image_that_lacks_something_is_told(tmp_path: Path, lost: str, said: str) -> None:
+    folder, annotations = page(tmp_path, [person(1, 1)])
+    text = json.loads(Path(annotations).read_text())
+    for image in text["images"]:
+        del image[lost]
+    Path(annotations).write_text(json.dumps(text))
+    with pytest.raises(PhotoError, match=said):
+        coco_photos(folder, annotations, 0, 1)
+
+
+@pytest.mark.parametrize("licences", [[{"id": 4, "url": "", "name": ""}], [{"id": 4}], [], None])
+def test_a_licence_that_says_nothing_is_not_stated(tmp_path: Path, licences: object) -> None:
+    folder, annotations = page(tmp_path, [person(1, 1)])
+    text = json.loads(Path(annotations).read_text())
+    Path(annotations).write_text(json.dumps({**text, "licenses": licences}))
+    assert coco_photos(folder, annotations, 0, 1)[0].licence == "not stated"
+
+
+def test_a_photograph_that_would_take_far_more_memory_than_its_file_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from posedreamer_assets.tables import images
+
+    folder, annotations = page(tmp_path, [person(1, 1)])
+    Image.new("RGB", (64, 48)).save(Path(folder) / "1.png")
+    monkeypatch.setattr(images, "FREE_BYTES", 0)
+    monkeypatch.setattr(images, "MULTIPLE", 2)
+    with pytest.raises(PhotoError, match=r"1\.png.*cannot be read.*it is not read"):
+        coco_photos(folder, annotations, 0, 1)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "L", "RGBA"])
+def test_mixtures_and_their_check_take_the_same_pixels_of_any_file(mode: str) -> None:
+    """Held against Pillow's own conversion."""
+    shown = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 9, 3), np.uint8)).convert(mode)
+    buffer = io.BytesIO()
+    shown.save(buffer, format="TIFF" if mode == "CMYK" else "PNG")
+    pixels = decode_rgb(buffer.getvalue())
+    assert np.array_equal(pixels, np.asarray(shown.convert("RGB")))
+    one = {"sample_id": ["photos-0000/000000"], "photo_id": ["photos-0000/000007"]}
+    nobody = encode_png(np.zeros((8, 9), np.uint8))
+    for picture, passes in ((pixels, True), (255 - pixels, False)):
+        rows = Rows(pa.table({**one, "image": [encode_png(picture)], "instances": [nobody]}))
+        photo = pa.table({"sample_id": one["photo_id"], "image": [buffer.getvalue()]})
+        check: Any = SimpleNamespace(args={"to": ["annotated_photos"]})
+        around: Any = SimpleNamespace(rows=lambda table, columns, photo=photo: photo)
+        assert untouched_outside_mask(rows, check, around) == [passes]
+
+
+def test_paths_of_a_home_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page(tmp_path, [person(1, 1)])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = {"photos.kind": "coco", "photos.path": "~/images", "photos.annotations": "~/people.json"}
+    inputs: Any = SimpleNamespace(profile=load_profile("pocket", settings), key="photos-0000")
+    assert [photo.name for photo in photos_of(inputs)] == ["1.png"]
 
 
 def test_people_survive_their_column(tmp_path: Path) -> None:
@@ -162,7 +253,7 @@ def test_people_are_at_most_as_far_as_their_limbs_say(body: BodyModel) -> None:
 
 def test_pixels_without_synthetic_people_are_those_of_the_photograph(body: BodyModel) -> None:
     photo = stand_in_photo(body, "photos-0000/000000", 0, 128)
-    pixels = pixels_of(photo)
+    pixels = decode_rgb(photo.data)
     layout = lay_over_photo(body, "photos-0000/000000", 0, photo.people, (128, 128), MixedConfig(people_mean=3))
     ids = [k + 1 for k in layout.people]
     picture, crowd = picture_of(
@@ -174,17 +265,17 @@ def test_pixels_without_synthetic_people_are_those_of_the_photograph(body: BodyM
     assert (picture[~outside] != pixels[~outside]).any()
 
 
-def test_a_point_is_covered_where_its_pixel_is() -> None:
+def test_a_point_is_under_who_is_at_its_pixel() -> None:
     mask = np.zeros((4, 6), np.uint8)
     mask[1, 2] = 3
     points = np.array([[[2.0, 1.0], [2.99, 1.99], [3.0, 1.5], [-1.0, 1.0], [np.nan, 1.0], [99.0, 1.0]]])
-    assert covered(points, mask).tolist() == [[True, True, False, False, False, False]]
+    assert under(points, mask).tolist() == [[3, 3, 0, 0, 0, 0]]
 
 
 def test_a_stand_in_is_the_same_in_any_order_and_shares_no_family_with_scenes(body: BodyModel) -> None:
     one, again = (stand_in_photo(body, "photos-0000/000001", 0, 96) for _ in range(2))
     assert one.data == again.data and people_to_json(one.people) == people_to_json(again.people)
-    assert not set(FAMILIES_OF_ITS_OWN) & set(other_families())
+    assert {*FAMILIES_OF_ITS_OWN, *other_families()} == set(FAMILIES)
     assert stand_in_photo(body, "photos-0000/000001", 1, 96).data != one.data
     labelled = one.people.keypoints[one.people.labelled]
     assert ((labelled >= 0) & (labelled < 96)).all()

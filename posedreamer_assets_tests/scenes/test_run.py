@@ -4,16 +4,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.cli.run_command import stages_of
 from posedreamer_assets.config import load_profile
+from posedreamer_assets.pipeline.stage import Stage
 from posedreamer_assets.pipeline.studies import scene_stages
+from posedreamer_assets.report import scenes
 from posedreamer_assets.report.scenes import with_joints
+from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets_tests.scenes.conftest import SMALL, STUDY, Study
 
@@ -50,6 +56,20 @@ def test_joints_that_are_seen_are_filled_and_hidden_ones_hollow() -> None:
     ]
     assert drawn[0][20, 40].any() and not drawn[1][20, 40].any()
     assert drawn[1].any() and not drawn[0][:, :30].any()
+
+
+def test_images_whose_labels_are_not_up_to_date_are_not_shown(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = study.rows("ds/scene_images").column("sample_id").to_pylist()
+
+    def rows_of(snapshot: Snapshot, stage: Stage, columns: Sequence[str]) -> pa.Table:
+        rows = study.rows(stage.key)
+        if stage.table == "scene_people":
+            rows = rows.filter(pc.not_equal(rows.column("image_id"), images[0]))
+        return rows.select(columns)
+
+    monkeypatch.setattr(scenes, "rows_of", rows_of)
+    shown = scenes._examples(Snapshot(study.profile, study.store), "ds")
+    assert [row.title for row in shown] == images[1:]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The study's stages: clean tables pass every check, each planted fault is caught, and plain runs know nothing of it."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,17 +11,24 @@ from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.checks import run_checks
 from posedreamer_assets.cli.run_command import stages_of, study_settings
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.pipeline import graph, graph_of
+from posedreamer_assets.pipeline import graph, graph_of, scene_layouts
+from posedreamer_assets.pipeline.annotated_photos import split_of
+from posedreamer_assets.pipeline.layout_rows import placed_of
+from posedreamer_assets.pipeline.mixed_people import photo_columns
 from posedreamer_assets.pipeline.models import Models
+from posedreamer_assets.pipeline.photo_people import people_of_photos
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.pipeline.stage import Inputs
 from posedreamer_assets.pipeline.studies import scene_stages
 from posedreamer_assets.runtime.checking import Surroundings
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
+from posedreamer_assets.scenes import people, stand_in
+from posedreamer_assets.scenes.rle import decode_rle
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.images import decode
 from posedreamer_assets.tables.keys import group_of, is_reserved
+from posedreamer_assets.tables.rows import make_table
 from posedreamer_assets_tests.scenes.conftest import KEYS, SMALL, STUDY, Study
 from posedreamer_assets_tests.scenes.faults import FAULTS, Fault
 
@@ -80,7 +88,12 @@ def test_every_column_but_bookkeeping_has_an_origin_of_a_declared_column(study: 
         for column, found in stage.origins(study.profile).items():
             assert column in SCHEMAS[stage.table or ""].names, (stage.key, column)
             for table, name in found:
-                assert name in SCHEMAS[table].names and table in declared, (stage.key, column, table, name)
+                assert name in SCHEMAS[table].names and name in declared.get(table, ()), (
+                    stage.key,
+                    column,
+                    table,
+                    name,
+                )
 
 
 def test_a_scene_alone_is_the_scene_in_its_batch(study: Study, body: BodyModel) -> None:
@@ -94,6 +107,59 @@ def test_a_scene_alone_is_the_scene_in_its_batch(study: Study, body: BodyModel) 
     assert made.sort_by("sample_id").equals(kept.slice(0, made.num_rows).cast(made.schema))
 
 
+def test_stand_ins_and_scenes_share_no_family(study: Study, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def spy(*args: Any, **more: Any) -> people.Cast:
+        cast = people.draw_cast(*args, **more)
+        drawn.extend(cast.families)
+        return cast
+
+    monkeypatch.setattr(stand_in, "draw_cast", spy)
+    for k in range(4):
+        stand_in.stand_in_photo(body, f"photos-0000/{k:06d}", study.profile.seed, 64)
+    synthetic = {
+        name for key in ("ds", "dm") for name in study.rows(f"{key}/scene_layouts").column("family").to_pylist()
+    }
+    assert drawn and synthetic and not set(drawn) & synthetic
+
+
+def test_figures_count_images_whoever_is_left_out(study: Study) -> None:
+    rows = study.rows("ds/scene_layouts")
+    plain = rows.select(["image_id", "person", "people_drawn", "cam_pitch_deg"]).to_pylist()
+    (image,) = {row["image_id"] for row in plain if row["image_id"].endswith("000001")}
+    kept = [i for i, row in enumerate(plain) if not (row["image_id"] == image and row["person"] == 0)]
+    assert len(kept) == rows.num_rows - 1 and any(plain[i]["image_id"] == image for i in kept)
+    figures = scene_layouts.figures(rows.take(kept), study.profile)
+    images = {row["image_id"]: row for row in plain}
+    assert figures["images"] == len(images) and figures["people_placed"] == len(kept)
+    assert figures["people_drawn"] == sum(row["people_drawn"] for row in images.values())
+    wanted = np.mean([row["cam_pitch_deg"] for row in images.values()])
+    assert figures["mean_camera_pitch_deg"] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_nobody_placed_and_nobody_annotated_are_no_fault(study: Study) -> None:
+    assert list(placed_of(study.rows("ds/scene_layouts").slice(0, 0))) == []
+    assert scene_layouts.figures(study.rows("ds/scene_layouts").slice(0, 0), study.profile)["images"] == 0
+    rows, photo = study.rows("photos/photo_people"), "photos-0000/000099"
+    own, people = people_of_photos(rows, [photo])[photo]
+    assert (own.num_rows, len(people)) == (0, 0)
+    placed = next(placed_of(study.rows("dm/scene_layouts")))
+    columns = photo_columns("photos-0000", placed, own, np.zeros((128, 128), np.uint8))
+    assert make_table(columns, SCHEMAS["scene_people"]).num_rows == 0
+
+
+def test_masks_are_unpacked_where_they_are_asked_for_alone(study: Study) -> None:
+    rows = study.rows("photos/photo_people")
+    photos = set(rows.column("image_id").to_pylist())
+    plain, full = people_of_photos(rows, photos), people_of_photos(rows, photos, masks=True)
+    for photo in photos:
+        texts = full[photo][0].column("person_mask").to_pylist()
+        assert plain[photo][1].masks == [None] * len(texts)
+        for text, mask in zip(texts, full[photo][1].masks, strict=True):
+            assert mask is not None and np.array_equal(mask, decode_rle(json.loads(text)))
+
+
 def test_people_of_a_mixture_are_the_synthetic_and_the_annotated(study: Study) -> None:
     annotated = study.rows("photos/photo_people").column("image_id").to_pylist()
     rows = study.rows("dm/scene_people").to_pylist()
@@ -105,11 +171,19 @@ def test_people_of_a_mixture_are_the_synthetic_and_the_annotated(study: Study) -
     assert {row["origin"] for row in rows} == {"synthetic", "photo"}
 
 
-def test_a_photograph_is_in_one_split_and_its_ignored_people_are_marked(study: Study) -> None:
+def test_a_split_follows_from_the_content_alone_and_is_as_large_as_asked_for(study: Study) -> None:
+    profile = load_profile("pocket", {"photos.val_share": 0.2, "photos.test_share": 0.3})
+    found = [split_of(str(k).encode(), profile) for k in range(4000)]
+    assert found == [split_of(str(k).encode(), profile) for k in range(4000)]
+    for name, share in (("train", 0.5), ("val", 0.2), ("test", 0.3)):
+        assert found.count(name) / 4000 == pytest.approx(share, abs=4 * np.sqrt(0.25 / 4000))
+    for row in study.rows("photos/annotated_photos").to_pylist():
+        assert row["split"] == split_of(row["image"], study.profile)
+
+
+def test_ignored_people_of_a_photograph_are_marked(study: Study) -> None:
     photos = study.rows("photos/annotated_photos").to_pylist()
-    assert {row["split"] for row in photos} <= {"train", "val", "test"} and {row["kind"] for row in photos} == {
-        "stand_in"
-    }
+    assert {row["kind"] for row in photos} == {"stand_in"}
     for row in photos:
         assert decode(row["ignore_mask"]).shape == (128, 128)
         assert json.loads(row["annotations"])["boxes"]

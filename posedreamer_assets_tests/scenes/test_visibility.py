@@ -75,7 +75,9 @@ def test_who_is_in_front_hides_the_other(body: BodyModel, near: int) -> None:
     trunk = [MPII16.index(name) for name in ("left_hip", "right_hip", "left_knee", "right_knee")]
     assert labels.mpii_seen[near, trunk].all()
     assert not labels.mpii_seen[far, [MPII16.index("left_knee"), MPII16.index("right_knee")]].any()
-    assert set(labels.hidden_by[far][~labels.mpii_seen[far] & labels.mpii_inside[far]]) <= {ids[near], ITSELF, 0}
+    hidden = ~labels.mpii_seen[far] & labels.mpii_inside[far]
+    column, row = labels.mpii[far, hidden].astype(int).T
+    assert np.array_equal(labels.hidden_by[far, hidden] == ids[near], crowd.instances[row, column] == ids[near])
     assert ids[near] in labels.hidden_by[far] and ids[far] not in labels.hidden_by[near]
     assert labels.pixels[near] == crowd.amodal_pixels[near]
     assert labels.pixels[far] < crowd.amodal_pixels[far]
