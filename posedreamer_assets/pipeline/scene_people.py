@@ -34,7 +34,7 @@ def make(inputs: Inputs) -> Made:
     for placed in progress.track(placed_of(inputs.rows(layout_rows.TABLE))):
         labels = labels_of(inputs, placed, images[placed.image_id])
         columns = synthetic_columns(inputs.key, placed, labels, images[placed.image_id]["amodal_pixels"])
-        distances = smallest_distances_px(columns["objpos"])
+        distances = smallest_distances_px(list(columns["objpos"]))
         parts.append(make_table({**columns, "min_distance_px": distances}, SCHEMAS[TABLE]))
     return Made(pa.concat_tables(parts))
 
