@@ -3,6 +3,7 @@
 Each recomputes something from other columns, so a swapped, shifted or mixed-up value in any of them shows.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -27,7 +28,7 @@ _MILLIMETRES = 1000.0
 _CLOSE_MM = 2.0  # depth is stored rounded
 
 
-def usable_rows(rows: Rows, columns: tuple[str, ...]) -> np.ndarray:
+def usable_rows(rows: Rows, columns: Iterable[str]) -> np.ndarray:
     """Indices of rows whose numbers are all there and finite; the others are reported by other checks."""
     if not len(rows):
         return np.zeros(0, int)
@@ -78,7 +79,7 @@ def _joint_directions(body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
 
 def within_joint_limits(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Every anatomical angle is within its range of motion, see `body/anatomy.py`."""
-    usable = usable_rows(rows, tuple(BODY_COLUMNS))
+    usable = usable_rows(rows, BODY_COLUMNS)
     if not len(usable):
         return [None] * len(rows)
     broken = limit_violations(_bodies(rows.take(usable)), check.args.get("tolerance_deg", 0.5))

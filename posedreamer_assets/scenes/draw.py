@@ -168,7 +168,9 @@ def _reduced(drawn: Drawn, width: int, height: int, scale: int) -> Crowd:
     crowd = Crowd(
         np.zeros((height, width, 3), np.uint8),
         np.zeros((height, width), np.float32),
-        *(np.zeros((height, width), kind) for kind in (np.uint8, np.uint8, np.uint16)),
+        np.zeros((height, width), np.uint8),
+        np.zeros((height, width), np.uint8),
+        np.zeros((height, width), np.uint16),
         [],
     )
     left, top = drawn.x // scale, drawn.y // scale

@@ -64,7 +64,7 @@ def test_images_whose_labels_are_not_up_to_date_are_not_shown(study: Study, monk
     def rows_of(snapshot: Snapshot, stage: Stage, columns: Sequence[str]) -> pa.Table:
         rows = study.rows(stage.key)
         if stage.table == "scene_people":
-            rows = rows.filter(pc.not_equal(rows.column("image_id"), images[0]))
+            rows = rows.filter(pc.field("image_id") != images[0])
         return rows.select(columns)
 
     monkeypatch.setattr(scenes, "rows_of", rows_of)
