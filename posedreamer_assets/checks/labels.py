@@ -79,7 +79,7 @@ def _joint_directions(body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
 
 def within_joint_limits(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Every anatomical angle is within its range of motion, see `body/anatomy.py`."""
-    usable = usable_rows(rows, tuple(BODY_COLUMNS))
+    usable = usable_rows(rows, BODY_COLUMNS)
     if not len(usable):
         return [None] * len(rows)
     broken = limit_violations(_bodies(rows.take(usable)), check.args.get("tolerance_deg", 0.5))

@@ -37,7 +37,7 @@ planted sole."""
 
 def body_measure_between(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """A measure of each body is within a range; bodies that it says nothing of pass."""
-    usable = usable_rows(rows, tuple(BODY_COLUMNS))
+    usable = usable_rows(rows, BODY_COLUMNS)
     if not len(usable):
         return [None] * len(rows)
     found = _MEASURES[check.args["of_body"]](around.body(), bodies(rows.take(usable).table))

@@ -165,13 +165,12 @@ def _pixels(drawn: Drawn, scale: int) -> int:
 def _reduced(drawn: Drawn, width: int, height: int, scale: int) -> Crowd:
     """A draw at the larger size as pixels of the image; amodal pixels are still to be counted."""
     assert drawn.normal is not None, "ids were given as normals"
-    size = (height, width)
     crowd = Crowd(
-        np.zeros((*size, 3), np.uint8),
-        np.zeros(size, np.float32),
-        np.zeros(size, np.uint8),
-        np.zeros(size, np.uint8),
-        np.zeros(size, np.uint16),
+        np.zeros((height, width, 3), np.uint8),
+        np.zeros((height, width), np.float32),
+        np.zeros((height, width), np.uint8),
+        np.zeros((height, width), np.uint8),
+        np.zeros((height, width), np.uint16),
         [],
     )
     left, top = drawn.x // scale, drawn.y // scale

@@ -59,7 +59,8 @@ def _fill(mask: Bool[np.ndarray, "h w"], points: Float[np.ndarray, "k 2"]) -> No
     if (high <= low).any():
         return
     (left, top), (right, bottom) = low, high
-    large = Image.new("L", tuple(int(v) for v in (high - low) * _LARGER))
+    width, height = ((high - low) * _LARGER).tolist()
+    large = Image.new("L", (width, height))
     corners = [(float(x), float(y)) for x, y in (points - low) * _LARGER - 0.5]
     ImageDraw.Draw(large).polygon(corners, fill=255)
     mask[top:bottom, left:right] |= np.asarray(large)[_LARGER // 2 :: _LARGER, _LARGER // 2 :: _LARGER] > 0

@@ -34,7 +34,7 @@ named = pytest.mark.parametrize("stage", WITH_TABLES, ids=lambda stage: stage.ke
 @named
 def test_a_table_shows_its_columns_with_types_and_meanings(stage: Stage) -> None:
     metadata = GRAPH.get(dg.AssetKey(stage.key.split("/"))).metadata
-    assert metadata["dagster/table_name"] == stage.table
+    assert stage.table is not None and metadata["dagster/table_name"] == stage.table
     columns = metadata["dagster/column_schema"].columns
     own = [column for column in columns if column.name not in OWN]
     assert [column.name for column in own] == SCHEMAS[stage.table].names
