@@ -18,8 +18,6 @@ from posedreamer_assets.scenes.people import Cast, draw_cast, dressed, sample_sc
 from posedreamer_assets.seeds import sample_rng
 from posedreamer_assets.tables.keys import person_id
 
-"""Why a person is left out: every place that was tried was taken."""
-
 MOST_PEOPLE = 99  # persons have two digits, and instance maps 8 bits
 CLEARANCE_M = 0.002  # more than rounding moves a vertex
 _DISTANCE_M = (5.0, 9.0)
