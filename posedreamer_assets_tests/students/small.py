@@ -63,7 +63,8 @@ def study_profile(place: Path, **settings: object) -> Profile:
         "generator.model_path": str(place / "generator"),
         "students.study": str(place / "tiny.yaml"),
         "students.images": 8,
-        "students.test_renders": 3,
+        "students.test_renders": 5,
+        "cameras.truncated_share": 0.5,  # so that both kinds of cameras are among so few images
         "students.test_generated": 2,
     }
     return load_profile("pocket", {**SMALL, **own, **settings})

@@ -84,6 +84,16 @@ FAULTS = {
             "pose_group", lambda _: store.read("pose_library", columns=["provenance"]).column("provenance")[0].as_py()
         )(rows, store),
     ),
+    **{
+        f"a camera far from a {kind} body": (
+            "benchmark_images",
+            check,
+            lambda rows, store, cut=cut: _set(
+                "cam_translation", lambda at: [at[0] + 5, *at[1:]], rows.column("truncated").to_pylist().index(cut)
+            )(rows, store),
+        )
+        for kind, check, cut in (("whole", "body_in_frame", False), ("cut", "cut_body_in_frame", True))
+    },
     "a test image from a seed of the run": (
         "benchmark_images",
         "seed_apart",

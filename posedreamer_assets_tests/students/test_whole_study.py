@@ -135,7 +135,7 @@ def test_the_report_has_the_section_and_says_what_it_cannot_show(study: tuple[La
     found = snapshot.checkpoint(snapshot.graph["hmr_benchmark"])
     assert found is not None
     figures = found.metrics
-    assert figures["test_sets"] == {"bench-looks": 3, "bench-renders": 3, "bench-generated": 2}
+    assert figures["test_sets"] == {"bench-looks": 5, "bench-renders": 5, "bench-generated": 2}
     assert [one["name"] for one in figures["primary"]] == ["generated against rendered"]
     assert set(figures["primary"][0]["sets"]) == set(figures["test_sets"]), "a contrast is shown on every set"
     assert figures["recipes"]["half"]["images"] == figures["recipes"]["rendered"]["images"] // 2
@@ -165,7 +165,7 @@ def test_another_network_is_scored_as_students_are(study: tuple[LanceStore, Prof
     from scipy.spatial.transform import Rotation
 
     store, profile = study
-    assert export_test_images(store, profile, tmp_path / "images") == 8
+    assert export_test_images(store, profile, tmp_path / "images") == 12
     with (tmp_path / "images" / "images.csv").open() as file:
         listed = list(csv.DictReader(file))
     assert all((tmp_path / "images" / row["file"]).is_file() for row in listed)
