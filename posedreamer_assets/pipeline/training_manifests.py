@@ -23,11 +23,14 @@ _OF_POSE = ("family", "source", "provenance")
 
 def make(inputs: Inputs) -> Made:
     """The samples of a recipe's draw; the seeds of a draw have the same ones."""
-    from posedreamer_assets.students.manifests import leaks, resolve
+    from posedreamer_assets.students.manifests import check_curve, leaks, resolve
 
     study = needed_study(inputs.profile)
     recipe, draw, _ = student_of(inputs.key)
-    picks = resolve(study, recipe, _candidates(inputs), draw, inputs.profile.students.images)
+    candidates, most = _candidates(inputs), inputs.profile.students.images
+    if recipe in study.curve:
+        check_curve(study, candidates, draw, most)
+    picks = resolve(study, recipe, candidates, draw, most)
     leaked = leaks(picks, _test_poses(inputs))
     if leaked:
         raise RecipeError(f"recipe {recipe!r} takes {len(leaked)} samples that are tested on, {leaked[0]} among them")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from posedreamer_assets.errors import RecipeError
 from posedreamer_assets.seeds import unit_hash
@@ -66,6 +67,24 @@ def resolve(study: Study, name: str, candidates: Sequence[Candidate], draw: int,
     return sorted(picks, key=lambda pick: (pick.candidate.sample_id, pick.candidate.table))
 
 
+def check_curve(study: Study, candidates: Sequence[Candidate], draw: int, most: int) -> None:
+    """Each size of the curve must hold the samples of the smaller ones: else it compares choices, not sizes.
+
+    Raises:
+        RecipeError: one does not, or there are fewer images than it asks for.
+    """
+    taken = {
+        name: {(one.candidate.table, one.candidate.sample_id) for one in resolve(study, name, candidates, draw, most)}
+        for name in study.curve
+    }
+    for small, large in pairwise(sorted(taken, key=lambda name: len(taken[name]))):
+        if extra := len(taken[small] - taken[large]):
+            raise RecipeError(
+                f"curve: {extra} of the {len(taken[small])} samples of recipe {small!r} are not among those of {large!r}; "
+                f"give {small!r} the same `use`, or `same_poses_as` of the same recipe and a `size`"
+            )
+
+
 @dataclass(frozen=True)
 class _Resolver:
     study: Study
@@ -76,7 +95,9 @@ class _Resolver:
         if recipe.same_poses_as is not None:
             wanted = {p.candidate.sample_id for p in self.picks(self.study.recipes[recipe.same_poses_as])}
             found = [p for i, c in enumerate(recipe.use) for p in self._of(c, i) if p.candidate.sample_id in wanted]
-            return self._enough(recipe, found, len(wanted))
+            place = {one.sample_id: i for i, one in enumerate(self.ordered)}
+            count = len(wanted) if recipe.size is None else self.size(recipe)
+            return self._enough(recipe, sorted(found, key=lambda pick: place[pick.candidate.sample_id])[:count], count)
         size = self.size(recipe)
         kept = size if recipe.replace is None else round(size * (1 - recipe.replace.share))
         found = self._shared(recipe, kept)

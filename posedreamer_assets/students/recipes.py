@@ -63,7 +63,7 @@ class Recipe:
         name: also the name in partition keys.
         use: where its samples come from.
         size: a number, `budget`, `budget/2` (see `manifests.budget_of`), or `= other` for as many as another recipe.
-        same_poses_as: takes the poses of another recipe, and so its size.
+        same_poses_as: takes the poses of another recipe, all of them or the `size` first.
         match: takes as many samples of each family as another recipe has.
         replace: a share of samples that others stand for.
         reseed: trains from other seeds than every other recipe: with the data of another one, an A/A comparison.
@@ -322,12 +322,12 @@ class _Reading:
         return found
 
     def budget(self, name: str, tree: Mapping[str, Any], at: Place) -> None:
-        """Either `size`, or `same_poses_as`, which leaves nothing to choose."""
+        """`size`, or `same_poses_as`, beside which it says how many of those poses are taken."""
         if tree.get("same_poses_as") is None:
             if tree.get("size") is None:
                 raise self.error(at, f"recipe {name!r} leaves its budget free: give `size` or `same_poses_as`")
             return
-        for key in ("size", "match", "replace"):
+        for key in ("match", "replace"):
             if tree.get(key) is not None:
                 raise self.error(
                     (*at, key),

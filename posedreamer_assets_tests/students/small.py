@@ -23,7 +23,7 @@ seeds: 2
 recipes:
   generated: {use: [{table: raw_generations, where: kept}], size: budget}
   rendered: {use: [{table: rendered_scenes}], same_poses_as: generated}
-  half: {use: [{table: rendered_scenes}], size: budget/2}
+  half: {use: [{table: rendered_scenes}], same_poses_as: generated, size: budget/2}
 primary: [{name: generated against rendered, a: generated, b: rendered}]
 exploratory: [{name: half against all, a: half, b: rendered}]
 curve: [half, rendered]

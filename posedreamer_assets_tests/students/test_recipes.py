@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posedreamer_assets.errors import RecipeError
-from posedreamer_assets.students.manifests import Candidate, Pick, budget_of, leaks, resolve
+from posedreamer_assets.students.manifests import Candidate, Pick, budget_of, check_curve, leaks, resolve
 from posedreamer_assets.students.recipes import Study, load_study, parse_study, study_names
 
 HEAD = "recipes:\n"
@@ -98,7 +98,6 @@ def test_shipped_studies_can_be_read_and_have_an_a_a_recipe(name: str) -> None:
             6,
             "found 1",
         ),
-        (HEAD + GENERATED + LIKE + "    size: 3\n", 6, "so `size` can say nothing"),
         (HEAD + GENERATED + LIKE + "    match: generated\n", 6, "so `match` can say nothing"),
         (
             HEAD + GENERATED + LIKE + "    replace: {share: 0.5, by: {table: rendered_scenes}}\n",
@@ -162,6 +161,28 @@ def test_manifests_have_their_size_and_are_paired_and_nested(count: int, most: i
     whole = study_of(HEAD + "  a: {use: [{table: rendered_scenes}], size: budget}\n")
     assert ids(half) <= ids(resolve(whole, "a", every, draw, most))
     assert len(ids(two)) == len(two), "no pose twice in a mixture"
+
+
+CURVE = "  less: {use: [{table: rendered_scenes}], same_poses_as: generated, size: budget/3}\ncurve: [%s, rendered]\n"
+
+
+@given(st.integers(12, 60), st.integers(4, 60), st.integers(0, 3))
+def test_so_many_of_the_poses_of_another_recipe_are_among_them(count: int, most: int, draw: int) -> None:
+    study, every = study_of(RECIPES + CURVE % "less"), candidates(count)
+    less, rendered = (resolve(study, name, every, draw, most) for name in ("less", "rendered"))
+    assert len(less) == budget_of(every, most) // 3
+    assert ids(less) <= ids(rendered)
+    check_curve(study, every, draw, most)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_sizes_of_a_shipped_study_hold_each_other(name: str) -> None:
+    check_curve(load_study(name), candidates(96), 0, 40)
+
+
+def test_sizes_that_do_not_hold_each_other_are_refused_before_anything_is_trained() -> None:
+    with pytest.raises(RecipeError, match=r"samples of recipe 'half' are not among those of 'rendered'"):
+        check_curve(study_of(RECIPES + CURVE % "half"), candidates(60), 0, 30)
 
 
 def test_draws_differ_and_are_the_same_when_asked_again() -> None:
