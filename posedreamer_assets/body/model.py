@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from posedreamer_assets.blas import one_core
 from posedreamer_assets.body.joints import LANDMARK_VERTICES, PARENTS
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
@@ -93,11 +94,15 @@ class BodyModel:
     def forward(self, params: BodyParams) -> BodyOutput:
         """Pose and shape a batch of bodies.
 
-        One body at a time, because matrix products of other sizes round differently: so a body's vertices are the same to
-        the last bit whatever batch it is in, and so is everything drawn from them. Coordinate by coordinate, which is
-        what processors add and multiply fastest, and in arrays that are made once, because fresh memory costs as much as
-        the arithmetic.
+        One body at a time on one core, because matrix products of other sizes, or shared by cores, may round differently:
+        so a body's vertices are the same to the last bit whatever batch it is in, and so is everything drawn from them.
+        Coordinate by coordinate, which is what processors add and multiply fastest, and in arrays that are made once,
+        because fresh memory costs as much as the arithmetic.
         """
+        with one_core():
+            return self._forward(params)
+
+    def _forward(self, params: BodyParams) -> BodyOutput:
         n, v = len(params), len(self.v_template)
         rotations = axis_angle_to_matrix(params.full_pose())
         rest = rest_joints(self, params)
