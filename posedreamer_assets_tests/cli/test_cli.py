@@ -74,3 +74,36 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
     assert line.startswith("missing")
     assert "smpl-x.is.tue.mpg.de" in result.output
     assert result.exit_code == 1
+
+
+@pytest.fixture
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_run_without_its_models_is_refused_before_a_pose_is_made(tmp_path: Path) -> None:
+    result = _run("run", "--profile", "flux", "--home", str(tmp_path / "home"))
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "FLUX.1-dev is not on this computer" in result.stderr
+    assert Home(tmp_path / "home").store().partitions("pose_library") == {}
+
+
+def test_a_run_without_its_judge_is_refused_before_a_pose_is_made(tmp_path: Path) -> None:
+    judge = ("--set", "judge.kind=onnx", "--set", f"judge.path={json.dumps(str(tmp_path / 'absent.onnx'))}")
+    result = _run("run", "--home", str(tmp_path / "home"), *judge)
+    assert result.exit_code == 1
+    assert "judge.path: no onnx detector" in result.stderr
+    assert Home(tmp_path / "home").store().partitions("pose_library") == {}
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_doctor_tells_licence_and_memory_of_a_large_generator_without_loading_it(tmp_path: Path) -> None:
+    result = _run("doctor", "--profile", "flux", "--home", str(tmp_path))
+    lines = {line[9:27].strip(): line for line in result.output.splitlines()}
+    assert "Non-Commercial" in lines["generator licence"]
+    assert "33.7 GB of weights" in lines["generator memory"]
+    assert lines["generator weights"].startswith("missing")
+    assert result.exit_code == 1
