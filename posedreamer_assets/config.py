@@ -101,12 +101,14 @@ class GeneratorConfig:
     """The image generator. `backend`: pocket, flux or sdxl; paths are null for shipped weights.
 
     `control`: which map of the body it is given: `mesh`, the mesh-to-RGB image of the pocket generator and of the paper's
-    control LoRA; `depth` or `normals`, for what was trained on those.
+    control LoRA; `depth` or `normals`, for what was trained on those. `revision`: commit or tag of `model_path` on the model
+    hub, where that is a name and no folder; null is the newest, which may be another tomorrow.
     """
 
     backend: str = "pocket"
     model_path: str | None = None
     control_lora_path: str | None = None
+    revision: str | None = None
     control: Literal["mesh", "depth", "normals"] = "mesh"
     steps: int = 4
     guidance: float = 1.0

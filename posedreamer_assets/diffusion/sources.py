@@ -69,7 +69,8 @@ def needs(cfg: GeneratorConfig) -> list[Need]:
     Raises:
         BackendError: a path that does not exist, or a damaged file of weights.
     """
-    return [_need(name, BYTES[cfg.dtype]) for name in (cfg.model_path, cfg.control_lora_path) if name]
+    named = ((cfg.model_path, cfg.revision), (cfg.control_lora_path, None))
+    return [_need(name, revision, BYTES[cfg.dtype]) for name, revision in named if name]
 
 
 def require(cfg: GeneratorConfig) -> None:
@@ -83,7 +84,7 @@ def require(cfg: GeneratorConfig) -> None:
             _ask_hub(need.name)
 
 
-def _need(name: str, size: int) -> Need:
+def _need(name: str, revision: str | None, size: int) -> Need:
     path = Path(name).expanduser()
     if path.exists():
         return Need(name, True, _stored(path, size))
@@ -91,7 +92,7 @@ def _need(name: str, size: int) -> Need:
         raise BackendError(f"{name}: no such file or folder; set generator.model_path and generator.control_lora_path")
     known = KNOWN.get(name)
     parts = {part: count * size for part, count in known.parameters.items()} if known else {}
-    return Need(name, _is_cached(name), parts, known.licence if known else "")
+    return Need(name, _is_cached(name, revision), parts, known.licence if known else "")
 
 
 def _is_hub_name(name: str) -> bool:
@@ -99,12 +100,12 @@ def _is_hub_name(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
 
 
-def _is_cached(name: str) -> bool:
+def _is_cached(name: str, revision: str | None) -> bool:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, local_files_only=True))
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         return False
     return any(folder.rglob("*.safetensors"))

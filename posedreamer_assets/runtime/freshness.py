@@ -39,6 +39,18 @@ NOT_CONTENT = {
     "learning_to_train.photo_batches",
 }
 
+# Where files lie that are digested by their bytes: moved to another folder, they change nothing.
+PLACES = {
+    "body.model_path",
+    "generator.model_path",
+    "generator.control_lora_path",
+    "ranker.path",
+    "judge.path",
+    "outside_judge.path",
+    "scenes.backgrounds",
+    "quality.reference",
+}
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -237,6 +249,7 @@ def setting(profile: Profile, name: str, key: str | None = None) -> Any:
         values["source"] = "folder" if has_pose_files(profile, key or "procedural-0000") else "procedural"
     if section_name == "curriculum":
         values["rounds"] = poses_of_batch(profile, key or "")  # other rounds change nothing here
+    plain = {k: v is not None if f"{section_name}.{k}" in PLACES else v for k, v in values.items()}
     if field:
-        return values[field]
-    return {k: v for k, v in values.items() if f"{section_name}.{k}" not in NOT_CONTENT}
+        return plain[field]
+    return {k: v for k, v in plain.items() if f"{section_name}.{k}" not in NOT_CONTENT}
