@@ -38,6 +38,11 @@ def local_path(path: str) -> Path:
     return Path(path).expanduser()
 
 
+def is_shipped(path: str) -> bool:
+    """Whether a path of a profile names weights that come with the package."""
+    return path.startswith(_SHIPPED)
+
+
 YOUNGEST_YEARS = 6.0
 """Of bodies: the shipped one was made of adults, and its smaller ones are adults' proportions."""
 
@@ -123,6 +128,19 @@ class DetectorConfig:
 
     kind: str = "heatmap"
     path: str = "shipped:ranker"  # a folder of weights or an ONNX file; `shipped:NAME` comes with the package
+    batch_size: int = 32
+    on_photographs: bool = (
+        False  # let a shipped one, which has seen renderings alone, judge what a large generator paints
+    )
+
+
+@dataclass(frozen=True)
+class CounterConfig:
+    """Counts the people of an image. `path`: the shipped one, a folder of weights, or an ONNX file of a detector of several
+    people (MoveNet multi-pose, YOLO-pose). `threshold`: the least score of a person; null is the weights' own."""
+
+    path: str = "shipped:counter"
+    threshold: float | None = None
     batch_size: int = 32
 
 
@@ -239,6 +257,7 @@ class Profile:
     ranker: DetectorConfig = field(default_factory=DetectorConfig)
     judge: DetectorConfig = field(default_factory=lambda: DetectorConfig(path="shipped:judge"))
     outside_judge: DetectorConfig | None = None
+    counter: CounterConfig = field(default_factory=CounterConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     curation: CurationConfig = field(default_factory=CurationConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)

@@ -48,6 +48,7 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
         ("generator memory", lambda: look_at_memory(profile)),
         ("ranking detector", lambda: look_at_detector(profile, "ranker")),
         ("judging detector", lambda: look_at_detector(profile, "judge")),
+        ("person counter", lambda: look_at_counter(profile)),
         ("outside judge", lambda: look_at_outside_judge(profile)),
         ("storage", lambda: look_at_storage(home)),
         ("disk", lambda: look_at_disk(home, profile)),
@@ -237,6 +238,18 @@ def look_at_detector(profile: Profile, which: str) -> Finding:
     except PoseDreamerError as error:
         return Finding(name, False, str(error).splitlines()[0], remedy)
     return Finding(name, True, f"{detector.name} {detector.digest[:12]}")
+
+
+def look_at_counter(profile: Profile) -> Finding:
+    """Load the person counter."""
+    from posedreamer_assets.scoring.people import load_counter
+
+    name, remedy = "person counter", "counter.path names one: a folder, or an ONNX file of a detector of several people"
+    try:
+        counter = load_counter(profile.counter)
+    except PoseDreamerError as error:
+        return Finding(name, False, str(error).splitlines()[0], remedy)
+    return Finding(name, True, f"{counter.name} {counter.digest[:12]}")
 
 
 def look_at_outside_judge(profile: Profile) -> Finding:

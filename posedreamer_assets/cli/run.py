@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.cli.endings import raise_if_signalled
 from posedreamer_assets.cli.memory import PeakMemory
-from posedreamer_assets.config import Profile, local_path
+from posedreamer_assets.config import Profile, is_shipped, local_path
 from posedreamer_assets.errors import DetectorError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
@@ -105,13 +105,18 @@ def require_models(profile: Profile) -> None:
 
     if profile.generator.backend != "pocket":
         require(profile.generator)
-    for name in ("ranker", "judge", "outside_judge"):
+    for name in ("ranker", "judge", "outside_judge", "counter"):
         detector = getattr(profile, name)
         if detector is not None and not local_path(detector.path).exists():
             raise DetectorError(
-                f"{name}.path: no {detector.kind} detector at {local_path(detector.path)}: "
-                f"--set {name}.path=FILE; docs/generators.md names some"
+                f"{name}.path: nothing at {local_path(detector.path)}: --set {name}.path=FILE; docs/generators.md names some"
             )
+    judge = profile.judge
+    if profile.generator.backend != "pocket" and is_shipped(judge.path) and not judge.on_photographs:
+        raise DetectorError(
+            f"judge.path: {judge.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
+            "--set judge.kind=onnx --set judge.path=FILE (docs/generators.md), or --set judge.on_photographs=true"
+        )
 
 
 @dataclass

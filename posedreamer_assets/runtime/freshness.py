@@ -33,6 +33,10 @@ NOT_CONTENT = {
     "ranker.batch_size",
     "judge.batch_size",
     "outside_judge.batch_size",
+    "counter.batch_size",
+    "ranker.on_photographs",
+    "judge.on_photographs",
+    "outside_judge.on_photographs",
     "alignment.latent_cache",
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
@@ -47,6 +51,7 @@ PLACES = {
     "ranker.path",
     "judge.path",
     "outside_judge.path",
+    "counter.path",
     "scenes.backgrounds",
     "quality.reference",
 }
