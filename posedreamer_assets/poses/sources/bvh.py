@@ -27,6 +27,7 @@ from posedreamer_assets.poses.upright import find_up_axis, trunk_tilt_deg
 __all__ = ["parse_bvh", "read_bvh"]
 
 _CALIBRATION_FRAMES = 240  # spread over the clip; enough for hinge axes and the rest pose
+_ROWS = 4096  # looked at at a time
 _UPRIGHT_DEG, _MOST_PITCH_DEG = 45.0, 60.0  # of bodies and soles that stand
 _LEVEL_DEG, _LEAST_STANDING = 5.0, 4  # soles nearer to level, and feet seen standing in fewer frames, stay as they are
 
@@ -163,15 +164,18 @@ def _bad_rows(path: Path, clip: BvhClip) -> list[tuple[int, PoseFileError]]:
     kinds = np.array([kind == "position" for joint in clip.channels for kind, _ in joint])
     extent = float(np.abs(clip.skeleton.offsets).sum()) or 1.0
     limit = np.where(kinds, 1000 * extent, 36000.0)  # the skeleton's size; a hundred turns
-    bad = []
-    for i in np.flatnonzero(~np.isfinite(clip.motion).all(axis=1)):
-        bad.append((int(i), PoseFileError(path, "nan", f"frame {i}: a channel is not finite")))
-    with np.errstate(invalid="ignore"):
-        absurd = (np.abs(clip.motion) > limit) & np.isfinite(clip.motion).all(axis=1, keepdims=True)
-    for i in np.flatnonzero(absurd.any(axis=1)):
-        worst = float(np.abs(clip.motion[i]).max())
-        bad.append((int(i), PoseFileError(path, "absurd_value", f"frame {i}: a channel reaches {worst:.4g}")))
-    return bad
+    nans, absurd = [], []
+    for start in range(0, len(clip.motion), _ROWS):
+        rows = clip.motion[start : start + _ROWS]
+        finite = np.isfinite(rows).all(axis=1)
+        with np.errstate(invalid="ignore"):
+            beyond = (np.abs(rows) > limit).any(axis=1) & finite
+        for i in np.flatnonzero(~finite) + start:
+            nans.append((int(i), PoseFileError(path, "nan", f"frame {i}: a channel is not finite")))
+        for i in np.flatnonzero(beyond) + start:
+            worst = float(np.abs(clip.motion[i]).max())
+            absurd.append((int(i), PoseFileError(path, "absurd_value", f"frame {i}: a channel reaches {worst:.4g}")))
+    return nans + absurd
 
 
 def _jumps(clip: BvhClip, good_rows: np.ndarray) -> bool:
