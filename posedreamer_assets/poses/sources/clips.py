@@ -14,10 +14,12 @@ from posedreamer_assets.poses.activity import clip_speeds_m_s
 from posedreamer_assets.poses.floor import settle
 from posedreamer_assets.poses.sources.frames import (
     PoseFrames,
+    body_sketches,
     distinct_poses,
     posed_joints,
     reject_bad_frames,
     rest_joints,
+    spread_rows,
     stride_indices,
     within_limits,
 )
@@ -91,6 +93,8 @@ def clip_frames(clip: Clip, options: ReadOptions) -> PoseFrames:
     params = upright(chosen)
     keep = distinct_poses(posed_joints(body, params))
     params, chosen = params.take(keep), chosen[keep]
+    rows = spread_rows(len(chosen), options.sketches)
+    sketched = posed_joints(body, clip.at(chosen[rows])) @ up.to_y_up.T
     params, floor_notes = settle(body, params, chosen, upright, count=len(clip), fps=clip.fps)
     return PoseFrames(
         params=params,
@@ -102,6 +106,10 @@ def clip_frames(clip: Clip, options: ReadOptions) -> PoseFrames:
         rejected=tuple(rejected),
         notes=(*clip.notes, *axis_notes, *floor_notes),
         speeds_m_s=clip_speeds_m_s(body, chosen, upright, count=len(clip), fps=clip.fps),
+        count=len(clip),
+        up_axis=up.axis,
+        up_axis_sure=up.confidence,
+        sketches=body_sketches(sketched, rows),
     )
 
 
