@@ -98,7 +98,7 @@ def inspect_files(
         up_axis: the axis that points up in the files; "auto" decides from each.
         hands: the body's hand components.
         look: is given each file's path and clips.
-        sketches: of how many poses of each clip `look` wants the source's own skeleton.
+        sketches: of how many frames of each clip `look` wants the source's own skeleton.
     """
     for path in paths:
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw
 
 from posedreamer_assets.body.joints import JOINT_INDEX, JOINT_NAMES
 from posedreamer_assets.body.model import BodyModel
+from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.poses.sources import PoseFrames, Sketch
+from posedreamer_assets.poses.sources.frames import spread_rows
 from posedreamer_assets.render.control import vertex_normals
 from posedreamer_assets.render.drawing import LEFT_RGB, MUTED_RGB, PAPER_RGB, RIGHT_RGB, contact_sheet
 from posedreamer_assets.render.gl import View, renderer
@@ -54,8 +56,9 @@ class Sheets:
             RenderError: no OpenGL on this machine.
             OSError: the page cannot be written.
         """
-        self._rows.append(pictures(self.body, clip))
-        self._titles.append(title)
+        if row := pictures(self.body, clip):
+            self._rows.append(row)
+            self._titles.append(title)
         if len(self._rows) == ROWS:
             self.close()
 
@@ -73,8 +76,9 @@ class Sheets:
 
 def pictures(body: BodyModel, clip: PoseFrames) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Body and source skeleton in turns, for each sketch of a clip; left limbs are blue, right ones orange."""
-    rows = [sketch.row for sketch in clip.sketches]
-    posed = body.forward(clip.params.take(rows))
+    if not clip.sketches:
+        return []
+    posed = body.forward(BodyParams.concat([sketch.params for sketch in clip.sketches]))
     cells: list[np.ndarray] = []
     for sketch, vertices, joints in zip(clip.sketches, posed.vertices, posed.joints, strict=True):
         camera = _Camera.before(joints)
@@ -161,10 +165,10 @@ def as_titled(path: str, clip: PoseFrames) -> str:
     """A caption: where the clip comes from and what it was taken for."""
     axis = f"{clip.up_axis} up" if clip.up_axis else "a camera's axes"
     sure = "" if clip.up_axis_sure is None else f" ({clip.up_axis_sure:.0%} sure)"
-    return f"{path}: {clip.family}, {clip.kind}, {clip.count} frames, {axis}{sure}"
+    name = "" if clip.family == PurePosixPath(path).stem else f" {clip.family},"
+    return f"{path}:{name} {clip.kind}, {clip.count} frames, {axis}{sure}"
 
 
-def taken(paths: Sequence[str], most: int) -> frozenset[str]:
+def taken(paths: Sequence[str], most: int) -> set[str]:
     """At most so many of some files, spread evenly."""
-    rows = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
-    return frozenset(paths[row] for row in rows.tolist())
+    return {paths[int(row)] for row in spread_rows(len(paths), most)}

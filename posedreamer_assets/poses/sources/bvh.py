@@ -55,7 +55,7 @@ def read_bvh(
         licence: terms to record.
         body: that the poses are for.
         up_axis: the axis that points up in the file; None or "auto" decides from the file.
-        sketches: of how many poses of each clip to keep the rig's own skeleton.
+        sketches: of how many frames of each clip to keep the rig's own skeleton.
 
     Raises:
         PoseFileError: with the reason that applies, that of the first person where none can be read; single bad frames
@@ -114,22 +114,25 @@ def _read_person(
         count=count,
         up_axis=up.axis,
         up_axis_sure=up.confidence,
-        sketches=_sketches(rig, clip, chosen, options.sketches),
+        sketches=_sketches(rig, clip, good_rows[first:], poses, options),
     )
 
 
-def _sketches(rig: Retargeter, clip: BvhClip, chosen: Int[np.ndarray, "n"], most: int) -> tuple[Sketch, ...]:
-    """The rig itself, as the file has it, at some of the frames."""
-    rows = spread_rows(len(chosen), most)
-    if not len(rows):
+def _sketches(
+    rig: Retargeter, clip: BvhClip, good_rows: Int[np.ndarray, "g"], poses: PosesAt, options: ReadOptions
+) -> tuple[Sketch, ...]:
+    """The rig itself, as the file has it, at some frames spread over the clip."""
+    frames = good_rows[spread_rows(len(good_rows), options.sketches)]
+    if not len(frames):
         return ()
     skeleton, pelvis = clip.skeleton, rig.mapping.joints["pelvis"]
     shown = [pelvis, *skeleton.below(pelvis)]  # not a root that stays behind on the floor
     row_of = {joint: row for row, joint in enumerate(shown)}
     bones = np.array([(row_of[skeleton.parents[joint]], row_of[joint]) for joint in shown[1:]])
     sides = tuple(side for side, _ in split_names([skeleton.names[joint] for joint in shown]))
-    places = rig.scale * clip.pose(chosen[rows])[1][:, shown] @ rig.to_world.T
-    return tuple(Sketch(int(row), joints, bones, sides) for row, joints in zip(rows, places, strict=True))
+    places = rig.scale * clip.pose(frames)[1][:, shown] @ rig.to_world.T
+    params, _ = settle(options.body, poses(frames), frames, poses, count=len(clip.motion), fps=clip.fps)
+    return tuple(Sketch(params.take([i]), joints, bones, sides) for i, joints in enumerate(places))
 
 
 def _calibrated(

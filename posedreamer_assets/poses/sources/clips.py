@@ -11,9 +11,10 @@ from scipy.spatial.transform import Rotation
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.poses.activity import clip_speeds_m_s
-from posedreamer_assets.poses.floor import settle
+from posedreamer_assets.poses.floor import PosesAt, settle
 from posedreamer_assets.poses.sources.frames import (
     PoseFrames,
+    Sketch,
     body_sketches,
     distinct_poses,
     posed_joints,
@@ -93,8 +94,6 @@ def clip_frames(clip: Clip, options: ReadOptions) -> PoseFrames:
     params = upright(chosen)
     keep = distinct_poses(posed_joints(body, params))
     params, chosen = params.take(keep), chosen[keep]
-    rows = spread_rows(len(chosen), options.sketches)
-    sketched = posed_joints(body, clip.at(chosen[rows])) @ up.to_y_up.T
     params, floor_notes = settle(body, params, chosen, upright, count=len(clip), fps=clip.fps)
     return PoseFrames(
         params=params,
@@ -109,8 +108,19 @@ def clip_frames(clip: Clip, options: ReadOptions) -> PoseFrames:
         count=len(clip),
         up_axis=up.axis,
         up_axis_sure=up.confidence,
-        sketches=body_sketches(sketched, rows),
+        sketches=_sketches(clip, spread[finite] if finite.any() else chosen, up.to_y_up, upright, options),
     )
+
+
+def _sketches(
+    clip: Clip, good: Int[np.ndarray, "n"], to_y_up: np.ndarray, upright: PosesAt, options: ReadOptions
+) -> tuple[Sketch, ...]:
+    """The file's own bodies at some frames spread over the clip."""
+    frames = good[spread_rows(len(good), options.sketches)]
+    if not len(frames):
+        return ()
+    params, _ = settle(options.body, upright(frames), frames, upright, count=len(clip), fps=clip.fps)
+    return body_sketches(params, posed_joints(options.body, clip.at(frames)) @ to_y_up.T)
 
 
 def turn_world(body: BodyModel, params: BodyParams, rotation: np.ndarray) -> BodyParams:

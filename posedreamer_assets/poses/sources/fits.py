@@ -174,7 +174,7 @@ def fit_frames(fits: Fits, options: ReadOptions) -> PoseFrames:
         rejected=tuple(rejected),
         notes=notes,
         count=count,
-        sketches=body_sketches(posed_joints(options.body, kept.take(rows)) @ _TO_WORLD.T, rows),
+        sketches=body_sketches(world.take(rows), posed_joints(options.body, kept.take(rows)) @ _TO_WORLD.T),
     )
 
 

@@ -26,16 +26,16 @@ _ANGLE_LIMIT = 4 * np.pi
 
 @dataclass(frozen=True)
 class Sketch:
-    """A source's own skeleton at one pose, for people to compare with the body.
+    """A source's own skeleton at one of its frames, and the body that was made of it, for people to compare.
 
     Attributes:
-        row: of the pose among those of the clip.
+        params: the one body, on the ground.
         joints_m: upright in the axes of the world, near the body's size; where it stands does not count.
         bones: rows of `joints_m`, a joint's parent and the joint.
         sides: for each joint "left", "right" or None.
     """
 
-    row: int
+    params: BodyParams
     joints_m: Float[np.ndarray, "j 3"]
     bones: Int[np.ndarray, "b 2"]
     sides: tuple[str | None, ...]
@@ -60,7 +60,7 @@ class PoseFrames:
         count: frames, or fits, that the file holds of this person.
         up_axis: the axis that points up in the file; empty for fits, which are in a camera's axes.
         up_axis_sure: how sure that is, 0.5 to 1; 1 where it was stated, None for fits.
-        sketches: the source's own skeleton at some poses, where readers are asked for it.
+        sketches: the source's own skeleton at some frames spread over it, where readers are asked for it.
     """
 
     params: BodyParams
@@ -171,11 +171,11 @@ def spread_rows(count: int, most: int) -> Int[np.ndarray, "m"]:
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
 
 
-def body_sketches(joints_m: Float[np.ndarray, "m 55 3"], rows: Int[np.ndarray, "m"]) -> tuple[Sketch, ...]:
-    """Skeletons of SMPL-like bodies at some rows."""
+def body_sketches(params: BodyParams, joints_m: Float[np.ndarray, "m 55 3"]) -> tuple[Sketch, ...]:
+    """Sketches of bodies on the ground whose sources are SMPL-like bodies themselves."""
     bones = np.array([(parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0])
     sides = tuple(next((side for side in ("left", "right") if name.startswith(side)), None) for name in JOINT_NAMES)
-    return tuple(Sketch(int(row), joints, bones, sides) for row, joints in zip(rows, joints_m, strict=True))
+    return tuple(Sketch(params.take([i]), joints, bones, sides) for i, joints in enumerate(joints_m))
 
 
 def posed_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55 3"]:

@@ -151,7 +151,7 @@ def read_folder(
         files: of the folder; all by default.
         up_axis: the axis that points up in the files; "auto" decides from each.
         hands: the body's hand components.
-        sketches: of how many poses of each clip to keep the source's own skeleton.
+        sketches: of how many frames of each clip to keep the source's own skeleton.
 
     Returns:
         The clips of the readable files, and an error for each file or single frame that was set aside.
