@@ -147,7 +147,7 @@ def _unreadable(profile: Profile, folder: "Folder", paths: Sequence[str]) -> int
         body=load_body(profile.body.model_path),
         up_axis=profile.poses.up_axis,
     )
-    return sum(not finding.clips for finding in found)
+    return sum(bool(finding.refused) and not finding.clips for finding in found)
 
 
 def look_at_generator(profile: Profile) -> Finding:
