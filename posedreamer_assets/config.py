@@ -75,6 +75,7 @@ class PosesConfig:
     align_batches: int = 5
     up_axis: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"  # of pose files; auto decides from each file
     frame_stride_s: float = 0.5  # smallest time between two frames taken from one mocap clip
+    val_share: float = 0.05  # of clips, and of procedural poses, whose images are of split val; all others are train
     ages: tuple[float, float] = (18.0, 65.0)  # years, youngest (from 6) and oldest; of bodies whose source has no shape
 
 
@@ -328,6 +329,10 @@ def _check_together(profile: Profile, where: str) -> None:
     if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
         raise ConfigError(
             f"{where}: poses.ages is {list(ages)}; expected [youngest, oldest] in years, both from {YOUNGEST_YEARS:g} on"
+        )
+    if not 0 <= profile.poses.val_share < 1:
+        raise ConfigError(
+            f"{where}: poses.val_share is {profile.poses.val_share:g}; expected a share from 0 to below 1"
         )
     held_out = profile.alignment.val_share + profile.alignment.test_share
     if held_out >= 1:
