@@ -13,7 +13,7 @@ from posedreamer_assets.pipeline.figures import mean
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
 from posedreamer_assets.pipeline.stage import POSES, Inputs, Made, Stage, rows_of_batch
 from posedreamer_assets.pipeline.thumbnails import stick_figures
-from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
+from posedreamer_assets.seeds import derive_seed, sample_rng
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import group_of, sample_id
 from posedreamer_assets.tables.rows import make_table
@@ -40,7 +40,7 @@ def make(inputs: Inputs) -> Made:
             "notes_on_pose_files": notes.num_rows,
         },
         stick_figures(rows, inputs.models.body),
-        {"quarantine": unreadable, "pose_notes": notes},
+        {"quarantine": unreadable, "pose_notes": notes, "pose_clips": clips_read(inputs)},
     )
 
 
@@ -52,6 +52,7 @@ def batch_ids(key: str, count: int) -> list[str]:
 def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
     """Columns of table `pose_library`: pose, camera, appearance and caption are drawn for each sample."""
     from posedreamer_assets.poses.draw import place_cameras
+    from posedreamer_assets.poses.splits import alignment_split_of, split_of
     from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
     from posedreamer_assets.render.captions import make_caption
 
@@ -71,7 +72,8 @@ def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
         "provenance": batch.provenance,
         "licence": batch.licences,
         "seed": [derive_seed(profile.seed, i, "pose") for i in ids],
-        "split": [split_of(text, profile) for text in batch.provenance],
+        "split": [split_of(text, profile.poses.val_share) for text in batch.provenance],
+        "alignment_split": [alignment_split_of(text, profile.alignment) for text in batch.provenance],
         **batch.params.to_flat(),
         **cameras.to_flat(),
         "truncated": truncated,
@@ -105,14 +107,6 @@ def draw_poses(inputs: Inputs, ids: Sequence[str]) -> "PoseBatch":
     return drawn
 
 
-def split_of(provenance: str, profile: Profile) -> str:
-    """train, val or test by hash of where the pose came from, so that a pose never falls into two splits."""
-    place = unit_hash(provenance)
-    if place < profile.alignment.test_share:
-        return "test"
-    return "val" if place < profile.alignment.test_share + profile.alignment.val_share else "train"
-
-
 def quarantined(inputs: Inputs) -> pa.Table:
     """Rows of table `quarantine`: what could not be read of the batch's files."""
     errors = () if inputs.pose_files is None else _read(inputs.profile, inputs.pose_files)[1]
@@ -137,6 +131,24 @@ def noted(inputs: Inputs) -> pa.Table:
         "note": [note for _, note in found],
     }
     return make_table(columns, SCHEMAS["pose_notes"])
+
+
+def clips_read(inputs: Inputs) -> pa.Table:
+    """Rows of table `pose_clips`: what was read of the batch's files."""
+    clips = () if inputs.pose_files is None else _read(inputs.profile, inputs.pose_files)[0]
+    columns = {
+        "sample_id": batch_ids(inputs.key, len(clips)),
+        "partition_key": [inputs.key] * len(clips),
+        "path": [clip.names[0].rpartition("#")[0] for clip in clips],
+        "clip": [clip.family for clip in clips],
+        "kind": [clip.kind for clip in clips],
+        "frames": [clip.count for clip in clips],
+        "poses": [len(clip) for clip in clips],
+        "fps": [clip.fps for clip in clips],
+        "up_axis": [clip.up_axis for clip in clips],
+        "up_axis_sure": [clip.up_axis_sure for clip in clips],
+    }
+    return make_table(columns, SCHEMAS["pose_clips"])
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
@@ -187,7 +199,7 @@ STAGE = Stage(
     "and licence. From procedural families, or from the batch's BVH, AMASS-style npz and fits; files that cannot be read "
     "are quarantined with a reason and counted.",
     make,
-    "5",
+    "6",
     table=TABLE,
     groups=POSES,
     settings=SETTINGS,
