@@ -302,7 +302,7 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
         )
     try:
         tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     for dotted, value in (overrides or {}).items():
         _set_dotted(tree, dotted, value)

@@ -49,6 +49,12 @@ def test_a_mistake_is_named_with_what_was_found(key: str, value: object, words: 
         load_profile("pocket", {key: value})
 
 
+def test_a_profile_nested_beyond_reason_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("name: " + "[" * 20_000)
+    with pytest.raises(ConfigError, match=r"deep\.yaml: not valid YAML"):
+        load_profile(tmp_path / "deep.yaml")
+
+
 def test_sdxl_aligned_by_flow_dpo_is_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match=r"set alignment\.method to none"):
         load_profile("sdxl", {"alignment.method": "flow_dpo"})

@@ -6,6 +6,7 @@ Browsers do not follow links from a web page to files, so the pages are served o
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from posedreamer_assets.defs.local.register_planned import register_planned
+from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.runtime.home import HOME_VARIABLE, PAGES_VARIABLE, Home
 
 SERVED = ("reports", "checks")
@@ -44,6 +46,19 @@ def serve_pages(home: Home, port: int) -> ThreadingHTTPServer:
     server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Pages, directory=str(home.path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
+
+
+def require_free(port: int, option: str) -> None:
+    """Raise ConfigError where nothing can be served at a port of the loopback address; 0 stands for any."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"{option} {port} cannot be served at: {error}. Another program may hold it, such as `posedreamer dev` of another "
+                f'home: end it, or give another {option} (make dev ARGS="{option} {port + 1}")'
+            ) from error
 
 
 def serve(home: Home, port: int, pages_port: int) -> int:

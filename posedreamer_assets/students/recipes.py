@@ -179,7 +179,7 @@ def parse_study(text: str, where: str, name: str) -> Study:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{where}: not valid YAML: {error}") from error
     if not isinstance(node, yaml.MappingNode) or not isinstance(tree, dict):
         raise RecipeError(f"{where}: expected a mapping with recipes")

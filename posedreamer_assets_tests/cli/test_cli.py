@@ -1,6 +1,7 @@
 """The command line: help, errors in one line, and commands that need no models."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,25 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     assert "Usage: " in result.output
 
 
+@pytest.mark.parametrize("option", ["--port", "--pages-port"])
+def test_dev_at_a_port_that_is_taken_is_one_line_and_touches_nothing(option: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        free = [] if option == "--port" else ["--port", "0"]
+        result = _run("dev", *free, option, str(port), "--home", str(tmp_path / "home"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"posedreamer: ConfigError: {option} {port} cannot be served at")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "home").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("run", "--set", "poses.bathces=3"), "unknown key 'bathces'"),
         (("run", "--set", "seed"), "expected KEY=VALUE"),
         (("run", "--set", "seed=x"), "expected"),
+        (("dev", "--port", "70000"), "--port 70000 cannot be served at"),
         (("run", "--profile", "nope"), "no profile 'nope'"),
         (
             ("run", "--set", "poses.align_batches=0"),
