@@ -246,6 +246,13 @@ KINDS: dict[str, Kind] = {
         pa.types.is_integer,
         _lineage("seed_derived"),
     ),
+    "split_of_pose": Kind(
+        "{column} is that of the clip, or of the procedural pose, that the row comes from",
+        {},
+        pa.types.is_string,
+        _lineage("split_of_pose"),
+        needs=("provenance",),
+    ),
     "oks_follows_detections": Kind(
         "`oks` is that of `detected` against the label in {to}",
         {"to!": list, "tolerance": float},

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
 from posedreamer_assets.checks.rows import Rows, numbers
+from posedreamer_assets.poses.splits import split_of
 from posedreamer_assets.scoring.oks import object_keypoint_similarity
 from posedreamer_assets.scoring.verdict import COLUMNS, judge_samples
 from posedreamer_assets.seeds import derive_seed
@@ -61,6 +62,17 @@ def seed_derived(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     pairs = zip(rows.ids, rows.values(check.column), strict=True)
     stage = check.args["stage"]
     return [None if seed is None else seed == derive_seed(profile.seed, name, stage) for name, seed in pairs]
+
+
+def split_of_pose(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """The split is that of the row's clip or procedural pose, whatever other frames of it lie in other batches."""
+    profile = around.profile()
+    assert check.column is not None, "held by the kind's scope"
+    if profile is None:
+        return [None] * len(rows)
+    pairs = zip(rows.values("provenance"), rows.values(check.column), strict=True)
+    share = profile.poses.val_share
+    return [None if text is None or split is None else split == split_of(text, share) for text, split in pairs]
 
 
 def oks_follows_detections(rows: Rows, check: DataCheck, around: Around) -> Verdicts:

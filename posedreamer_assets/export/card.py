@@ -30,9 +30,10 @@ _CARD = """\
 
 ## Contents
 
-{samples} people in {images} images of {sizes}. Splits: {splits}. Checksums are in `SHA256SUMS` (`sha256sum -c SHA256SUMS`), a
-machine-readable description in `croissant.json`. Pixels: {pixels}. What each format's conventions are (frames, pivot,
-hands, boxes) is in the project's `docs/exports.md`.
+{samples} people in {images} images of {sizes}. Splits: {splits}; all frames of a clip are of one
+split, and none of them is a test set: all images are of one generator. Checksums are in `SHA256SUMS` (`sha256sum -c
+SHA256SUMS`), a machine-readable description in `croissant.json`. Pixels: {pixels}. What each format's conventions are
+(frames, pivot, hands, boxes) is in the project's `docs/exports.md`.
 {notes}
 ## The body
 

@@ -29,9 +29,12 @@ Made by PoseDreamer Assets with the profile `{profile}`, seed {seed}.
 | Generator | {generator} |
 | Rounds | {round} |
 | Splits | {split} |
+| Test images | none of these: `posedreamer students bench-export` writes those of a study |
 | Sources of the poses | {source} |
 | Licences of the poses | {licence} |
 | Filter | {filter} |
+
+All frames of a clip, and a procedural pose, are of one split.
 
 Frames: world is metres, y up; camera is OpenCV's (x right, y down, z forward), x_cam = R x_world + t; pixel (0, 0)
 is the corner of the image. Labels belong to the body model above and do not transfer to another one.
@@ -57,7 +60,7 @@ STAGE = Stage(
     TABLE,
     "One row per kept image of the round: label, camera, split and licence; the image itself is in `raw_generations`.",
     make,
-    "2",
+    "3",
     table=TABLE,
     reads=(
         Reads("filtered_dataset", tuple(SCHEMAS["filtered_dataset"].names)),
@@ -116,7 +119,7 @@ def release(groups: tuple[str, ...]) -> Stage:
         "One release of table `dataset`: its rows of all rounds, with a card and counts; tagged, with the images behind it, "
         "so that it stays as it is.",
         make_release,
-        "1",
+        "2",
         settings=("curation", "image"),
         reads=(Reads(TABLE, _COUNTED, groups), Reads("raw_generations", ("image",), groups)),
         checkpoints=("body_model", "control_checkpoint"),

@@ -93,7 +93,7 @@ def pair_data(
     found = [(row, *pair) for row, oks in enumerate(scores) for pair in all_pairs(np.array(oks), min_gap, min_winner)]
     # Validation looks at the first pairs, which should not be those of a few poses.
     rows, winners, losers = np.random.default_rng(0).permutation(np.array(found)).T
-    captions, splits = texts(used, "caption"), np.array(texts(used, "split"))
+    captions, splits = texts(used, "caption"), np.array(texts(used, "alignment_split"))
     return PairData(
         controls[rows],
         np.stack([candidates[row][winner] for row, winner in zip(rows, winners, strict=True)]),
@@ -133,7 +133,7 @@ def measure_effect(inputs: Inputs, maps: pa.Table, adapter: Path) -> Effect:
     """
     profile, models, poses = inputs.profile, inputs.models, inputs.rows("pose_library")
     same_rows(poses, maps)
-    held_out = np.array(texts(poses, "split")) == "test"
+    held_out = np.array(texts(poses, "alignment_split")) == "test"
     poses, maps = poses.filter(held_out), maps.filter(held_out)
     if poses.num_rows == 0:
         raise AlignmentError("no test poses to measure alignment on: raise alignment.test_share or make more poses")
@@ -244,9 +244,11 @@ STAGE = Stage(
     settings=("alignment", "generator", "judge", "outside_judge"),
     files=("judge", "outside_judge"),
     reads=(
-        Reads("pose_library", ("split", "caption"), (ALIGN,)),
+        Reads("pose_library", ("alignment_split", "caption"), (ALIGN,)),
         Reads("control_maps", ("control", *OKS_OF), (ALIGN,)),
-        Reads("preference_pairs", ("split", "status", "caption", "candidate_oks", "candidate_images"), (ALIGN,)),
+        Reads(
+            "preference_pairs", ("alignment_split", "status", "caption", "candidate_oks", "candidate_images"), (ALIGN,)
+        ),
     ),
     checkpoints=("control_checkpoint",),
     units=units,

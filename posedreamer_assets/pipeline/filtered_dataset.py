@@ -82,7 +82,7 @@ STAGE = Stage(
     TABLE,
     "One row per image with its verdict: kept, or rejected with the reasons, and its whole label. Rejected rows stay.",
     make,
-    "2",
+    "3",
     table=TABLE,
     settings=("curation",),
     reads=(

@@ -55,7 +55,7 @@ def stage(of: Round) -> Stage:
         "One row per pose of the round (table `pose_library`): the lowest predicted OKS of a candidate pool of "
         "`curriculum.pool_size` poses, no two closer than `curriculum.min_distance`.",
         make,
-        "3",
+        "4",
         table=TABLE,
         settings=(*pose_library.SETTINGS, "curriculum"),
         files=("poses",),

@@ -18,6 +18,7 @@ from posedreamer_assets.tables.keys import BENCH_GENERATED, BENCH_LOOKS, STUDENT
 from posedreamer_assets.tables.rows import array, texts
 
 if TYPE_CHECKING:
+    from posedreamer_assets.students.compare import Difference
     from posedreamer_assets.students.recipes import Contrast
 
 NAME = "hmr_benchmark"
@@ -174,23 +175,35 @@ def _cells(scores: Scores, recipes: Sequence[str]) -> dict[str, Any]:
 
 
 def _contrasts(scores: Scores, contrasts: Sequence["Contrast"], seed: int, *, tested: bool) -> list[dict[str, Any]]:
-    """Each contrast on its own test set and, beside it, on every other one: a set shares its domain with some recipe."""
-    from posedreamer_assets.metrics.group_rates import holm
-    from posedreamer_assets.students.compare import difference, in_words
+    """Each contrast on its own test set and, beside it, on every other one: a set shares its domain with some recipe.
 
-    found = []
-    for one in contrasts:
-        by_set = {}
-        for name in dict.fromkeys([one.test, *scores.sets]):
-            differences = scores.table(one.a, name, one.metric) - scores.table(one.b, name, one.metric)
-            result = difference(differences, seed)
-            by_set[name] = {**{k: round(v, 4) for k, v in asdict(result).items()}, "words": in_words(result)}
-        found.append({**asdict(one), "sets": by_set})
-    if tested and found:
-        adjusted = holm(np.array([one["sets"][one["test"]]["p"] for one in found]))
-        for one, value in zip(found, adjusted, strict=True):
-            one["p_holm"] = round(float(value), 5)
-    return found
+    Where they are tested, what is claimed on the own test set follows from p after Holm's correction over all of them; on
+    other sets, and of other contrasts, nothing is corrected, and the words say so.
+    """
+    from posedreamer_assets.metrics.group_rates import holm
+    from posedreamer_assets.students.compare import difference
+
+    results = [
+        {
+            name: difference(scores.table(one.a, name, one.metric) - scores.table(one.b, name, one.metric), seed)
+            for name in dict.fromkeys([one.test, *scores.sets])
+        }
+        for one in contrasts
+    ]
+    own = [of[one.test].p for one, of in zip(contrasts, results, strict=True)]
+    adjusted: list[float | None] = [float(p) for p in holm(np.array(own))] if tested and own else [None] * len(own)
+    return [_contrast(*of) for of in zip(contrasts, results, adjusted, strict=True)]
+
+
+def _contrast(one: "Contrast", by_set: Mapping[str, "Difference"], p_holm: float | None) -> dict[str, Any]:
+    from posedreamer_assets.students.compare import in_words, is_told
+
+    sets = {}
+    for name, result in by_set.items():
+        p = p_holm if name == one.test else None
+        numbers = {k: round(v, 4) for k, v in asdict(result).items()}
+        sets[name] = {**numbers, "words": in_words(result, p), "told": is_told(result, p), "corrected": p is not None}
+    return {**asdict(one), "sets": sets, **({} if p_holm is None else {"p_holm": round(p_holm, 5)})}
 
 
 def _exchange(
@@ -238,7 +251,7 @@ STAGE = Stage(
     "One set of tables: errors of each recipe's students with intervals, predeclared contrasts with the smallest difference that "
     "would be seen, and how many rendered images one image is worth.",
     make,
-    "1",
+    "2",
     settings=(CONTRASTS,),
     reads=(
         Reads(

@@ -13,7 +13,7 @@ from posedreamer_assets.pipeline.figures import mean
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
 from posedreamer_assets.pipeline.stage import POSES, Inputs, Made, Stage, rows_of_batch
 from posedreamer_assets.pipeline.thumbnails import stick_figures
-from posedreamer_assets.seeds import derive_seed, sample_rng, unit_hash
+from posedreamer_assets.seeds import derive_seed, sample_rng
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import group_of, sample_id
 from posedreamer_assets.tables.rows import make_table
@@ -52,6 +52,7 @@ def batch_ids(key: str, count: int) -> list[str]:
 def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
     """Columns of table `pose_library`: pose, camera, appearance and caption are drawn for each sample."""
     from posedreamer_assets.poses.draw import place_cameras
+    from posedreamer_assets.poses.splits import alignment_split_of, split_of
     from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
     from posedreamer_assets.render.captions import make_caption
 
@@ -71,7 +72,8 @@ def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
         "provenance": batch.provenance,
         "licence": batch.licences,
         "seed": [derive_seed(profile.seed, i, "pose") for i in ids],
-        "split": [split_of(text, profile) for text in batch.provenance],
+        "split": [split_of(text, profile.poses.val_share) for text in batch.provenance],
+        "alignment_split": [alignment_split_of(text, profile.alignment) for text in batch.provenance],
         **batch.params.to_flat(),
         **cameras.to_flat(),
         "truncated": truncated,
@@ -103,14 +105,6 @@ def draw_poses(inputs: Inputs, ids: Sequence[str]) -> "PoseBatch":
         detail = f"no usable frames in batch {key}: {reasons}"
         raise UnreadableBatchError(files.folder.root, detail, {"quarantine": quarantined(inputs)})
     return drawn
-
-
-def split_of(provenance: str, profile: Profile) -> str:
-    """train, val or test by hash of where the pose came from, so that a pose never falls into two splits."""
-    place = unit_hash(provenance)
-    if place < profile.alignment.test_share:
-        return "test"
-    return "val" if place < profile.alignment.test_share + profile.alignment.val_share else "train"
 
 
 def quarantined(inputs: Inputs) -> pa.Table:
@@ -205,7 +199,7 @@ STAGE = Stage(
     "and licence. From procedural families, or from the batch's BVH, AMASS-style npz and fits; files that cannot be read "
     "are quarantined with a reason and counted.",
     make,
-    "5",
+    "6",
     table=TABLE,
     groups=POSES,
     settings=SETTINGS,

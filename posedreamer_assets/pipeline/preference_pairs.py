@@ -27,7 +27,7 @@ def make(inputs: Inputs) -> Made:
     from posedreamer_assets.tables.images import encode_png
 
     profile, poses = inputs.profile, inputs.rows("pose_library")
-    paired = np.array(texts(poses, "split")) != "test"
+    paired = np.array(texts(poses, "alignment_split")) != "test"
     poses = poses.filter(paired)
     if profile.alignment.off:
         return Made(_rows_without_candidates(poses, inputs.key))
@@ -45,7 +45,7 @@ def make(inputs: Inputs) -> Made:
     columns: dict[str, Any] = {
         "sample_id": ids,
         "partition_key": [inputs.key] * len(ids),
-        "split": texts(poses, "split"),
+        "alignment_split": texts(poses, "alignment_split"),
         "status": [d.status for d in decisions],
         "candidate_oks": oks.tolist(),
         "candidate_seeds": seeds,
@@ -67,7 +67,7 @@ def _rows_without_candidates(poses: pa.Table, key: str) -> pa.Table:
     columns: dict[str, Any] = {
         "sample_id": texts(poses, "sample_id"),
         "partition_key": [key] * count,
-        "split": texts(poses, "split"),
+        "alignment_split": texts(poses, "alignment_split"),
         "status": ["no_alignment"] * count,
         **{f"candidate_{name}": [[]] * count for name in ("oks", "seeds", "strengths", "images")},
         "caption": texts(poses, "caption"),
@@ -104,7 +104,7 @@ def origins(profile: Profile) -> Origins:
     drawn = (*all_of("control_maps", control_column(profile.generator)), *all_of("pose_library", "caption"))
     ranked = (*drawn, *all_of("control_maps", *OKS_OF))
     return {
-        **copied("pose_library", "sample_id", "partition_key", "image_id", "split", "caption"),
+        **copied("pose_library", "sample_id", "partition_key", "image_id", "alignment_split", "caption"),
         "candidate_images": drawn,
         **dict.fromkeys(("status", "candidate_oks", "winner", "loser", "winner_oks", "loser_oks"), ranked),
     }
@@ -118,7 +118,7 @@ def units(profile: Profile) -> int:
 
 def under(stage: Stage, profile: Profile) -> Stage:
     """The map that the generator is given; next to nothing without alignment, so that no setting of it paints again."""
-    poses = Reads("pose_library", ("split", "caption"))
+    poses = Reads("pose_library", ("alignment_split", "caption"))
     if profile.alignment.off:
         return replace(stage, settings=("alignment.method",), reads=(poses,), checkpoints=(), files=(), seeded=False)
     maps = Reads("control_maps", tuple(dict.fromkeys((control_column(profile.generator), *OKS_OF))))
@@ -127,12 +127,12 @@ def under(stage: Stage, profile: Profile) -> Stage:
 
 STAGE = Stage(
     TABLE,
-    "One row per alignment pose of the train and val splits: `alignment.candidate_strengths` images of it, ranked by OKS of the "
-    "ranking detector; the best and the worst make a pair when they are far enough apart and the best is good enough "
-    "(`status` says why not). Test poses are never paired. With `alignment.method` none nothing is painted, and every "
+    "One row per alignment pose whose `alignment_split` is train or val: `alignment.candidate_strengths` images of it, ranked "
+    "by OKS of the ranking detector; the best and the worst make a pair when they are far enough apart and the best is good "
+    "enough (`status` says why not). Test poses are never paired. With `alignment.method` none nothing is painted, and every "
     "status is `no_alignment`.",
     make,
-    "4",
+    "5",
     table=TABLE,
     groups=(ALIGN,),
     settings=(
@@ -144,7 +144,7 @@ STAGE = Stage(
         "ranker",
     ),
     files=("ranker",),
-    reads=(Reads("pose_library", ("split", "caption")), Reads("control_maps", ("control", *OKS_OF))),
+    reads=(Reads("pose_library", ("alignment_split", "caption")), Reads("control_maps", ("control", *OKS_OF))),
     checkpoints=("control_checkpoint",),
     origins=origins,
     figures=figures,

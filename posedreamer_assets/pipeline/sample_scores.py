@@ -103,7 +103,7 @@ STAGE = Stage(
     make,
     "1",
     table=TABLE,
-    settings=("judge", "ranker"),
+    settings=("judge", "ranker", "counter"),
     files=("judge", "ranker", "counter"),
     reads=(
         Reads("pose_library", ("caption",)),

@@ -52,6 +52,7 @@ def make(inputs: Inputs) -> Made:
 
 def _candidates(inputs: Inputs) -> "list[Candidate]":
     """Every image that may be trained on: renders of the base round, and images of all rounds."""
+    from posedreamer_assets.poses.splits import pose_group
     from posedreamer_assets.students.manifests import Candidate
 
     poses = inputs.rows("pose_library", _OF_POSE)
@@ -60,7 +61,7 @@ def _candidates(inputs: Inputs) -> "list[Candidate]":
     found = []
     for name, row_digest in zip(texts(renders, "sample_id"), texts(renders, "row_digest"), strict=True):
         family, source, provenance = of_pose[name]
-        found.append(Candidate("rendered_scenes", name, row_digest, _pose_group(provenance), family, source, BASE))
+        found.append(Candidate("rendered_scenes", name, row_digest, pose_group(provenance), family, source, BASE))
     judged = inputs.rows("filtered_dataset")
     kept = judged.column("keep").to_pylist()
     for i, name in enumerate(texts(judged, "sample_id")):
@@ -68,14 +69,9 @@ def _candidates(inputs: Inputs) -> "list[Candidate]":
             judged.column(n)[i].as_py() for n in (*_OF_POSE, "image_digest", "round")
         )
         found.append(
-            Candidate("raw_generations", name, image, _pose_group(provenance), family, source, one, bool(kept[i]))
+            Candidate("raw_generations", name, image, pose_group(provenance), family, source, one, bool(kept[i]))
         )
     return found
-
-
-def _pose_group(provenance: str) -> str:
-    """What a pose comes from: a clip without its frame, or the one draw of a procedural pose."""
-    return provenance.partition("#")[0]
 
 
 def _test_poses(inputs: Inputs) -> dict[str, str]:

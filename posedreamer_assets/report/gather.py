@@ -12,8 +12,8 @@ from posedreamer_assets.config import profile_to_dict
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.metrics.intervals import bootstrap_difference, bootstrap_mean
 from posedreamer_assets.pipeline import Round, Stage
-from posedreamer_assets.report.reading import count_of, poses_in_parts, result_of, rows_of
 from posedreamer_assets.poses.folder import Folder
+from posedreamer_assets.report.reading import count_of, poses_in_parts, result_of, rows_of
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.scoring.verdict import KEPT
 from posedreamer_assets.tables.fields import NO_ROOM

@@ -242,11 +242,15 @@ def feature_map(groups: Mapping[str, Float[np.ndarray, "_n 2"]], *, title: str =
     return _plot(title, "First two principal components of Inception's 2048 features, both sets together.", paint)
 
 
-def forest(lines: Mapping[str, Mapping[str, float]], *, title: str, label: str) -> Plot:
+def forest(lines: Mapping[str, Mapping[str, Any]], *, title: str, label: str) -> Plot:
     """Differences with their intervals, one below the other; a grey band holds what would not have been seen.
 
+    A difference has the colour where it is `told` from zero, and a full circle where it was `corrected` for having been
+    declared with others.
+
     Args:
-        lines: by name: `mean`, `low`, `high` and `detectable`, the smallest difference that is found in four of five cases.
+        lines: by name: `mean`, `low`, `high`; `detectable`, the smallest difference that is found in four of five cases;
+            `told` and `corrected`, see below.
         title: of the plot.
         label: of its axis, with unit.
     """
@@ -257,15 +261,20 @@ def forest(lines: Mapping[str, Mapping[str, float]], *, title: str, label: str) 
         places = np.arange(len(lines))[::-1]
         for place, one in zip(places, lines.values(), strict=True):
             axes.barh(place, 2 * one["detectable"], left=-one["detectable"], height=0.8, color=LINE)
-            colour = ACCENT if one["low"] > 0 or one["high"] < 0 else MUTED
+            colour = ACCENT if one["told"] else MUTED
+            face = colour if one["corrected"] else "none"
             axes.plot([one["low"], one["high"]], [place, place], color=colour, linewidth=1.6)
-            axes.plot([one["mean"]], [place], "o", color=colour, markersize=4)
+            axes.plot([one["mean"]], [place], "o", color=colour, markerfacecolor=face, markersize=4)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(places, list(lines), fontsize=7)
         axes.set_xlabel(label)
         axes.grid(False, axis="y")
 
-    caption = "Coloured: told from zero. Grey: smaller than what four of five such comparisons would see."
+    caption = (
+        "Full circles: tested contrasts, coloured where they are told from zero after Holm's correction. Empty circles: all "
+        "others, coloured where they are told from zero without correction. Intervals are without correction. Grey: smaller "
+        "than what four of five such comparisons would see."
+    )
     return _plot(title, caption, paint, width=6.0, height=0.26 * len(lines) + 1.0)
 
 

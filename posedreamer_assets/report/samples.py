@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 # What is shown of a sample comes from these columns; a later table's go before an earlier one's.
 _OF_SAMPLE = {
-    "pose_library": ("caption", "family", "provenance", "split", "seed", "predicted_oks"),
+    "pose_library": ("caption", "family", "provenance", "split", "alignment_split", "seed", "predicted_oks"),
     "control_maps": ("control", "keypoints_2d", "keypoints_visible"),
     "sample_scores": ("oks", "ranker_oks", "people", "head_error_deg", "top_colour_error", "detected"),
     "filtered_dataset": ("keep", "reason"),
@@ -39,7 +39,7 @@ _FIGURES = (
     "winner_oks",
     "loser_oks",
 )
-_TEXTS = ("caption", "family", "provenance", "split", "status", "seed")
+_TEXTS = ("caption", "family", "provenance", "split", "alignment_split", "status", "seed")
 _HARDNESS = (("pose_library", "predicted_oks"), ("sample_scores", "oks"), ("preference_pairs", "winner_oks"))
 
 

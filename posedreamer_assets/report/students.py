@@ -78,7 +78,8 @@ def _contrasts(figures: Mapping[str, Any]) -> list[Any]:
         rows.append([one["name"], one["test"], _name(one["metric"]), interval, seen, adjusted, result["words"]])
     caption = (
         "Error of the first recipe minus that of the second, millimetres; less than zero: the first is better. Seeds and images "
-        "are resampled together. p: Holm's, over the primary contrasts."
+        "are resampled together; intervals are without correction. p: Holm's, over the primary contrasts on their own test sets; "
+        "only those are tested."
     )
     heads = ("contrast", "test set", "error", "difference", "smallest seen", "p", "in words")
     return [Plots(_forests(both)), Table(heads, rows, caption=caption)]

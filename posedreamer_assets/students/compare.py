@@ -109,11 +109,29 @@ def resampled_means(
     return ((by_seed @ table) * by_image).sum(1)
 
 
-def in_words(found: Difference) -> str:
-    """What may be said of a difference in millimetres: it, or how large one would have to be to be seen."""
+def is_told(found: Difference, p_holm: float | None = None) -> bool:
+    """Whether a difference may be called other than zero: its interval leaves zero out and, where it is one of several that
+    were declared beforehand, its corrected p is at most `LEVEL` as well.
+
+    Args:
+        found: the difference.
+        p_holm: corrected over all that were declared; None for one that is only looked at.
+    """
+    apart = found.low > 0 or found.high < 0
+    return apart and (p_holm is None or p_holm <= LEVEL)
+
+
+def in_words(found: Difference, p_holm: float | None = None) -> str:
+    """What may be said of a difference in millimetres: it, or how large one would have to be to be seen.
+
+    Args:
+        found: the difference; its interval is without correction.
+        p_holm: see `is_told`; without it the words say that nothing was corrected.
+    """
+    how = "without correction" if p_holm is None else "after Holm's correction"
     of_whom = " (of this pair of students)" if found.seeds == 1 else ""
-    if found.low > 0 or found.high < 0:
+    if is_told(found, p_holm):
         more = "more" if found.mean > 0 else "less"
-        return f"{more} by {abs(found.mean):.1f} mm [{found.low:.1f}, {found.high:.1f}]{of_whom}"
+        return f"{more} by {abs(found.mean):.1f} mm [{found.low:.1f}, {found.high:.1f}] {how}{of_whom}"
     seen = f"differences from {found.detectable:.1f} mm on would be seen in four of five such studies"
-    return f"not told from zero; {seen}{of_whom}"
+    return f"not told from zero {how}; {seen}{of_whom}"

@@ -83,7 +83,16 @@ CAMERA = (
     Column("cam_pitch_deg", FLOAT, "Pitch of the camera, degrees; 0 looks level, positive looks down."),
     Column("cam_roll_deg", FLOAT, "Roll of the camera, degrees."),
 )
-SPLIT = Column("split", TEXT, "train, val or test, by hash of the pose's provenance.")
+SPLIT = Column(
+    "split",
+    TEXT,
+    "train or val, by hash of the clip or the procedural pose that it comes from; test images are made apart.",
+)
+ALIGNMENT_SPLIT = Column(
+    "alignment_split",
+    TEXT,
+    "train, val or test of the generator's alignment, by hash of the pose's provenance; of no meaning for what is made with it.",
+)
 SEED = Column("seed", LONG, "Seed that the row was drawn with.")
 LABELS = (
     Column("keypoints_2d", vector(17 * 2), "COCO's 17 keypoints, x, y, pixels."),

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from posedreamer_assets.tables.columns import (
+    ALIGNMENT_SPLIT,
     BODY,
     CAMERA,
     IDENTITY,
@@ -72,6 +73,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "pose_library": (
         *OF_PERSON,
         *PROVENANCE,
+        ALIGNMENT_SPLIT,
         *BODY,
         *CAMERA,
         Column("truncated", _BOOL, "Whether the camera cuts part of the body off on purpose."),
@@ -128,7 +130,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
     "preference_pairs": (
         *OF_IMAGE,
-        SPLIT,
+        ALIGNMENT_SPLIT,
         Column(
             "status",
             _TEXT,

@@ -46,6 +46,7 @@ def clean_values(table: str) -> dict[str, list[Any]]:
         "licence": ["CC0-1.0"] * N,
         "seed": [2**62 + i for i in range(N)],
         "split": ["train"] * N,
+        "alignment_split": ["train"] * N,
         **{name: vectors(width, 0.1) for name, width in BODY_COLUMNS.items()},
         "cam_rotation": Rotation.random(N, np.random.default_rng(0)).as_matrix().reshape(N, 9).tolist(),
         "cam_translation": vectors(3),

@@ -40,7 +40,7 @@ def measured(
     monkeypatch.setattr(dpo_checkpoint, "control_images", lambda cfg, maps: np.zeros((maps.num_rows, 2)))
     ids = [f"align-procedural-0000/{i:06d}" for i in range(POSES + 1)]
     split = ["test"] * POSES + ["train"]
-    poses = pa.table({"sample_id": ids, "split": split, "caption": ["a person"] * len(ids)})
+    poses = pa.table({"sample_id": ids, "alignment_split": split, "caption": ["a person"] * len(ids)})
     judges = [SimpleNamespace(name=name) for name in gains] + [None]
     models = SimpleNamespace(generator=painter, judge=judges[0], outside_judge=judges[1])
     profile = load_profile("pocket", {"alignment.test_draws": draws})

@@ -252,6 +252,12 @@ FAULTS = (
     Fault("no licence", "pose_library", "licence_present", _set("licence", "  ")),
     Fault("no provenance", "pose_library", "not_null__provenance", _set("provenance", None)),
     Fault("an unknown split", "pose_library", "accepted_values__split", _set("split", "eval")),
+    Fault(
+        "a frame of a clip on the other side",
+        "dataset",
+        "frames_of_a_clip_are_of_one_split",
+        _set("split", lambda split: "val" if split == "train" else "train"),
+    ),
     Fault("broken JSON", "pose_library", "is_json__appearance", _set("appearance", "{'top'")),
     Fault("a missing body part", "pose_library", "body_complete", _set("jaw_pose", None)),
     Fault("all captions alike", "pose_library", "captions_vary", _recaptioned, names_row=False),
@@ -386,7 +392,7 @@ FAULTS = (
     Fault("one winner of two poses", "preference_pairs", "winner_images_unique", _candidate_of_another("winner")),
     Fault("one loser of two poses", "preference_pairs", "loser_images_unique", _candidate_of_another("loser")),
     Fault("candidates of two poses exchanged", "preference_pairs", "winner_has_its_own_outline", _swap("candidate_images")),
-    Fault("a pair of test poses", "preference_pairs", "accepted_values__split", _set("split", "test")),
+    Fault("a pair of test poses", "preference_pairs", "accepted_values__alignment_split", _set("alignment_split", "test")),
 )  # fmt: skip
 
 

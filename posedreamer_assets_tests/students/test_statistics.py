@@ -1,5 +1,7 @@
 """Errors against naive loops and closed forms; intervals that cover; exchange rates that are recovered."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -7,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.cameras.pinhole import Cameras, in_frame
 from posedreamer_assets.errors import MetricsError
-from posedreamer_assets.students.compare import components, difference, in_words
+from posedreamer_assets.metrics.group_rates import holm
+from posedreamer_assets.students.compare import LEVEL, Difference, components, difference, in_words, is_told
 from posedreamer_assets.students.curves import equal_size, exchange_rate
 from posedreamer_assets.students.metrics import (
     PELVES,
@@ -178,10 +181,37 @@ def test_pairing_over_images_narrows_the_interval() -> None:
 def test_words_never_say_that_there_is_no_difference() -> None:
     rng = np.random.default_rng(0)
     nothing, much = (in_words(difference(drawn(rng, 3, 50, (1, 1, 1), mean))) for mean in (0.0, 50.0))
-    assert nothing.startswith("not told from zero; differences from")
-    assert much.startswith("more by 50")
+    assert nothing.startswith("not told from zero without correction; differences from")
+    assert much.startswith("more by 50") and much.endswith("without correction")
     alone = in_words(difference(drawn(rng, 1, 50, (1, 1, 1))))
     assert "of this pair of students" in alone and "of this pair" not in nothing + much
+
+
+def test_what_is_claimed_of_a_tested_contrast_follows_its_corrected_p() -> None:
+    """An interval that leaves zero out by itself is not enough for one of several contrasts, nor is a p without it."""
+    apart = Difference(17.3, 0.04, 34.5, 4.0, 2.0, 0.0497, 22.0, 3, 192)
+    assert not is_told(apart, 0.10)
+    words = in_words(apart, 0.10)
+    assert (
+        words.startswith("not told from zero after Holm's correction; differences from 22.0 mm") and "17.3" not in words
+    )
+    assert in_words(apart, LEVEL) == "more by 17.3 mm [0.0, 34.5] after Holm's correction"
+    assert in_words(apart) == "more by 17.3 mm [0.0, 34.5] without correction"
+    across = replace(apart, low=-0.1)
+    assert not is_told(across, 0.01) and not is_told(across)
+
+
+def test_three_contrasts_of_the_same_data_are_seldom_told_apart_by_any_of_their_words() -> None:
+    """The share of studies with a claim that is false, by simulation: at most the level that is promised."""
+    rng = np.random.default_rng(11)
+    false, looked = 0, 0
+    for _ in range(300):
+        found = [difference(drawn(rng, 3, 48, (9.0, 625.0, 1600.0)), resamples=100) for _ in range(3)]
+        adjusted = holm(np.array([one.p for one in found]))
+        false += any(in_words(one, p).startswith(("more", "less")) for one, p in zip(found, adjusted, strict=True))
+        looked += any(in_words(one).startswith(("more", "less")) for one in found)
+    assert false / 300 <= 0.075
+    assert looked > false, "without correction, more studies would have claimed something"
 
 
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.6])

@@ -138,6 +138,14 @@ def test_the_report_has_the_section_and_says_what_it_cannot_show(study: tuple[La
     assert figures["test_sets"] == {"bench-looks": 5, "bench-renders": 5, "bench-generated": 2}
     assert [one["name"] for one in figures["primary"]] == ["generated against rendered"]
     assert set(figures["primary"][0]["sets"]) == set(figures["test_sets"]), "a contrast is shown on every set"
+    (tested,) = figures["primary"]
+    own = tested["sets"][tested["test"]]
+    assert own["corrected"] and own["told"] == (tested["p_holm"] <= 0.05 and own["low"] * own["high"] > 0)
+    assert "after Holm's correction" in own["words"]
+    others = [one for name, one in tested["sets"].items() if name != tested["test"]]
+    others += [one for contrast in figures["exploratory"] for one in contrast["sets"].values()]
+    assert len(others) == 5
+    assert all("without correction" in one["words"] and not one["corrected"] for one in others)
     assert figures["recipes"]["half"]["images"] == figures["recipes"]["rendered"]["images"] // 2
     assert "says nothing" not in section_of(figures, pocket=False).intro
     other = {**figures, "exploratory": [{**one, "metric": "pa_pve_mm"} for one in figures["exploratory"]]}
