@@ -19,7 +19,7 @@ import pyarrow as pa
 from posedreamer_assets.storage import LanceStore, Plan
 from posedreamer_assets.tables.keys import sample_id
 
-TABLE = "base_sample_scores"
+TABLE = "sample_scores"
 STOPS = (10, 50, 110, 250, 490, 990, 1990, 3990)  # midway between two rounds of upkeep
 SAMPLES = 15  # timings that the shortest is taken of: the others tell what else the machine was doing
 FIGURES = ("open", "read", "replace")

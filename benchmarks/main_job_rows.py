@@ -19,7 +19,8 @@ COMMAND = [sys.executable, "-c", "from posedreamer_assets.cli.commands import ma
 PRECISION = ("--set", "generator.dtype=float32")
 SMALLEST = (
     *("--batches", "1", "--align-batches", "1", "--poses-per-batch", "12"),
-    *("--set", "alignment.min_gap=0.0", "--set", "alignment.min_winner=0.0", "--set", "curriculum.pool_size=24"),
+    *("--set", "alignment.min_gap=0.0", "--set", "alignment.min_winner=0.0", "--set", "alignment.val_share=0.4"),
+    *("--set", "alignment.test_share=0.35", "--set", "curriculum.pool_size=24"),
     *("--set", "curriculum.rounds=[{size: 6}]", "--set", "quality.bootstrap=5"),
 )
 
@@ -296,11 +297,10 @@ def orchestration(options: Options) -> Measured:
             f"{100 * wall:+.1f} % wall, {100 * cpu:+.1f} % CPU", met=wall <= 0.1, figures={"wall": wall, "cpu": cpu}
         )
     part = overhead.measure(96, 2)
-    added, share = part["added_cpu_s_per_partition"], part["overhead_of_1000_projected"]
-    text = (
-        f"{added:.3f} CPU s a partition of 96; {100 * share:.2f} % of 1,000 poses' maps and scenes; whole graph: --long"
-    )
-    return Measured(text, figures=part)
+    added = part["added_cpu_s_per_partition"]
+    share = added / 1000.0  # of a partition of 1,000 images of one second
+    text = f"{added:.3f} CPU s a partition of 96; {100 * share:.2f} % of 1,000 images of 1 s; whole graph: --long"
+    return Measured(text, met=share <= 0.02, figures=part)
 
 
 def growth(options: Options) -> Measured:

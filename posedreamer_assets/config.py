@@ -38,6 +38,11 @@ def local_path(path: str) -> Path:
     return Path(path).expanduser()
 
 
+def is_shipped(path: str) -> bool:
+    """Whether a path of a profile names weights that come with the package."""
+    return path.startswith(_SHIPPED)
+
+
 YOUNGEST_YEARS = 6.0
 """Of bodies: the shipped one was made of adults, and its smaller ones are adults' proportions."""
 
@@ -102,12 +107,14 @@ class GeneratorConfig:
     """The image generator. `backend`: pocket, flux or sdxl; paths are null for shipped weights.
 
     `control`: which map of the body it is given: `mesh`, the mesh-to-RGB image of the pocket generator and of the paper's
-    control LoRA; `depth` or `normals`, for what was trained on those.
+    control LoRA; `depth` or `normals`, for what was trained on those. `revision`: commit or tag of `model_path` on the model
+    hub, where that is a name and no folder; null is the newest, which may be another tomorrow.
     """
 
     backend: str = "pocket"
     model_path: str | None = None
     control_lora_path: str | None = None
+    revision: str | None = None
     control: Literal["mesh", "depth", "normals"] = "mesh"
     steps: int = 4
     guidance: float = 1.0
@@ -122,6 +129,19 @@ class DetectorConfig:
 
     kind: str = "heatmap"
     path: str = "shipped:ranker"  # a folder of weights or an ONNX file; `shipped:NAME` comes with the package
+    batch_size: int = 32
+    on_photographs: bool = (
+        False  # let a shipped one, which has seen renderings alone, judge what a large generator paints
+    )
+
+
+@dataclass(frozen=True)
+class CounterConfig:
+    """Counts the people of an image. `path`: the shipped one, a folder of weights, or an ONNX file of a detector of several
+    people (MoveNet multi-pose, YOLO-pose). `threshold`: the least score of a person; null is the weights' own."""
+
+    path: str = "shipped:counter"
+    threshold: float | None = None
     batch_size: int = 32
 
 
@@ -239,6 +259,7 @@ class Profile:
     ranker: DetectorConfig = field(default_factory=DetectorConfig)
     judge: DetectorConfig = field(default_factory=lambda: DetectorConfig(path="shipped:judge"))
     outside_judge: DetectorConfig | None = None
+    counter: CounterConfig = field(default_factory=CounterConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     curation: CurationConfig = field(default_factory=CurationConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from posedreamer_assets.blas import one_core
 from posedreamer_assets.body.joints import LANDMARK_VERTICES, PARENTS
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
@@ -54,48 +55,77 @@ class BodyModel:
         return self.weights.argmax(axis=1)
 
     @cached_property
-    def _directions(self) -> Float[np.ndarray, "20 v3"]:
-        joined = np.concatenate([self.shapedirs, self.exprdirs], axis=2)
-        return np.ascontiguousarray(joined.reshape(-1, joined.shape[2]).T)
+    def _shape_space(self) -> tuple[Float[np.ndarray, "3 w"], Float[np.ndarray, "20 w3"]]:
+        """Template and directions of shape and expression, coordinate by coordinate: as wide as all runs of vertices."""
+        return _planar(self.v_template), _planar(np.concatenate([self.shapedirs, self.exprdirs], axis=2)).reshape(
+            20, -1
+        )
 
     @cached_property
-    def _skinning(self) -> list[tuple[int, Int[np.ndarray, "k"], Float[np.ndarray, "r k"]]]:
-        """Runs of neighbouring vertices: first vertex, joints that move any of them, and their weights.
+    def _pose_space(self) -> Float[np.ndarray, "486 w3"] | None:
+        """Pose blend shapes in the same layout."""
+        if self.posedirs is None:
+            return None
+        return _planar(self.posedirs.T.reshape(-1, 3, len(self.posedirs))).reshape(len(self.posedirs), -1)
 
-        Neighbours follow few of the 55 joints. Every run has the same number of rows (zeros after the last vertex).
+    @cached_property
+    def _joint_space(self) -> tuple[Float[np.ndarray, "165"], Float[np.ndarray, "20 165"]]:
+        """Joints of the T-pose, linear in shape and expression as the vertices are that they are regressed from."""
+        directions = np.concatenate([self.shapedirs, self.exprdirs], axis=2)
+        template = self.J_regressor.astype(np.float64) @ self.v_template
+        moved = np.tensordot(self.J_regressor.astype(np.float64), directions, axes=1)
+        return template.reshape(-1).astype(np.float32), moved.reshape(165, -1).T.astype(np.float32)
+
+    @cached_property
+    def _skinning(self) -> list[tuple[slice, Int[np.ndarray, "k"], Float[np.ndarray, "k r"]]]:
+        """Runs of neighbouring vertices, the joints that move any of them, and their weights.
+
+        Neighbours follow few of the 55 joints. Every run has the same number of vertices (zeros after the last one).
         """
         runs = []
         for start in range(0, len(self.weights), _RUN):
             part = self.weights[start : start + _RUN]
             joints = np.flatnonzero(part.any(axis=0))
-            weights = np.zeros((_RUN, len(joints)), np.float32)
-            weights[: len(part)] = part[:, joints]
-            runs.append((start, joints, weights))
+            weights = np.zeros((len(joints), _RUN), np.float32)
+            weights[:, : len(part)] = part[:, joints].T
+            runs.append((slice(start, start + _RUN), joints, weights))
         return runs
 
     def forward(self, params: BodyParams) -> BodyOutput:
         """Pose and shape a batch of bodies.
 
-        Large matrix products are done for one body at a time, because products of other sizes round differently: so a
-        body's vertices are the same to the last bit whatever batch it is in, and so is everything drawn from them.
+        One body at a time on one core, because matrix products of other sizes, or shared by cores, may round differently:
+        so a body's vertices are the same to the last bit whatever batch it is in, and so is everything drawn from them.
+        Coordinate by coordinate, which is what processors add and multiply fastest, and in arrays that are made once,
+        because fresh memory costs as much as the arithmetic.
         """
+        with one_core():
+            return self._forward(params)
+
+    def _forward(self, params: BodyParams) -> BodyOutput:
         n, v = len(params), len(self.v_template)
-        coefficients = np.concatenate([params.betas, params.expression], axis=1)
         rotations = axis_angle_to_matrix(params.full_pose())
-        shaped, rest_joints = np.empty((n, v, 3), np.float32), np.empty((n, 55, 3), np.float32)
-        change = np.empty((1, 3 * v), np.float32)
-        for i in range(n):
-            np.matmul(coefficients[i : i + 1], self._directions, out=change)
-            np.add(self.v_template, change.reshape(v, 3), out=shaped[i])
-            rest_joints[i] = self.J_regressor @ shaped[i]
-            if self.posedirs is not None:
-                feature = (rotations[i : i + 1, 1:] - np.eye(3, dtype=np.float32)).reshape(1, -1)
-                shaped[i] += (feature @ self.posedirs).reshape(v, 3)
-        world_rotation, world_position = chain_transforms(rotations, rest_joints)
-        offset = world_position - np.einsum("njab,njb->nja", world_rotation, rest_joints)
+        rest = rest_joints(self, params)
+        world_rotation, world_position = chain_transforms(rotations, rest)
+        offset = world_position - np.einsum("njab,njb->nja", world_rotation, rest)
         transforms = np.concatenate([world_rotation, offset[..., None]], axis=-1).reshape(n, 55, 12)
-        vertices = shaped
-        self._skin(vertices, transforms, params.transl)
+        coefficients = np.concatenate([params.betas, params.expression], axis=1)
+        bent = (rotations[:, 1:] - np.eye(3, dtype=np.float32)).reshape(n, 486)
+        template, directions = self._shape_space
+        vertices = np.empty((n, v, 3), np.float32)
+        shaped, moved, term = (np.empty_like(template) for _ in range(3))
+        blended = np.empty((12, template.shape[1]), np.float32)
+        for i in range(n):
+            np.matmul(coefficients[i : i + 1], directions, out=shaped.reshape(1, -1))
+            shaped += template
+            if self._pose_space is not None:
+                shaped += np.matmul(bent[i : i + 1], self._pose_space, out=moved.reshape(1, -1)).reshape(shaped.shape)
+            of_joint = np.ascontiguousarray(transforms[i].T)
+            for run, joints, weights in self._skinning:
+                np.matmul(of_joint[:, joints], weights, out=blended[:, run])
+            _transform(blended.reshape(3, 4, -1), shaped, moved, term)
+            moved += params.transl[i, :, None]
+            vertices[i] = moved[:, :v].T
         joints = (world_position + params.transl[:, None]).astype(np.float32)
         landmarks = vertices[:, list(LANDMARK_VERTICES.values())]
         return BodyOutput(vertices, np.concatenate([joints, landmarks], axis=1))
@@ -104,43 +134,36 @@ class BodyModel:
         """Only the 76 joints of each body."""
         return self.forward(params).joints
 
-    def _skin(
-        self,
-        points: Float[np.ndarray, "n v 3"],
-        transforms: Float[np.ndarray, "n 55 12"],
-        transl: Float[np.ndarray, "n 3"],
-    ) -> None:
-        """Move each body's points, in place, by the weighted means of its joints' transforms (rows of 3 x 4 matrices).
 
-        Coordinate by coordinate, which NumPy does several times as fast as many small products; in arrays that are made
-        once, because fresh memory costs as much as the arithmetic.
-        """
-        v = points.shape[1]
-        blended = np.empty((len(self._skinning) * _RUN, 12), np.float32)
-        columns = np.empty((3, 4, v), np.float32)
-        at, moved, term = (np.empty((3, v), np.float32) for _ in range(3))
-        for i in range(len(points)):
-            for start, joints, weights in self._skinning:
-                np.matmul(weights, transforms[i, joints], out=blended[start : start + _RUN])
-            columns.reshape(12, v)[:] = blended[:v].T
-            at[:] = points[i].T
-            np.multiply(columns[:, 0], at[0], out=moved)
-            for axis in (1, 2):
-                np.multiply(columns[:, axis], at[axis], out=term)
-                moved += term
-            moved += columns[:, 3]
-            moved += transl[i, :, None]
-            for axis in range(3):
-                points[i, :, axis] = moved[axis]
+def _planar(of_vertices: Float[np.ndarray, "v 3 *k"]) -> Float[np.ndarray, "*k 3 w"]:
+    """Numbers of vertices with the vertex last, and zeros after the last one, up to a whole number of runs."""
+    wide = -(-len(of_vertices) // _RUN) * _RUN
+    last = np.moveaxis(of_vertices, (0, 1), (-1, -2))
+    planar = np.zeros((*last.shape[:-1], wide), np.float32)
+    planar[..., : len(of_vertices)] = last
+    return planar
+
+
+def _transform(
+    transforms: Float[np.ndarray, "3 4 w"],
+    points: Float[np.ndarray, "3 w"],
+    out: Float[np.ndarray, "3 w"],
+    term: Float[np.ndarray, "3 w"],
+) -> None:
+    """Every point by its own 3 x 4 matrix, into `out`; `term` is memory to compute in."""
+    np.multiply(transforms[:, 0], points[0], out=out)
+    for axis in (1, 2):
+        np.multiply(transforms[:, axis], points[axis], out=term)
+        out += term
+    out += transforms[:, 3]
 
 
 def rest_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55 3"]:
     """Joints of each shaped body in the T-pose at the model's origin, metres: linear in shape, so no vertex is needed."""
-    directions = np.concatenate([body.shapedirs, body.exprdirs], axis=2)
-    joint_directions = np.einsum("jv,vck->jck", body.J_regressor, directions, optimize=True)
-    coefficients = np.concatenate([params.betas, params.expression], axis=1)
-    rest = body.J_regressor @ body.v_template + np.einsum("jck,nk->njc", joint_directions, coefficients)
-    return rest.astype(np.float32)
+    template, directions = body._joint_space
+    coefficients = np.concatenate([params.betas, params.expression], axis=1).astype(np.float32)
+    moved = [template + coefficients[i] @ directions for i in range(len(params))]
+    return np.reshape(moved, (len(params), 55, 3)).astype(np.float32)
 
 
 def chain_transforms(

@@ -40,15 +40,18 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
     """Look at everything that the main job needs."""
     looks: list[tuple[str, Callable[[], Finding]]] = [
         ("OpenGL", look_at_gl),
-        ("GPU", look_at_gpu),
+        ("GPU", lambda: look_at_gpu(profile)),
         ("body model", lambda: look_at_body(profile)),
         ("poses", lambda: look_at_poses(profile)),
         ("generator weights", lambda: look_at_generator(profile)),
+        ("generator licence", lambda: look_at_licence(profile)),
+        ("generator memory", lambda: look_at_memory(profile)),
         ("ranking detector", lambda: look_at_detector(profile, "ranker")),
         ("judging detector", lambda: look_at_detector(profile, "judge")),
+        ("person counter", lambda: look_at_counter(profile)),
         ("outside judge", lambda: look_at_outside_judge(profile)),
         ("storage", lambda: look_at_storage(home)),
-        ("disk", lambda: look_at_disk(home)),
+        ("disk", lambda: look_at_disk(home, profile)),
     ]
     return [_guarded(name, look) for name, look in looks]
 
@@ -78,17 +81,23 @@ def look_at_gl() -> Finding:
     return Finding("OpenGL", True, name.decode() if isinstance(name, bytes) else "off-screen rendering works")
 
 
-def look_at_gpu() -> Finding:
-    """Whether torch sees one; the pocket profile needs none."""
+def look_at_gpu(profile: Profile) -> Finding:
+    """Whether torch sees one; the pocket generator needs none."""
     import torch
 
     if torch.cuda.is_available():
         return Finding("GPU", True, torch.cuda.get_device_name(0), required=False)
+    needed = profile.generator.backend != "pocket"
     return Finding(
         "GPU",
         False,
-        f"torch {torch.__version__} sees none; the pocket profile needs none",
-        "for the flux and sdxl profiles: an NVIDIA GPU and torch built for CUDA",
+        f"torch {torch.__version__} sees none; "
+        + (
+            f"{profile.generator.backend} on a CPU takes minutes an image"
+            if needed
+            else "the pocket profile needs none"
+        ),
+        "an NVIDIA GPU and torch built for CUDA",
         required=False,
     )
 
@@ -138,25 +147,79 @@ def _unreadable(profile: Profile, folder: "Folder", paths: Sequence[str]) -> int
         body=load_body(profile.body.model_path),
         up_axis=profile.poses.up_axis,
     )
-    return sum(not finding.clips for finding in found)
+    return sum(bool(finding.refused) and not finding.clips for finding in found)
 
 
 def look_at_generator(profile: Profile) -> Finding:
-    """Load the generator; of the shipped one, open its files, since loading it takes seconds and tells no more."""
-    name = "generator weights"
+    """Whether the generator's files are here, or to be had; the small one is loaded, of large ones no weight is read."""
+    from posedreamer_assets.diffusion.sources import needs, require
+
+    name, cfg = "generator weights", profile.generator
     remedy = "posedreamer train-pocket makes the pocket weights; generator.model_path names others"
     try:
-        if profile.generator.backend == "pocket" and profile.generator.model_path is None:
-            return Finding(name, True, _shipped_generator(profile))
+        if cfg.backend == "pocket":
+            return Finding(name, True, _pocket_generator(profile))
+        found = needs(cfg)
+        require(cfg)
+    except PoseDreamerError as error:
+        what, _, how = str(error).splitlines()[0].partition(": ")
+        return Finding(name, False, what if how else str(error), how or remedy)
+    if not found:
+        return Finding(
+            name, False, f"generator.model_path is not set; {cfg.backend} needs it", "--set generator.model_path="
+        )
+    places = (f"{need.name} ({'here' if need.here else 'downloaded by the first run'})" for need in found)
+    return Finding(name, True, ", ".join(places))
+
+
+def look_at_licence(profile: Profile) -> Finding:
+    """What the generator's licence allows, said before anything is downloaded."""
+    from posedreamer_assets.diffusion.sources import KNOWN
+
+    name, cfg = "generator licence", profile.generator
+    if cfg.backend == "pocket" and cfg.model_path is None:
+        return Finding(name, True, "Apache-2.0, weights and images")
+    named = [model for model in (cfg.model_path, cfg.control_lora_path) if model]
+    known = [f"{model}: {KNOWN[model].licence}" for model in named if model in KNOWN]
+    if len(known) < len(named):
+        known.append("of your own files you know")
+    return Finding(name, True, "; ".join(known), required=False)
+
+
+def look_at_memory(profile: Profile) -> Finding:
+    """Weights of the generator against the memory of the GPU; what an image needs while it is painted comes on top."""
+    from posedreamer_assets.diffusion.sources import needs
+
+    name = "generator memory"
+    if profile.generator.backend == "pocket":
+        return Finding(name, True, "0.1 GB, any computer")
+    parts = {part: size for need in needs(profile.generator) for part, size in need.gigabytes.items()}
+    total = sum(parts.values())
+    if not parts:
+        return Finding(name, False, "not known before the download", required=False)
+    listed = ", ".join(f"{part} {size:.1f}" for part, size in parts.items())
+    detail = f"{total:.1f} GB of weights ({listed}), all resident; painting needs more on top"
+    room_gb = _gpu_gb()
+    if room_gb is None:
+        return Finding(name, False, f"{detail}; no GPU", "a GPU with more memory than that", required=False)
+    remedy = "a GPU with more memory, or another profile"
+    return Finding(name, total < room_gb, f"{detail}; the GPU has {room_gb:.1f} GB", remedy)
+
+
+def _gpu_gb() -> float | None:
+    """Memory of the first GPU; None where there is none."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else None
+
+
+def _pocket_generator(profile: Profile) -> str:
+    """Of the shipped one its files are opened: loading it takes seconds and tells no more."""
+    if profile.generator.model_path is not None:
         from posedreamer_assets.diffusion.generator import load_generator
 
         generator = load_generator(profile.generator, profile.image)
-    except PoseDreamerError as error:
-        return Finding(name, False, str(error).splitlines()[0], remedy)
-    return Finding(name, True, f"{generator.name} {generator.digest[:12]}")
-
-
-def _shipped_generator(profile: Profile) -> str:
+        return f"{generator.name} {generator.digest[:12]}"
     from posedreamer_assets.diffusion.pocket_files import check_weights, pocket_digest, pocket_folder
 
     folder = pocket_folder(profile.generator, profile.image)
@@ -175,6 +238,18 @@ def look_at_detector(profile: Profile, which: str) -> Finding:
     except PoseDreamerError as error:
         return Finding(name, False, str(error).splitlines()[0], remedy)
     return Finding(name, True, f"{detector.name} {detector.digest[:12]}")
+
+
+def look_at_counter(profile: Profile) -> Finding:
+    """Load the person counter."""
+    from posedreamer_assets.scoring.people import load_counter
+
+    name, remedy = "person counter", "counter.path names one: a folder, or an ONNX file of a detector of several people"
+    try:
+        counter = load_counter(profile.counter)
+    except PoseDreamerError as error:
+        return Finding(name, False, str(error).splitlines()[0], remedy)
+    return Finding(name, True, f"{counter.name} {counter.digest[:12]}")
 
 
 def look_at_outside_judge(profile: Profile) -> Finding:
@@ -214,9 +289,13 @@ def look_at_storage(home: Home) -> Finding:
     return Finding("storage", True, f"{detail}; {home.storage_root} is, and keeps what concurrent writers commit")
 
 
-def look_at_disk(home: Home) -> Finding:
-    """Free space where the home lies."""
+def look_at_disk(home: Home, profile: Profile) -> Finding:
+    """Free space where the home lies, against what a run writes and what it downloads first."""
+    from posedreamer_assets.diffusion.sources import needs
+
     place = next(p for p in (home.path, *home.path.parents) if p.exists())
     free_gb = shutil.disk_usage(place).free / 1e9
-    detail = f"{free_gb:.1f} GB free, {NEEDED_DISK_GB:.0f} GB wanted"
-    return Finding("disk", free_gb >= NEEDED_DISK_GB, detail, "free some space, or give --home on another disk")
+    large = [] if profile.generator.backend == "pocket" else needs(profile.generator)
+    wanted_gb = NEEDED_DISK_GB + sum(sum(need.gigabytes.values()) for need in large if not need.here)
+    detail = f"{free_gb:.1f} GB free, {wanted_gb:.0f} GB wanted"
+    return Finding("disk", free_gb >= wanted_gb, detail, "free some space, or give --home on another disk")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.option(
-    "--format", "form", required=True, metavar="NAME", help="humandata, hmr2, bedlam, coco, parquet or folder."
+    "--format", "form", required=True, metavar="NAME", help="humandata, hmr2, coco or another of docs/exports.md."
 )
 @click.option(
     "--of",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.cli.endings import raise_if_signalled
 from posedreamer_assets.cli.memory import PeakMemory
-from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import UnreadableBatchError
+from posedreamer_assets.config import Profile, is_shipped, local_path
+from posedreamer_assets.errors import DetectorError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
 from posedreamer_assets.pipeline.rounds import planned_keys
@@ -77,8 +77,10 @@ def run_main_job(
     home.try_storage()
     with home.lock("pose_files"):
         plan_batches(profile, home.store())
+    chosen = [stage for stage in graph_of(profile) if not only or stage.key in only]
+    if any("generator" in stage.settings for stage in chosen):
+        require_models(profile)
     with ExitStack() as opened:
-        chosen = [stage for stage in graph_of(profile) if not only or stage.key in only]
         job = _Job(home, profile, force, display or Silent(), opened)
         if show and any(stage.key == "base/control_maps" for stage in chosen) and (first := job.first_pictures()):
             show(first)
@@ -90,6 +92,31 @@ def run_main_job(
     )
     folder = home.reports / "latest"
     return Summary(figures, str(folder / "report.html"), str(folder / "summary.json"), timings)
+
+
+def require_models(profile: Profile) -> None:
+    """Refuse to begin without the models that images are painted and judged with; nothing is loaded.
+
+    Raises:
+        BackendError: a generator that is neither on this computer nor to be downloaded.
+        DetectorError: a detector's file that is missing.
+    """
+    from posedreamer_assets.diffusion.sources import require
+
+    if profile.generator.backend != "pocket":
+        require(profile.generator)
+    for name in ("ranker", "judge", "outside_judge", "counter"):
+        detector = getattr(profile, name)
+        if detector is not None and not local_path(detector.path).exists():
+            raise DetectorError(
+                f"{name}.path: nothing at {local_path(detector.path)}: --set {name}.path=FILE; docs/generators.md names some"
+            )
+    judge = profile.judge
+    if profile.generator.backend != "pocket" and is_shipped(judge.path) and not judge.on_photographs:
+        raise DetectorError(
+            f"judge.path: {judge.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
+            "--set judge.kind=onnx --set judge.path=FILE (docs/generators.md), or --set judge.on_photographs=true"
+        )
 
 
 @dataclass

@@ -63,7 +63,7 @@ def import_predictions(name: str, predictions: Path, home: Path | None) -> None:
 @students.command("export")
 @click.argument("recipe")
 @click.option(
-    "--format", "form", required=True, metavar="NAME", help="humandata, hmr2, bedlam, coco, parquet or folder."
+    "--format", "form", required=True, metavar="NAME", help="humandata, hmr2, coco or another of docs/exports.md."
 )
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
 @click.option("--draw", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the draw of data.")

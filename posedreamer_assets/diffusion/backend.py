@@ -156,7 +156,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def weights_digest(*sources: str | Path | None) -> str:
-    """Digest of local files and folders by content, and of names on a model hub by name."""
+    """Digest of local files and folders by content, and of names and revisions on a model hub as they are."""
     return digest([None if source is None else _source_digest(str(source)) for source in sources])
 
 

@@ -76,7 +76,9 @@ class FluxGenerator(PipelineGenerator):
         device = resolve_device(cfg.device)
         dtype = resolve_dtype(cfg.dtype, device)
         with loading(cfg.model_path):
-            pipeline = FluxControlPipeline.from_pretrained(cfg.model_path, dtype=dtype, use_safetensors=True)
+            pipeline = FluxControlPipeline.from_pretrained(
+                cfg.model_path, revision=cfg.revision, dtype=dtype, use_safetensors=True
+            )
         if cfg.control_lora_path is not None:
             load_control_lora(pipeline, cfg.control_lora_path)
         expected = 2 * 4 * pipeline.vae.config["latent_channels"]
@@ -89,7 +91,7 @@ class FluxGenerator(PipelineGenerator):
             )
         pipeline.to(device)
         freeze(pipeline)
-        return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))
+        return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
 
     def run_block(
         self,

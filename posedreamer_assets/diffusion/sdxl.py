@@ -49,10 +49,15 @@ class SdxlGenerator(PipelineGenerator):
             control = ControlNetModel.from_pretrained(cfg.control_lora_path, dtype=dtype, use_safetensors=True)
         with loading(cfg.model_path):
             pipeline = StableDiffusionXLControlNetPipeline.from_pretrained(
-                cfg.model_path, controlnet=control, dtype=dtype, use_safetensors=True, add_watermarker=False
+                cfg.model_path,
+                controlnet=control,
+                revision=cfg.revision,
+                dtype=dtype,
+                use_safetensors=True,
+                add_watermarker=False,
             )
         pipeline.to(device)
-        return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path))
+        return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
 
     def run_block(
         self,

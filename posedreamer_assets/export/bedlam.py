@@ -13,7 +13,7 @@ import numpy as np
 
 from posedreamer_assets.export.columns import Columns, save_npz
 from posedreamer_assets.export.samples import Samples
-from posedreamer_assets.export.shards import Format, Shard
+from posedreamer_assets.export.shards import Format, LabelFiles, Shard
 
 _BODY_JOINTS = 22
 _KEYPOINTS = 127  # smplx's output: 55 joints, 21 landmark vertices, 51 points of the face
@@ -75,4 +75,9 @@ def _box(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     return centers, scales
 
 
-BEDLAM = Format("bedlam", "BEDLAM-style npz", 10_000, write, pixels="(0, 0) is the corner of the image")
+_LABELS = LabelFiles(
+    "*.npz",
+    about="npz of plain arrays, a row for each person: imgname, center, scale, pose_cam, pose_world, shape, trans_cam, "
+    "trans_world, gtkps, cam_int, cam_ext, gender, sub, motion_info, expression, body_*",
+)
+BEDLAM = Format("bedlam", "BEDLAM-style npz", 10_000, write, pixels="(0, 0) is the corner of the image", labels=_LABELS)

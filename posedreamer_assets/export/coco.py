@@ -16,7 +16,7 @@ import numpy as np
 
 from posedreamer_assets.body.joints import COCO17, COCO17_FROM_SMPLX, COCO17_SKELETON
 from posedreamer_assets.export.samples import Samples
-from posedreamer_assets.export.shards import Format, Shard
+from posedreamer_assets.export.shards import Format, LabelFiles, Shard
 
 _FEET = np.arange(60, 66)  # big toe, small toe, heel; left, then right
 _FACE_POINTS = 68
@@ -115,4 +115,5 @@ COCO = Format(
     10_000,
     write,
     pixels="keypoints: (0, 0) is the centre of the first pixel; boxes: (0, 0) is the corner of the image",
+    labels=LabelFiles("annotations/*.json", "application/json"),
 )

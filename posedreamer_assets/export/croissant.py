@@ -5,25 +5,16 @@ files of a tar: there, pictures are records, and the description of the set of l
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
-from posedreamer_assets.export.humandata import IMAGES, LABELS
 from posedreamer_assets.export.licences import licences
 from posedreamer_assets.export.parquet import SCHEMA as PARQUET_SCHEMA
 from posedreamer_assets.export.shards import File, Format, Result
 
 Page = dict[str, Any]
-
-_ARRAYS = {
-    "humandata": "HumanData, a row for each person: image_path, image_id, sample_id, bbox_xywh, keypoints2d, keypoints3d, smplx, "
-    "meta, misc",
-    "bedlam": "npz of plain arrays, a row for each person: imgname, center, scale, pose_cam, pose_world, shape, trans_cam, "
-    "trans_world, gtkps, cam_int, cam_ext, gender, sub, motion_info, expression, body_*",
-    "hmr2": "a list of people for each image: keypoints_2d, keypoints_3d, center, scale, body_pose, betas, has_body_pose, "
-    "has_betas, smplx_*, cam_int, body_*",
-}
 
 _ENCODINGS = {
     ".parquet": "application/x-parquet",
@@ -33,6 +24,7 @@ _ENCODINGS = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
 }
+_UNKNOWN = "application/octet-stream"
 _CONTEXT: Page = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -102,12 +94,12 @@ def croissant(form: Format, result: Result, description: str) -> Page:
         "rai:dataUseCases": "Training and ablation of human mesh recovery and keypoint detection.",
         "rai:personalSensitiveInformation": "None: no person in the images exists.",
         "distribution": [*_file_objects(form, result), *_file_sets(form, result)],
-        "recordSet": _RECORD_SETS[form.name](result),
+        "recordSet": _RECORD_SETS.get(form.name, _images)(result),
     }
 
 
 def _is_listed(form: Format, file: File) -> bool:
-    return not file.path.endswith(_PER_IMAGE) and form.name != "folder"
+    return not file.path.endswith(_PER_IMAGE) and not form.labels.per_image
 
 
 def _file_objects(form: Format, result: Result) -> list[Page]:
@@ -122,32 +114,24 @@ def _file_object(file: File) -> Page:
         "name": file.path,
         "contentUrl": file.path,
         "contentSize": f"{file.bytes} B",
-        "encodingFormat": next(kind for suffix, kind in _ENCODINGS.items() if file.path.endswith(suffix)),
+        "encodingFormat": _ENCODINGS.get(PurePosixPath(file.path).suffix, _UNKNOWN),
         "sha256": file.sha256,
     }
 
 
 def _file_sets(form: Format, result: Result) -> list[Page]:
+    labels = form.labels
     if form.name == "parquet":
-        return [_file_set("parquet-files", "application/x-parquet", ["data/*.parquet"])]
-    if form.name == "hmr2":
-        tars = [{"@id": f.path} for f in result.files]
-        suffix = "pyd" if result.options.pickles else "npz"
-        return [
-            *(_file_set(f"images{s}", _ENCODINGS[s], [f"*{s}"], tars) for s in _picture_suffixes(result)),
-            _file_set("labels", "application/octet-stream", [f"*.data.{suffix}"], tars)
-            | {"description": _ARRAYS["hmr2"]},
-        ]
-    where = IMAGES if form.name == "humandata" else "images"
-    sets = [_file_set(f"images{s}", _ENCODINGS[s], [f"{where}/**/*{s}"]) for s in _picture_suffixes(result)]
-    kind, glob = {
-        "folder": ("application/json", "labels/**/*.json"),
-        "coco": ("application/json", "annotations/*.json"),
-        "humandata": ("application/octet-stream", f"{LABELS}/*.npz"),
-        "bedlam": ("application/octet-stream", "*.npz"),
-    }[form.name]
-    about = {"description": _ARRAYS[form.name]} if form.name in _ARRAYS else {}
-    return [*sets, _file_set("labels", kind, [glob]) | about]
+        return [_file_set("parquet-files", labels.encoding, [labels.pattern])]
+    # Files of a tar have no folders of their own.
+    tars = [{"@id": f.path} for f in result.files] if form.name == "hmr2" else None
+    suffix = "pyd" if result.options.pickles else "npz"
+    pictures = [
+        _file_set(f"images{s}", _ENCODINGS[s], [f"*{s}" if tars else f"{labels.images}/**/*{s}"], tars)
+        for s in _picture_suffixes(result)
+    ]
+    described = _file_set("labels", labels.encoding, [labels.pattern.format(suffix=suffix)], tars)
+    return [*pictures, described | ({"description": labels.about} if labels.about else {})]
 
 
 def _picture_suffixes(result: Result) -> list[str]:
@@ -232,7 +216,5 @@ _RECORD_SETS: dict[str, Callable[[Result], list[Page]]] = {
     "parquet": _parquet,
     "coco": _coco,
     "folder": _folder,
-    "humandata": _images,
-    "bedlam": _images,
-    "hmr2": _images,
 }
+"""Where a format's own fields can be read; of all others the pictures can."""

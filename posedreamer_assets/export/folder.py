@@ -13,7 +13,7 @@ import numpy as np
 
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.samples import Samples
-from posedreamer_assets.export.shards import Format, Shard
+from posedreamer_assets.export.shards import Format, LabelFiles, Shard
 from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, SCHEMAS
 
 _WORLD = frozenset(BODY_COLUMNS)
@@ -65,5 +65,10 @@ def _person(samples: Samples, i: int, row: dict[str, Any]) -> dict[str, Any]:
 
 
 FOLDER = Format(
-    "folder", "plain folder of images and JSON labels", 1_000, write, pixels="(0, 0) is the corner of the image"
+    "folder",
+    "plain folder of images and JSON labels",
+    1_000,
+    write,
+    pixels="(0, 0) is the corner of the image",
+    labels=LabelFiles("labels/**/*.json", "application/json", per_image=True),
 )

@@ -22,7 +22,7 @@ import numpy as np
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.pickles import dumps
 from posedreamer_assets.export.samples import HALF_PIXEL, Samples
-from posedreamer_assets.export.shards import Format, Options, Shard
+from posedreamer_assets.export.shards import Format, LabelFiles, Options, Shard
 from posedreamer_assets.export.subject import Subject
 from posedreamer_assets.tables.rows import array
 
@@ -141,6 +141,11 @@ HMR2 = Format(
     1_000,
     write,
     pixels="(0, 0) is the centre of the first pixel",
+    labels=LabelFiles(
+        "*.data.{suffix}",
+        about="a list of people for each image: keypoints_2d, keypoints_3d, center, scale, body_pose, betas, has_body_pose, "
+        "has_betas, smplx_*, cam_int, body_*",
+    ),
     reads_pickles=True,
     check=_check,
     notes=_notes,

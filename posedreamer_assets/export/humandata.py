@@ -16,7 +16,7 @@ import numpy as np
 
 from posedreamer_assets.export.columns import Columns, save_npz
 from posedreamer_assets.export.samples import Samples
-from posedreamer_assets.export.shards import Format, Options, Shard
+from posedreamer_assets.export.shards import Format, LabelFiles, Options, Shard
 from posedreamer_assets.export.subject import Subject
 
 # The convention HUMAN_DATA has 190 points; its first 76 are SMPL-X's joints and landmarks in smplx's order.
@@ -121,6 +121,12 @@ HUMANDATA = Format(
     10_000,
     write,
     pixels="(0, 0) is the centre of the first pixel; boxes count whole pixels",
+    labels=LabelFiles(
+        f"{LABELS}/*.npz",
+        about="HumanData, a row for each person: image_path, image_id, sample_id, bbox_xywh, keypoints2d, keypoints3d, smplx, "
+        "meta, misc",
+        images=IMAGES,
+    ),
     reads_pickles=True,
     notes=_notes,
 )

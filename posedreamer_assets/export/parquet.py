@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posedreamer_assets.export.samples import Samples
-from posedreamer_assets.export.shards import Format, Shard
+from posedreamer_assets.export.shards import Format, LabelFiles, Shard
 from posedreamer_assets.tables.fields import SCHEMAS
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -88,4 +88,5 @@ def _vectors(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).reshape(-1)), 3)
 
 
-PARQUET = Format("parquet", "Parquet for Hugging Face datasets", 1_000, write, pixels=_PIXELS)
+_FILES = LabelFiles("data/*.parquet", "application/x-parquet")
+PARQUET = Format("parquet", "Parquet for Hugging Face datasets", 1_000, write, pixels=_PIXELS, labels=_FILES)

@@ -105,6 +105,25 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class LabelFiles:
+    """Where an export's labels are, for programs that look for them.
+
+    Attributes:
+        pattern: of the files below the export's folder.
+        encoding: MIME type.
+        about: what is in them, where Croissant cannot say it by fields.
+        per_image: whether each image has one of its own.
+        images: the folder of the images.
+    """
+
+    pattern: str
+    encoding: str = "application/octet-stream"
+    about: str = ""
+    per_image: bool = False
+    images: str = "images"
+
+
+@dataclass(frozen=True)
 class Format:
     """One way to write a dataset.
 
@@ -115,6 +134,7 @@ class Format:
         write: writes the files of one shard.
         reads_pickles: whether the format's own readers need `Options.pickles`.
         pixels: where the format has the centre of the first pixel, and so what is taken off the table's coordinates.
+        labels: its label files.
         check: raises ExportError where the format cannot be written with these options and this body.
         notes: what a reader of the card has to know, given the options and the body.
     """
@@ -124,6 +144,7 @@ class Format:
     shard_size: int
     write: Callable[[Iterable[Samples], Shard], None]
     pixels: str
+    labels: LabelFiles
     reads_pickles: bool = False
     check: Callable[[Options, Subject], None] = lambda options, subject: None
     notes: Callable[[Options, Subject], list[str]] = lambda options, subject: []

@@ -23,7 +23,7 @@ STAGE = Stage(
     "One SMPL-X-format body: the user's licensed file (`body.model_path`) or the shipped free body. Reads the whole file, so "
     "that a wrong or truncated one fails here, and records its digest, which every row made with it depends on.",
     make,
-    "2",
+    "3",
     settings=("body",),
     files=("body",),
     seeded=False,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.config import DetectorConfig, GeneratorConfig, ImageConfig, Profile
+from posedreamer_assets.config import CounterConfig, DetectorConfig, GeneratorConfig, ImageConfig, Profile
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.model import BodyModel
@@ -49,7 +49,7 @@ class Models:
     @property
     def counter(self) -> "PersonCounter":
         """Counts people."""
-        return _counter(self.profile.image)
+        return _counter(self.profile.counter)
 
 
 @lru_cache(maxsize=1)
@@ -67,7 +67,7 @@ def _detector(cfg: DetectorConfig, image: ImageConfig) -> "KeypointDetector":
 
 
 @lru_cache(maxsize=1)
-def _counter(image: ImageConfig) -> "PersonCounter":
+def _counter(cfg: CounterConfig) -> "PersonCounter":
     from posedreamer_assets.scoring.people import load_counter
 
-    return load_counter(image)
+    return load_counter(cfg)

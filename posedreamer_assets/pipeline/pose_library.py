@@ -40,7 +40,7 @@ def make(inputs: Inputs) -> Made:
             "notes_on_pose_files": notes.num_rows,
         },
         stick_figures(rows, inputs.models.body),
-        {"quarantine": unreadable, "pose_notes": notes},
+        {"quarantine": unreadable, "pose_notes": notes, "pose_clips": clips_read(inputs)},
     )
 
 
@@ -131,6 +131,24 @@ def noted(inputs: Inputs) -> pa.Table:
         "note": [note for _, note in found],
     }
     return make_table(columns, SCHEMAS["pose_notes"])
+
+
+def clips_read(inputs: Inputs) -> pa.Table:
+    """Rows of table `pose_clips`: what was read of the batch's files."""
+    clips = () if inputs.pose_files is None else _read(inputs.profile, inputs.pose_files)[0]
+    columns = {
+        "sample_id": batch_ids(inputs.key, len(clips)),
+        "partition_key": [inputs.key] * len(clips),
+        "path": [clip.names[0].rpartition("#")[0] for clip in clips],
+        "clip": [clip.family for clip in clips],
+        "kind": [clip.kind for clip in clips],
+        "frames": [clip.count for clip in clips],
+        "poses": [len(clip) for clip in clips],
+        "fps": [clip.fps for clip in clips],
+        "up_axis": [clip.up_axis for clip in clips],
+        "up_axis_sure": [clip.up_axis_sure for clip in clips],
+    }
+    return make_table(columns, SCHEMAS["pose_clips"])
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:

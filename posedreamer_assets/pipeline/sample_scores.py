@@ -113,7 +113,7 @@ _STAGE = Stage(
     make,
     "2",
     table=TABLE,
-    settings=("judge", "ranker"),
+    settings=("judge", "ranker", "counter"),
     files=("judge", "ranker", "counter"),
     reads=(
         Reads("pose_library", ("caption",)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from posedreamer_assets.body.model import BodyModel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PROCEDURAL_LICENCE = "CC0-1.0"
 ALIGN_SHARE = 1 / 3  # of each clip's frames, kept apart for alignment
+_SAME_VIEW = 1e-3  # radians, metres and pixels by which two views differ at least
 _CHUNK = 32  # bodies whose vertices are held at once
 
 
@@ -88,6 +90,7 @@ def clips_batch(
     chosen = [order[(part * len(ids) + i) % len(order)] for i in range(len(ids))]
     params = BodyParams.concat([clip.params.take([frame]) for clip, frame in chosen])
     cameras = [clip.cameras.take([frame]) if clip.cameras is not None else None for clip, frame in chosen]
+    cameras = _each_view_once(params, cameras)
     params = _shape_bodies(profile, body, _turn(profile, params, cameras, ids), cameras, ids)
     return PoseBatch(
         params,
@@ -99,6 +102,34 @@ def clips_batch(
         [clip.captions[frame] if clip.captions else None for clip, frame in chosen],
         _activities(body, params, chosen),
     )
+
+
+def _each_view_once(params: BodyParams, cameras: Sequence[Cameras | None]) -> list[Cameras | None]:
+    """The cameras, without those before which a body of the batch stands in the same pose already: others are sampled there.
+
+    Files are copied, and batches with more poses than their files have fits take some again; neither may give one image
+    twice.
+    """
+    own = [i for i, camera in enumerate(cameras) if camera is not None]
+    kept = list(cameras)
+    if not own:
+        return kept
+    of_bodies = np.concatenate([values.reshape(len(params), -1) for values in params.to_flat().values()], axis=1)
+    of_cameras = {i: _numbers(camera) for i, camera in enumerate(cameras) if camera is not None}
+    seen: list[np.ndarray] = []
+    for i in own:
+        view = np.concatenate([of_bodies[i], of_cameras[i]])
+        if any(np.abs(view - other).max() < _SAME_VIEW for other in seen):
+            kept[i] = None
+        else:
+            seen.append(view)
+    return kept
+
+
+def _numbers(camera: Cameras) -> Float[np.ndarray, "k"]:
+    sides = [[float(camera.width), float(camera.height)]]
+    parts = (camera.rotation, camera.translation, camera.focal_px, camera.principal_px)
+    return np.concatenate([*sides, *(part.reshape(-1) for part in parts)])
 
 
 def _activities(body: BodyModel, params: BodyParams, chosen: Sequence[tuple["PoseFrames", int]]) -> list[str]:

@@ -66,7 +66,7 @@ class Folder:
         """How many files there are of each format that holds motion but is not read, by suffix."""
         from posedreamer_assets.poses.sources import unread_formats
 
-        return unread_formats(stamp.path for stamp in self._all)
+        return unread_formats(stamp.path for stamp in self._all if not _is_pose(stamp.path))
 
     @cached_property
     def _all(self) -> list[FileStamp]:

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from posedreamer_assets.config import profile_to_dict
+from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.metrics.intervals import bootstrap_difference, bootstrap_mean
 from posedreamer_assets.pipeline import Round, Stage
+from posedreamer_assets.poses.folder import Folder
 from posedreamer_assets.report.reading import count_of, poses_in_parts, result_of, rows_of
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.scoring.verdict import KEPT
@@ -44,6 +46,7 @@ def gather(snapshot: Snapshot) -> Figures:
         "rejected": dict(sum((Counter(r["rejected"]) for r in rounds.values()), Counter[str]())),
         "quarantined": _quarantined(snapshot),
         "files_with_notes": _files_with_notes(snapshot),
+        "pose_files": _pose_files(snapshot),
         "rounds": rounds,
         "pairs": pair_statuses(snapshot),
         "dpo": _metrics(snapshot, "dpo_checkpoint"),
@@ -81,6 +84,31 @@ def _files_with_notes(snapshot: Snapshot) -> int | None:
         return None
     rows = snapshot.store.read("pose_notes", columns=["path"], missing_ok=True)
     return len(set(rows.column("path").to_pylist())) or None
+
+
+def _pose_files(snapshot: Snapshot) -> dict[str, int]:
+    """What became of the files of a pose folder; empty for procedural poses. Files in no batch wait for more batches."""
+    source = snapshot.profile.poses.source
+    if source == "procedural":
+        return {}
+    batched, read = _paths(snapshot, "pose_files"), _paths(snapshot, "pose_clips")
+    set_aside = _paths(snapshot, "quarantine", f"reason != '{NO_ROOM}'")
+    try:
+        there = set(Folder(source).pose_paths())
+    except (PoseFileError, OSError):
+        there = batched  # the folder has gone since
+    return {
+        "files": len(there | batched),
+        "read": len(read - set_aside),
+        "read in part": len(read & set_aside),
+        "refused": len(set_aside - read),
+        "without poses": len(batched - read - set_aside),
+        "in no batch": len(there - batched),
+    }
+
+
+def _paths(snapshot: Snapshot, table: str, where: str | None = None) -> set[str]:
+    return set(snapshot.store.read(table, columns=["path"], filter=where, missing_ok=True).column("path").to_pylist())
 
 
 def _round(snapshot: Snapshot, one: Round) -> Figures:

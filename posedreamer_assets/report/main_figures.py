@@ -23,6 +23,9 @@ def _counts(figures: Mapping[str, Any]) -> Iterator[Line]:
     for what, key in (("rejected", "rejected"), ("not readable", "quarantined")):
         for reason, count in sorted(figures.get(key, {}).items()):
             yield f"{what}: {reason}", str(count), ""
+    if files := figures.get("pose_files"):
+        told = ", ".join(f"{count} {what}" for what, count in files.items() if what != "files" and count)
+        yield "pose files", str(files["files"]), f"{told}: posedreamer view pose_clips, view quarantine"
     if "files_with_notes" in figures:
         note = "something was assumed or dropped: posedreamer view pose_notes"
         yield "pose files with notes", str(figures["files_with_notes"]), note

@@ -56,7 +56,7 @@ def _written_from(snapshot: Snapshot) -> str:
     }
     beside = {
         table: {key: info.content_digest for key, info in snapshot.store.partitions(table).items()}
-        for table in ("quarantine", "pose_notes")
+        for table in ("quarantine", "pose_notes", "pose_clips")
     }
     own = sorted(path for pattern in _OWN_FILES for path in Path(__file__).parent.glob(pattern))
     program = {path.name: path.read_bytes() for path in own}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from posedreamer_assets.blas import one_core
 from posedreamer_assets.checks.files import load_table_checks
 from posedreamer_assets.checks.model import CheckOutcome
 from posedreamer_assets.config import Profile
@@ -105,7 +106,8 @@ def check_partition(
         return run_checks(name, rows, Surroundings(store, profile, "checkpoints", None))
     known = key is None or store.partition(name, key) is not None
     rows = store.read(name, keys=[key] if key and known else None if known else [], missing_ok=True)
-    return run_checks(name, rows, Surroundings(store, profile, name, key))
+    with one_core():
+        return run_checks(name, rows, Surroundings(store, profile, name, key))
 
 
 @dataclass(frozen=True)

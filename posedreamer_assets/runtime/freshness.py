@@ -33,10 +33,27 @@ NOT_CONTENT = {
     "ranker.batch_size",
     "judge.batch_size",
     "outside_judge.batch_size",
+    "counter.batch_size",
+    "ranker.on_photographs",
+    "judge.on_photographs",
+    "outside_judge.on_photographs",
     "alignment.latent_cache",
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",
+}
+
+# Where files lie that are digested by their bytes: moved to another folder, they change nothing.
+PLACES = {
+    "body.model_path",
+    "generator.model_path",
+    "generator.control_lora_path",
+    "ranker.path",
+    "judge.path",
+    "outside_judge.path",
+    "counter.path",
+    "scenes.backgrounds",
+    "quality.reference",
 }
 
 
@@ -237,6 +254,7 @@ def setting(profile: Profile, name: str, key: str | None = None) -> Any:
         values["source"] = "folder" if has_pose_files(profile, key or "procedural-0000") else "procedural"
     if section_name == "curriculum":
         values["rounds"] = poses_of_batch(profile, key or "")  # other rounds change nothing here
+    plain = {k: v is not None if f"{section_name}.{k}" in PLACES else v for k, v in values.items()}
     if field:
-        return values[field]
-    return {k: v for k, v in values.items() if f"{section_name}.{k}" not in NOT_CONTENT}
+        return plain[field]
+    return {k: v for k, v in plain.items() if f"{section_name}.{k}" not in NOT_CONTENT}

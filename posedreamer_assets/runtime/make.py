@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from posedreamer_assets.blas import one_core
 from posedreamer_assets.errors import CheckError, StorageError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage
 from posedreamer_assets.pipeline.figures import flat_figures
@@ -67,7 +68,9 @@ def make(snapshot: Snapshot, stage: Stage, key: str | None = None, *, force: boo
     if not stage.partitioned:
         return _write_checkpoint(snapshot, inputs)
     try:
-        return _write_rows(snapshot, inputs, as_run.make(inputs))
+        with one_core():
+            made = as_run.make(inputs)
+        return _write_rows(snapshot, inputs, made)
     except UnreadableBatchError as error:
         _write_beside(snapshot, inputs, error.beside)
         raise

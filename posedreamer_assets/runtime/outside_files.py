@@ -22,7 +22,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "judge": local_path(profile.judge.path),
         "ranker": local_path(profile.ranker.path),
         "student_init": local_path(spec_of(profile).init) if kind == "student_init" else None,
-        "counter": WEIGHTS_DIR / "counter",
+        "counter": local_path(profile.counter.path),
         "outside_judge": profile.outside_judge.path if profile.outside_judge else None,
     }
     path = paths[kind]
@@ -42,7 +42,6 @@ def profile_gives(profile: Profile, kind: str) -> bool:
     """Whether the user named the file, rather than the package shipping it."""
     given = {
         "generator": profile.generator.model_path,
-        "counter": None,
     }
     return given.get(kind, "given") is not None
 

@@ -146,7 +146,7 @@ def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
     height, width = network.backbone.config.image_size
     digest = folder_digest(folder / "config.json", folder / "detector.json", folder / "model.safetensors")
     return TorchDetector(
-        network,
+        _CocoExpert(network) if network.backbone.config.num_experts > 1 else network,
         f"vitpose {folder.name}",
         digest,
         height=height,
@@ -154,6 +154,18 @@ def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
         maps=describe(folder).get("maps", "peak"),
         batch_size=batch_size,
     )
+
+
+class _CocoExpert(nn.Module):
+    """ViTPose++: one network with an expert for each data set that it learnt from, COCO's first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k h2 w2"]:
+        coco = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        return self.network(images, dataset_index=coco).heatmaps
 
 
 def _load_heatmap(folder: Path, batch_size: int) -> TorchDetector:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from torch import nn
 
-from posedreamer_assets.config import ImageConfig
+from posedreamer_assets.config import CounterConfig, local_path
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.detectors import run_padded
@@ -21,6 +21,8 @@ from posedreamer_assets.scoring.weights import (
     folder_of,
     load_network,
 )
+
+MIN_SCORE = 0.3  # of a candidate of an ONNX file
 
 
 @runtime_checkable
@@ -70,7 +72,7 @@ class OnnxCounter:
     Candidates of YOLO-pose files overlap: one of a pair whose boxes share more than half of their union is dropped.
     """
 
-    def __init__(self, path: Path, threshold: float = 0.3) -> None:
+    def __init__(self, path: Path, threshold: float = MIN_SCORE) -> None:
         from posedreamer_assets.scoring.onnx_detector import OnnxDetector
 
         self._detector = OnnxDetector(path)
@@ -104,18 +106,17 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(shared / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared, 1e-9))
 
 
-def load_counter(
-    image: ImageConfig | None = None, path: str = "shipped:counter", batch_size: int = 32
-) -> PersonCounter:
+def load_counter(cfg: CounterConfig) -> PersonCounter:
     """The shipped counter, the one in a folder, or a multi-person ONNX pose detector.
 
     Raises:
-        DetectorError: missing or damaged weights, or a file that cannot count.
+        DetectorError: missing or damaged weights, a file that cannot count, or a batch size below 1.
     """
-    del image
-    if path.endswith(".onnx"):
-        return OnnxCounter(Path(path))
-    folder = folder_of("counter", path)
+    if cfg.batch_size < 1:
+        raise DetectorError(f"counter.batch_size must be at least 1, found {cfg.batch_size}")
+    if cfg.path.endswith(".onnx"):
+        return OnnxCounter(local_path(cfg.path), MIN_SCORE if cfg.threshold is None else cfg.threshold)
+    folder = folder_of("counter", cfg.path)
     described = describe(folder)
     size, threshold = described.get("size", 128), described.get("threshold", 0.35)
     if not isinstance(size, int) or size % 32 or not isinstance(threshold, float):
@@ -125,6 +126,6 @@ def load_counter(
         f"centre network {folder.name}",
         folder_digest(folder / "detector.json", folder / "model.safetensors"),
         size=size,
-        threshold=threshold,
-        batch_size=batch_size,
+        threshold=threshold if cfg.threshold is None else cfg.threshold,
+        batch_size=cfg.batch_size,
     )

@@ -104,6 +104,17 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "What was assumed or dropped while it was read: its up axis and why, frame rate, shape, fingers.",
         ),
     ),
+    "pose_clips": (
+        *IDENTITY,  # one row for each person's clip in a file of the batch that was read
+        Column("path", _TEXT, "File that was read.", required=True),
+        Column("clip", _TEXT, "Name of the clip: the file's, with the person's number where it holds several."),
+        Column("kind", _TEXT, "What the file is, as its reader states: bvh, amass, fits and so on."),
+        Column("frames", _LONG, "Frames, or fits, that the file holds of this person."),
+        Column("poses", _LONG, "How many of them may be taken: a stride apart, good, and each unlike the others."),
+        Column("fps", _FLOAT, "Frames per second, of the file or assumed with a note; 0 for fits."),
+        Column("up_axis", _TEXT, "Axis that points up in the file; empty for fits, which are in a camera's axes."),
+        Column("up_axis_sure", _FLOAT, "How sure that axis is, 0.5 to 1; null for fits."),
+    ),
     "control_maps": (
         *OF_PERSON,
         *SIZE,
@@ -229,7 +240,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 NO_ROOM = "no_room"
 """The reason in `quarantine` of a person that found no place in a scene; all others are about pose files."""
 
-WITHOUT_SAMPLES = ("pose_files", "quarantine", "pose_notes", "checkpoints", "check_results")
+WITHOUT_SAMPLES = ("pose_files", "quarantine", "pose_notes", "pose_clips", "checkpoints", "check_results")
 """Tables whose rows are not samples."""
 
 

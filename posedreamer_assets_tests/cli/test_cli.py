@@ -7,6 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from posedreamer_assets.cli.commands import cli
+from posedreamer_assets.cli.run import require_models
+from posedreamer_assets.config import load_profile
+from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.runtime.home import Home
 
 
@@ -74,3 +77,47 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
     assert line.startswith("missing")
     assert "smpl-x.is.tue.mpg.de" in result.output
     assert result.exit_code == 1
+
+
+@pytest.fixture
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_run_without_its_models_is_refused_before_a_pose_is_made(tmp_path: Path) -> None:
+    result = _run("run", "--profile", "flux", "--home", str(tmp_path / "home"))
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "FLUX.1-dev is not on this computer" in result.stderr
+    assert Home(tmp_path / "home").store().partitions("pose_library") == {}
+
+
+def test_a_run_without_its_judge_is_refused_before_a_pose_is_made(tmp_path: Path) -> None:
+    judge = ("--set", "judge.kind=onnx", "--set", f"judge.path={json.dumps(str(tmp_path / 'absent.onnx'))}")
+    result = _run("run", "--home", str(tmp_path / "home"), *judge)
+    assert result.exit_code == 1
+    assert f"judge.path: nothing at {tmp_path / 'absent.onnx'}" in result.stderr
+    assert Home(tmp_path / "home").store().partitions("pose_library") == {}
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_doctor_tells_licence_and_memory_of_a_large_generator_without_loading_it(tmp_path: Path) -> None:
+    result = _run("doctor", "--profile", "flux", "--home", str(tmp_path))
+    lines = {line[9:27].strip(): line for line in result.output.splitlines()}
+    assert "Non-Commercial" in lines["generator licence"]
+    assert "33.7 GB of weights" in lines["generator memory"]
+    assert lines["generator weights"].startswith("missing")
+    assert result.exit_code == 1
+
+
+def test_photographs_are_not_judged_by_a_detector_of_renderings_unless_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posedreamer_assets.diffusion.sources.require", lambda _: None)
+    with pytest.raises(DetectorError, match="seen renderings alone"):
+        require_models(load_profile("sdxl"))
+    require_models(load_profile("sdxl", {"judge.on_photographs": True}))
+    (tmp_path / "movenet.onnx").touch()
+    require_models(load_profile("sdxl", {"judge.kind": "onnx", "judge.path": str(tmp_path / "movenet.onnx")}))

@@ -69,7 +69,11 @@ class Made:
 
 
 def profile(place: Path, **settings: object) -> Profile:
-    models = {"generator.model_path": str(place / "sdxl"), "generator.control_lora_path": str(place / "depth")}
+    models = {
+        "judge.on_photographs": True,
+        "generator.model_path": str(place / "sdxl"),
+        "generator.control_lora_path": str(place / "depth"),
+    }
     return load_profile("sdxl", {**SMALL, **models, **settings})
 
 

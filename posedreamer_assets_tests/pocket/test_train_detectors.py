@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posedreamer_assets.config import DetectorConfig
+from posedreamer_assets.config import CounterConfig, DetectorConfig
 from posedreamer_assets.errors import ConfigError, DetectorError
 from posedreamer_assets.pocket.detector_figures import evaluate_counter
 from posedreamer_assets.pocket.detector_learning import centre_loss, keypoint_loss, make_network
@@ -49,7 +49,7 @@ def test_the_counter_trains_and_loads(shards: Path, tmp_path: Path, monkeypatch:
     )
     figures = train(config("counter", shards, tmp_path, 2))
     assert 0 <= figures["accuracy"] <= 1
-    counts, _ = load_counter(path=str(tmp_path)).count(stick_figures(3, 9, 64)["images"])
+    counts, _ = load_counter(CounterConfig(str(tmp_path))).count(stick_figures(3, 9, 64)["images"])
     assert counts.shape == (3,)
 
 

@@ -7,8 +7,16 @@ import pytest
 
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.poses.draw import ALIGN_SHARE, clips_batch, frames_of_group, procedural_batch, shared_out
+from posedreamer_assets.poses.draw import (
+    ALIGN_SHARE,
+    clips_batch,
+    frames_of_group,
+    place_cameras,
+    procedural_batch,
+    shared_out,
+)
 from posedreamer_assets.poses.sources import PoseFrames
 from posedreamer_assets_tests.poses.clips import walk
 
@@ -82,3 +90,29 @@ def test_a_shape_of_the_file_is_kept() -> None:
     batch = clips_batch(load_profile("pocket"), BODY, ["x/0", "x/1"], [clip], group="base")
     assert batch is not None
     assert np.array_equal(batch.params.betas, np.full((2, 10), 0.5, np.float32))
+
+
+def test_a_fit_that_comes_again_gets_another_camera() -> None:
+    views = Cameras(
+        rotation=np.repeat(np.diag([1.0, -1.0, -1.0])[None], 3, axis=0).astype(np.float32),
+        translation=np.array([[0, 1, 4], [0, 1, 5], [0, 1, 6]], np.float32),
+        focal_px=np.full(3, 500, np.float32),
+        principal_px=np.full((3, 2), 128, np.float32),
+        width=256,
+        height=256,
+        pitch_deg=np.zeros(3, np.float32),
+        roll_deg=np.zeros(3, np.float32),
+    )
+    files = [replace(made(name, 3), fps=0.0, kind="fits", cameras=views) for name in ("a", "copy")]
+    profile, ids = load_profile("pocket"), [f"base-0000/{i:06d}" for i in range(10)]
+    batch = clips_batch(profile, BODY, ids, files, group="base")
+    assert batch is not None
+    kept = [i for i, camera in enumerate(batch.cameras) if camera is not None]
+    depths = [float(camera.translation[0, 2]) for camera in batch.cameras if camera is not None]
+    assert len(kept) == len(set(depths)) == 2  # of the fits that the base round takes, each once
+    bodies = batch.params.global_orient
+    assert len(np.unique(bodies.round(4), axis=0)) > len(kept)  # the others are turned
+    seen, _ = place_cameras(profile, BODY, batch, ids)
+    pixels = seen.project(BODY.joints(batch.params)).reshape(10, -1)
+    for i in range(10):
+        assert np.abs(np.delete(pixels, i, axis=0) - pixels[i]).max(axis=1).min() > 1

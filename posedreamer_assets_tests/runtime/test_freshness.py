@@ -44,6 +44,7 @@ def test_settings_of_speed_and_amount_change_no_digest(tmp_path: Path, setting: 
         ("alignment.method", "none", "preference_pairs"),
         ("alignment.method", "none", "dpo_checkpoint"),
         ("curation.min_oks", 0.5, "base/filtered_dataset"),
+        ("counter.threshold", 0.5, "base/sample_scores"),
         ("curation.min_oks", 0.5, "dataset_release"),
         ("body.model_path", str(FREE_BODY_PATH), "body_model"),
         ("curriculum.rounds", [{"size": 7}], "hard/hard_samples"),
@@ -112,3 +113,33 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     profile = load_profile("pocket", {"judge.path": str(tmp_path / "none.onnx")})
     with pytest.raises(ConfigError, match=r"judge: .*none\.onnx does not exist"):
         file_digest(profile, "judge")
+
+
+@pytest.mark.parametrize(
+    ("setting", "stages"),
+    [
+        ("generator.model_path", ("control_checkpoint", "preference_pairs", "dpo_checkpoint", "base/raw_generations")),
+        ("judge.path", ("dpo_checkpoint", "base/sample_scores", "quality_report")),
+        ("ranker.path", ("preference_pairs", "base/sample_scores")),
+        ("counter.path", ("base/sample_scores",)),
+        ("body.model_path", ("body_model", "pose_library")),
+        ("scenes.backgrounds", ("rendered_scenes",)),
+        ("quality.reference", ("quality_report",)),
+    ],
+)
+def test_weights_in_another_folder_change_nothing_and_other_bytes_do(
+    tmp_path: Path, setting: str, stages: tuple[str, ...]
+) -> None:
+    for place, content in (("here", b"same"), ("there", b"same"), ("others", b"else")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "model.safetensors").write_bytes(content)
+    here, there, others = (load_profile("pocket", {setting: str(tmp_path / p)}) for p in ("here", "there", "others"))
+    store = tmp_path / "store"
+    for stage in stages:
+        assert _digest(store, here, stage) == _digest(store, there, stage), stage
+    assert _digest(store, here, stages[0]) != _digest(store, others, stages[0])
+
+
+def test_another_revision_on_the_hub_is_another_generator(tmp_path: Path) -> None:
+    first, second = (load_profile("sdxl", {"generator.revision": revision}) for revision in ("v1", "v2"))
+    assert _digest(tmp_path, first, "control_checkpoint") != _digest(tmp_path, second, "control_checkpoint")

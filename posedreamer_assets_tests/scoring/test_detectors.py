@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
-from posedreamer_assets.config import DetectorConfig
+from posedreamer_assets.config import CounterConfig, DetectorConfig
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.pocket.train_detectors import make_network, save_detector
-from posedreamer_assets.scoring.detectors import TorchDetector, load_detector
+from posedreamer_assets.scoring.detectors import TorchDetector, load_detector, run_padded
 from posedreamer_assets.scoring.letterbox import letterbox
-from posedreamer_assets.scoring.networks import make_vitpose
+from posedreamer_assets.scoring.networks import make_vitpose, normalise
 from posedreamer_assets.scoring.people import CentreCounter, load_counter
 
 KINDS = ("vitpose", "heatmap")
@@ -93,7 +93,7 @@ def test_letterbox_keeps_aspect_and_fills_with_grey() -> None:
     np.testing.assert_allclose(box.to_image(np.array([64.0, 64.0])), [50, 25])
 
 
-def published_vitpose(folder: Path, keypoints: int) -> None:
+def published_vitpose(folder: Path, keypoints: int, **more: int) -> None:
     """A checkpoint of random weights, laid out as published ones: oblong input, deconvolutions, no detector.json."""
     backbone = VitPoseBackboneConfig(
         image_size=(64, 48),
@@ -102,6 +102,7 @@ def published_vitpose(folder: Path, keypoints: int) -> None:
         num_hidden_layers=2,
         num_attention_heads=2,
         out_indices=[2],  # pyright: ignore[reportCallIssue]
+        **more,
     )
     torch.manual_seed(0)
     settings = VitPoseConfig(
@@ -117,6 +118,21 @@ def test_a_published_vitpose_layout_loads(tmp_path: Path) -> None:
     found = load_detector(DetectorConfig("vitpose", str(tmp_path))).detect(pictures(3))
     assert found.shape == (3, 17, 3)
     assert np.isfinite(found).all()
+
+
+def test_the_expert_of_coco_looks_at_images_of_a_vitpose_plus_plus(tmp_path: Path) -> None:
+    """The network itself, asked for its first expert, is the oracle; another expert sees something else."""
+    published_vitpose(tmp_path, 17, num_experts=3, part_features=8)
+    network = VitPoseForPoseEstimation.from_pretrained(tmp_path).eval()
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), np.uint8)
+    shown = normalise(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    with torch.no_grad():
+        of_expert = [network(shown, dataset_index=torch.full((3,), i)).heatmaps.numpy() for i in (0, 1)]
+    detector = load_detector(DetectorConfig("vitpose", str(tmp_path), batch_size=2))
+    seen = run_padded(detector._network, images, 3)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(seen, of_expert[0], atol=1e-5)
+    assert np.abs(of_expert[0] - of_expert[1]).max() > 1e-3
+    assert np.isfinite(detector.detect(pictures(3))).all()
 
 
 def test_a_vitpose_of_other_keypoints_is_refused(tmp_path: Path) -> None:
@@ -157,7 +173,7 @@ def test_a_bad_description_is_refused(weights: Path, tmp_path: Path) -> None:
 
 
 def test_counts_do_not_depend_on_the_batch(weights: Path) -> None:
-    counter = load_counter(path=str(weights / "counter"), batch_size=4)
+    counter = load_counter(CounterConfig(str(weights / "counter"), batch_size=4))
     assert isinstance(counter, CentreCounter) and counter.threshold == 0.01
     images = pictures(6)
     counts, scores = counter.count(images)

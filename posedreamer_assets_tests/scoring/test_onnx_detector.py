@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from posedreamer_assets.config import DetectorConfig
+from posedreamer_assets.config import CounterConfig, DetectorConfig
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.scoring.detectors import load_detector
 from posedreamer_assets.scoring.onnx_detector import OnnxDetector, recognise
@@ -108,7 +108,9 @@ def test_unknown_layouts_and_files_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_people_are_counted_above_the_threshold_and_apart(tmp_path: Path) -> None:
     images = np.zeros((2, 64, 64, 3), np.uint8)
-    counts, scores = load_counter(path=str(movenet_multi(tmp_path / "multi.onnx"))).count(images)
+    strict = load_counter(CounterConfig(str(movenet_multi(tmp_path / "strict.onnx")), threshold=2.0))
+    assert strict.count(images)[0].tolist() == [0] * len(images)
+    counts, scores = load_counter(CounterConfig(str(movenet_multi(tmp_path / "multi.onnx")))).count(images)
     assert counts.tolist() == [1, 1]
     np.testing.assert_allclose(scores, 0.8, atol=1e-6)
     rows = np.zeros((1, 3, 56))
@@ -116,9 +118,9 @@ def test_people_are_counted_above_the_threshold_and_apart(tmp_path: Path) -> Non
     for i, offset in enumerate((0, 3, 150)):  # the second is the first again
         rows[0, i, 5:] = np.concatenate([POINTS * 100 + offset, np.ones((17, 1))], 1).ravel()
     path = write(tmp_path / "yolo.onnx", TensorProto.FLOAT, [1, 3, 320, 320], {"out": rows})
-    assert load_counter(path=str(path)).count(images)[0].tolist() == [2, 2]
+    assert load_counter(CounterConfig(str(path))).count(images)[0].tolist() == [2, 2]
     with pytest.raises(DetectorError, match="cannot count"):
-        load_counter(path=str(movenet_single(tmp_path / "single.onnx")))
+        load_counter(CounterConfig(str(movenet_single(tmp_path / "single.onnx"))))
 
 
 @pytest.mark.skipif(

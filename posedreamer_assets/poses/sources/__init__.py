@@ -1,6 +1,6 @@
 """Pose sources: BVH mocap, clips and fits of SMPL-like bodies, and label files, read into SMPL-X parameters."""
 
-from posedreamer_assets.poses.sources.frames import PoseFrames
+from posedreamer_assets.poses.sources.frames import PoseFrames, Sketch
 from posedreamer_assets.poses.sources.hands import HandSpace
 from posedreamer_assets.poses.sources.read import (
     READERS,
@@ -21,6 +21,7 @@ __all__ = [
     "ReadOptions",
     "Reader",
     "SUFFIXES",
+    "Sketch",
     "how_to_convert",
     "is_pose_file",
     "read_clips",

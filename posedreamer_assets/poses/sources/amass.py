@@ -54,11 +54,11 @@ def read_clip(
     """The clip that these arrays and parts of a pose make.
 
     Raises:
-        PoseFileError: no path of the pelvis, or arrays that do not fit.
+        PoseFileError: arrays that do not fit.
     """
     notes = parts.notes
     columns = dict(parts.columns)
-    columns["transl"] = _path(arrays, parts.count)
+    columns["transl"] = _path(arrays, parts.count, notes)
     fps = frame_rate(arrays, notes)
     betas = file_betas(arrays, parts.model, options.body, notes)
     axis = arrays.word("up_axis")
@@ -79,8 +79,11 @@ def read_clip(
     )
 
 
-def _path(arrays: Arrays, count: int) -> np.ndarray:
-    key = arrays.first_of(*_PATH_KEYS) or _PATH_KEYS[0]
+def _path(arrays: Arrays, count: int, notes: list[str]) -> np.ndarray:
+    key = usable(arrays, notes, *_PATH_KEYS)
+    if key is None:
+        notes.append("no path of the pelvis: the body stays where it is, and each pose is put on the ground")
+        return np.zeros((count, 3))
     path = arrays.rows(key, 3, count)
     if "smpl_scaling" in arrays:  # AIST++: the path is in the units of a body that many times as large
         scale = arrays.number("smpl_scaling")

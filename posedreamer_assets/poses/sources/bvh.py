@@ -14,25 +14,37 @@ from posedreamer_assets.poses.activity import clip_speeds_m_s
 from posedreamer_assets.poses.floor import PosesAt, lowest_points_m, settle, sole_pitch_deg
 from posedreamer_assets.poses.retarget import Retargeter
 from posedreamer_assets.poses.rig import SIDES, RetargetError
+from posedreamer_assets.poses.rig_names import split_names
 from posedreamer_assets.poses.sources.bvh_text import BvhClip, parse_bvh, parse_people
 from posedreamer_assets.poses.sources.frames import (
     PoseFrames,
+    Sketch,
     distinct_poses,
     posed_joints,
     reject_bad_frames,
+    spread_rows,
     stride_indices,
 )
-from posedreamer_assets.poses.upright import find_up_axis, trunk_tilt_deg
+from posedreamer_assets.poses.sources.reader import ReadOptions
+from posedreamer_assets.poses.upright import UpAxis, find_up_axis, trunk_tilt_deg
 
 __all__ = ["parse_bvh", "read_bvh"]
 
 _CALIBRATION_FRAMES = 240  # spread over the clip; enough for hinge axes and the rest pose
+_ROWS = 4096  # looked at at a time
 _UPRIGHT_DEG, _MOST_PITCH_DEG = 45.0, 60.0  # of bodies and soles that stand
 _LEVEL_DEG, _LEAST_STANDING = 5.0, 4  # soles nearer to level, and feet seen standing in fewer frames, stay as they are
 
 
 def read_bvh(
-    path: Path, *, stride_s: float, seed: int, licence: str, body: BodyModel, up_axis: str | None = None
+    path: Path,
+    *,
+    stride_s: float,
+    seed: int,
+    licence: str,
+    body: BodyModel,
+    up_axis: str | None = None,
+    sketches: int = 0,
 ) -> list[PoseFrames]:
     """Read the clip of each person of a file and retarget it to the body's proportions.
 
@@ -43,6 +55,7 @@ def read_bvh(
         licence: terms to record.
         body: that the poses are for.
         up_axis: the axis that points up in the file; None or "auto" decides from the file.
+        sketches: of how many frames of each clip to keep the rig's own skeleton.
 
     Raises:
         PoseFileError: with the reason that applies, that of the first person where none can be read; single bad frames
@@ -54,7 +67,8 @@ def read_bvh(
     for number, clip in enumerate(people, start=1):
         try:
             person = number if len(people) > 1 else 0
-            clips.append(_read_person(path, clip, person, stride_s, seed, licence, body, up_axis))
+            options = ReadOptions(stride_s, seed, licence, body, up_axis or "auto", sketches=sketches)
+            clips.append(_read_person(path, clip, person, options))
         except PoseFileError as error:
             errors.append(error)
     if not clips:
@@ -66,19 +80,15 @@ def _read_person(
     path: Path,
     clip: BvhClip,
     person: int,
-    stride_s: float,
-    seed: int,
-    licence: str,
-    body: BodyModel,
-    up_axis: str | None,
+    options: ReadOptions,
 ) -> PoseFrames:
-    count = len(clip.motion)
+    count, body = len(clip.motion), options.body
     bad = _bad_rows(path, clip)
     good_rows = np.setdiff1d(np.arange(count), [i for i, _ in bad])
     if not len(good_rows):
         raise PoseFileError(path, bad[0][1].reason, f"no good frame; {bad[0][1].detail}")
-    rig, first = _calibrated(path, clip, good_rows, body, up_axis)
-    chosen = np.intersect1d(stride_indices(path, count, clip.fps, stride_s, seed, first), good_rows)
+    rig, up, first = _calibrated(path, clip, good_rows, body, options.up_axis)
+    chosen = np.intersect1d(stride_indices(path, count, clip.fps, options.stride_s, options.seed, first), good_rows)
     chosen = chosen if len(chosen) else good_rows[-1:]
     params = rig.retarget(*clip.pose(chosen))
     good, rejected = reject_bad_frames(path, params, chosen)
@@ -96,18 +106,39 @@ def _read_person(
         fps=clip.fps,
         names=[f"{path.name}#{who}{i}" for i in chosen],
         family=family,
-        licence=licence,
+        licence=options.licence,
         kind="bvh",
         rejected=tuple(errors),
         notes=(*clip.notes, *rig.notes, *floor_notes),
         speeds_m_s=clip_speeds_m_s(body, chosen, poses, count=count, fps=clip.fps),
+        count=count,
+        up_axis=up.axis,
+        up_axis_sure=up.confidence,
+        sketches=_sketches(rig, clip, good_rows[first:], poses, options),
     )
+
+
+def _sketches(
+    rig: Retargeter, clip: BvhClip, good_rows: Int[np.ndarray, "g"], poses: PosesAt, options: ReadOptions
+) -> tuple[Sketch, ...]:
+    """The rig itself, as the file has it, at some frames spread over the clip."""
+    frames = good_rows[spread_rows(len(good_rows), options.sketches)]
+    if not len(frames):
+        return ()
+    skeleton, pelvis = clip.skeleton, rig.mapping.joints["pelvis"]
+    shown = [pelvis, *skeleton.below(pelvis)]  # not a root that stays behind on the floor
+    row_of = {joint: row for row, joint in enumerate(shown)}
+    bones = np.array([(row_of[skeleton.parents[joint]], row_of[joint]) for joint in shown[1:]])
+    sides = tuple(side for side, _ in split_names([skeleton.names[joint] for joint in shown]))
+    places = rig.scale * clip.pose(frames)[1][:, shown] @ rig.to_world.T
+    params, _ = settle(options.body, poses(frames), frames, poses, count=len(clip.motion), fps=clip.fps)
+    return tuple(Sketch(params.take([i]), joints, bones, sides) for i, joints in enumerate(places))
 
 
 def _calibrated(
     path: Path, clip: BvhClip, good_rows: np.ndarray, body: BodyModel, up_axis: str | None
-) -> tuple[Retargeter, int]:
-    """The rig understood and turned to y up, and the clip's first frame that is part of the motion."""
+) -> tuple[Retargeter, UpAxis, int]:
+    """The rig understood and turned to y up, that axis, and the clip's first frame that is part of the motion."""
     spread = good_rows[np.unique(np.linspace(0, len(good_rows) - 1, _CALIBRATION_FRAMES).astype(int))]
     try:
         rig = Retargeter.calibrate(clip.skeleton, *clip.pose(spread), body)
@@ -127,7 +158,7 @@ def _calibrated(
         up_axis=up_axis,
     )
     rig = rig.facing_up(up.to_y_up, up.note)
-    return rig.with_level_soles(_standing_pitch_deg(rig, _poses(rig, clip, good_rows)(spread), body)), first
+    return rig.with_level_soles(_standing_pitch_deg(rig, _poses(rig, clip, good_rows)(spread), body)), up, first
 
 
 def _standing_pitch_deg(rig: Retargeter, params: BodyParams, body: BodyModel) -> dict[str, float]:
@@ -163,15 +194,18 @@ def _bad_rows(path: Path, clip: BvhClip) -> list[tuple[int, PoseFileError]]:
     kinds = np.array([kind == "position" for joint in clip.channels for kind, _ in joint])
     extent = float(np.abs(clip.skeleton.offsets).sum()) or 1.0
     limit = np.where(kinds, 1000 * extent, 36000.0)  # the skeleton's size; a hundred turns
-    bad = []
-    for i in np.flatnonzero(~np.isfinite(clip.motion).all(axis=1)):
-        bad.append((int(i), PoseFileError(path, "nan", f"frame {i}: a channel is not finite")))
-    with np.errstate(invalid="ignore"):
-        absurd = (np.abs(clip.motion) > limit) & np.isfinite(clip.motion).all(axis=1, keepdims=True)
-    for i in np.flatnonzero(absurd.any(axis=1)):
-        worst = float(np.abs(clip.motion[i]).max())
-        bad.append((int(i), PoseFileError(path, "absurd_value", f"frame {i}: a channel reaches {worst:.4g}")))
-    return bad
+    nans, absurd = [], []
+    for start in range(0, len(clip.motion), _ROWS):
+        rows = clip.motion[start : start + _ROWS]
+        finite = np.isfinite(rows).all(axis=1)
+        with np.errstate(invalid="ignore"):
+            beyond = (np.abs(rows) > limit).any(axis=1) & finite
+        for i in np.flatnonzero(~finite) + start:
+            nans.append((int(i), PoseFileError(path, "nan", f"frame {i}: a channel is not finite")))
+        for i in np.flatnonzero(beyond) + start:
+            worst = float(np.abs(clip.motion[i]).max())
+            absurd.append((int(i), PoseFileError(path, "absurd_value", f"frame {i}: a channel reaches {worst:.4g}")))
+    return nans + absurd
 
 
 def _jumps(clip: BvhClip, good_rows: np.ndarray) -> bool:

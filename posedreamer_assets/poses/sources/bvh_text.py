@@ -16,18 +16,14 @@ from scipy.spatial.transform import Rotation
 
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.poses.rig import Skeleton
+from posedreamer_assets.poses.sources.bvh_blocks import FORTRAN, FRAMES, MOTION, read_head_and_numbers
 
 ASSUMED_FPS = 30.0
 Channels = tuple[tuple[tuple[str, int], ...], ...]
 
 _CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
-_NAN_SPELLINGS = re.compile(r"[-+]?(nan(\(.*\))?|1\.#(qnan|ind|inf|snan)\w*|inf(inity)?)", re.IGNORECASE)
-_FORTRAN = re.compile(r"(?<=\d)[dD](?=[-+]?\d+$)")
 _USUAL_RATES = (12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)
-_SPACE = re.compile(r"\s")
-_BLOCK = 1 << 22  # characters
 _MAX_JOINTS = 2000
-_MAX_BYTES = 1 << 30
 _SAME_OFFSET = 1e-3  # of the skeleton's size
 
 
@@ -89,8 +85,8 @@ def parse_people(path: Path) -> list[BvhClip]:
     Raises:
         PoseFileError: as `parse_bvh`.
     """
-    text = _read_text(path)
-    head = re.search(r"^\s*MOTION\b", text, re.MULTILINE | re.IGNORECASE)
+    text, values = read_head_and_numbers(path)
+    head = MOTION.search(text)
     if head is None:
         reason = "truncated" if text.lstrip().upper().startswith("HIERARCHY") else "syntax"
         raise PoseFileError(path, reason, "no MOTION section")
@@ -99,7 +95,7 @@ def parse_people(path: Path) -> list[BvhClip]:
     if min(widths) == 0:
         raise PoseFileError(path, "shape", "the skeleton has no channels")
     width = sum(widths)
-    declared, fps, notes, values = _parse_motion(path, text[head.end() :])
+    declared, fps, notes = _parse_motion(path, text[head.end() :])
     whole, rest = divmod(len(values), width)
     if whole == 0:
         detail = f"{len(values)} of {declared * width} numbers" if declared else "no frames"
@@ -115,30 +111,6 @@ def parse_people(path: Path) -> list[BvhClip]:
         _with_lengths(BvhClip(skeleton, channels, motion[:, end - own : end], fps, missing, notes))
         for (skeleton, channels), own, end in zip(skeletons, widths, ends, strict=True)
     ]
-
-
-def _read_text(path: Path) -> str:
-    """The file's text with dots for decimal commas and one kind of line end."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise PoseFileError(path, "absurd_value", f"{path.stat().st_size} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise PoseFileError(path, "truncated", f"cannot be read: {error}") from error
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    encoding = "utf-16" if wide else "utf-8-sig"
-    if not wide and data[1:40:2].count(0) > 15:
-        encoding = "utf-16-le"
-    elif not wide and data[0:40:2].count(0) > 15:
-        encoding = "utf-16-be"
-    text = data.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
-    if not text.strip():
-        raise PoseFileError(path, "empty", "the file has no text")
-    if "," in text:
-        # Where the frame time has a comma, commas are decimal; else they part numbers.
-        decimal = re.search(r"Frame\s+Time\s*:\s*\d+,\d", text, re.IGNORECASE)
-        text = re.sub(r"(?<=\d),(?=\d)", ".", text) if decimal else re.sub(r",(?=\s|[-\d])", " ", text)
-    return text.replace(";", " ")
 
 
 def _with_lengths(clip: BvhClip) -> BvhClip:
@@ -279,9 +251,9 @@ def _parse_channels(tokens: _Tokens) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def _parse_motion(path: Path, text: str) -> tuple[int, float, tuple[str, ...], np.ndarray]:
-    """Declared frames, frames per second, notes, all numbers."""
-    head = re.match(r"\s*Frames\s*:\s*(\S+)\s+Frame\s+(Time|Rate)\s*:[ \t]*([^\n]*)", text, re.IGNORECASE)
+def _parse_motion(path: Path, text: str) -> tuple[int, float, tuple[str, ...]]:
+    """Declared frames, frames per second, notes."""
+    head = FRAMES.match(text)
     if head is None:
         reason = "truncated" if len(text.split()) < 5 else "syntax"
         raise PoseFileError(path, reason, "no 'Frames:' and 'Frame Time:' after MOTION")
@@ -294,14 +266,14 @@ def _parse_motion(path: Path, text: str) -> tuple[int, float, tuple[str, ...], n
     if not 0 <= declared <= 1e8 or declared != int(declared):
         raise PoseFileError(path, "absurd_value", f"Frames {head[1]}")
     fps, notes = _frame_rate(path, head[3].strip(), is_rate=head[2].lower() == "rate")
-    return int(declared), fps, notes, _parse_numbers(path, text[head.end() :])
+    return int(declared), fps, notes
 
 
 def _frame_rate(path: Path, written: str, *, is_rate: bool) -> tuple[float, tuple[str, ...]]:
     """Frames per second from what stands behind "Frame Time:", and notes on what was assumed."""
     found = re.match(r"([-+]?[\d.]+(?:[eEdD][-+]?\d+)?)(?:\s*/\s*([\d.]+))?\s*([A-Za-z]*)", written)
     try:
-        value = float(_FORTRAN.sub("e", found[1])) if found else float(written)
+        value = float(FORTRAN.sub("e", found[1])) if found else float(written)
         value = value / float(found[2]) if found and found[2] else value
     except (ValueError, ZeroDivisionError):
         raise PoseFileError(path, "syntax", f"Frame Time {written[:40]!r}") from None
@@ -321,26 +293,3 @@ def _frame_rate(path: Path, written: str, *, is_rate: bool) -> tuple[float, tupl
     if not 1 <= fps <= 1000:
         return ASSUMED_FPS, (f"frame time {written}: {ASSUMED_FPS:g} frames per second are assumed",)
     return fps, (note,) if note else ()
-
-
-def _parse_numbers(path: Path, text: str) -> np.ndarray:
-    """All numbers, some megabytes of text at a time: as Python strings they take ten times as much."""
-    parts, start = [np.empty(0)], 0
-    while start < len(text):
-        space = _SPACE.search(text, start + _BLOCK)
-        stop = space.start() if space else len(text)
-        parts.append(_parse_block(path, text[start:stop]))
-        start = stop
-    return np.concatenate(parts)
-
-
-def _parse_block(path: Path, text: str) -> np.ndarray:
-    tokens = text.split()
-    try:
-        return np.array(tokens, dtype=np.float64)
-    except ValueError:
-        tokens = [("nan" if _NAN_SPELLINGS.fullmatch(token) else _FORTRAN.sub("e", token)) for token in tokens]
-    try:
-        return np.array(tokens, dtype=np.float64)
-    except ValueError as error:
-        raise PoseFileError(path, "syntax", f"motion data: {error}") from None

@@ -11,13 +11,16 @@ from scipy.spatial.transform import Rotation
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.poses.activity import clip_speeds_m_s
-from posedreamer_assets.poses.floor import settle
+from posedreamer_assets.poses.floor import PosesAt, settle
 from posedreamer_assets.poses.sources.frames import (
     PoseFrames,
+    Sketch,
+    body_sketches,
     distinct_poses,
     posed_joints,
     reject_bad_frames,
     rest_joints,
+    spread_rows,
     stride_indices,
     within_limits,
 )
@@ -102,7 +105,22 @@ def clip_frames(clip: Clip, options: ReadOptions) -> PoseFrames:
         rejected=tuple(rejected),
         notes=(*clip.notes, *axis_notes, *floor_notes),
         speeds_m_s=clip_speeds_m_s(body, chosen, upright, count=len(clip), fps=clip.fps),
+        count=len(clip),
+        up_axis=up.axis,
+        up_axis_sure=up.confidence,
+        sketches=_sketches(clip, spread[finite] if finite.any() else chosen, up.to_y_up, upright, options),
     )
+
+
+def _sketches(
+    clip: Clip, good: Int[np.ndarray, "n"], to_y_up: np.ndarray, upright: PosesAt, options: ReadOptions
+) -> tuple[Sketch, ...]:
+    """The file's own bodies at some frames spread over the clip."""
+    frames = good[spread_rows(len(good), options.sketches)]
+    if not len(frames):
+        return ()
+    params, _ = settle(options.body, upright(frames), frames, upright, count=len(clip), fps=clip.fps)
+    return body_sketches(params, posed_joints(options.body, clip.at(frames)) @ to_y_up.T)
 
 
 def turn_world(body: BodyModel, params: BodyParams, rotation: np.ndarray) -> BodyParams:

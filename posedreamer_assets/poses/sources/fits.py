@@ -27,7 +27,15 @@ from posedreamer_assets.poses.sources.fit_cameras import (
     read_translation,
     reject_bad_cameras,
 )
-from posedreamer_assets.poses.sources.frames import PoseFrames, reject_bad_frames, rest_joints, within_limits
+from posedreamer_assets.poses.sources.frames import (
+    PoseFrames,
+    body_sketches,
+    posed_joints,
+    reject_bad_frames,
+    rest_joints,
+    spread_rows,
+    within_limits,
+)
 from posedreamer_assets.poses.sources.npz import Arrays
 from posedreamer_assets.poses.sources.parts import BODY_KEYS, ROOT_KEYS, WHOLE_KEYS, Parts, read_parts, usable
 from posedreamer_assets.poses.sources.reader import PoseFile, Reader, ReadOptions
@@ -144,6 +152,7 @@ def fit_frames(fits: Fits, options: ReadOptions) -> PoseFrames:
     if not len(keep):
         raise PoseFileError(path, rejected[0].reason, f"no good fit; {rejected[0].detail}")
     kept, notes = params.take(keep), fits.notes
+    rows = spread_rows(len(keep), options.sketches)
     if cameras is None:
         world, seen = _stand(options.body, kept), None
         if np.median(trunk_tilt_deg(options.body, world)) > _UPSIDE_DOWN_DEG:
@@ -164,6 +173,8 @@ def fit_frames(fits: Fits, options: ReadOptions) -> PoseFrames:
         captions=[fits.captions[i] for i in keep] if fits.captions else None,
         rejected=tuple(rejected),
         notes=notes,
+        count=count,
+        sketches=body_sketches(world.take(rows), posed_joints(options.body, kept.take(rows)) @ _TO_WORLD.T),
     )
 
 

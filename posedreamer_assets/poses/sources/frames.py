@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from posedreamer_assets.body.joints import JOINT_NAMES, PARENTS
 from posedreamer_assets.body.model import BodyModel, chain_transforms, rest_joints
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
@@ -21,6 +22,23 @@ SAME_POSE_M = 0.03  # two frames are one pose when no body joint differs by more
 # Largest believable values: axis-angle components in radians (a wrapped rotation may exceed pi), metres, betas.
 _LIMITS = {"transl": 1000.0, "betas": 10.0, "expression": 20.0}
 _ANGLE_LIMIT = 4 * np.pi
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A source's own skeleton at one of its frames, and the body that was made of it, for people to compare.
+
+    Attributes:
+        params: the one body, on the ground.
+        joints_m: upright in the axes of the world, near the body's size; where it stands does not count.
+        bones: rows of `joints_m`, a joint's parent and the joint.
+        sides: for each joint "left", "right" or None.
+    """
+
+    params: BodyParams
+    joints_m: Float[np.ndarray, "j 3"]
+    bones: Int[np.ndarray, "b 2"]
+    sides: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,10 @@ class PoseFrames:
         rejected: frames left out, each with its reason; near-identical and skipped frames are not errors.
         notes: what was assumed or dropped while reading.
         speeds_m_s: (n,) horizontal speed of each body in its clip; None where nothing is known of motion.
+        count: frames, or fits, that the file holds of this person.
+        up_axis: the axis that points up in the file; empty for fits, which are in a camera's axes.
+        up_axis_sure: how sure that is, 0.5 to 1; 1 where it was stated, None for fits.
+        sketches: the source's own skeleton at some frames spread over it, where readers are asked for it.
     """
 
     params: BodyParams
@@ -52,6 +74,10 @@ class PoseFrames:
     rejected: tuple[PoseFileError, ...] = ()
     notes: tuple[str, ...] = ()
     speeds_m_s: Float[np.ndarray, "n"] | None = None
+    count: int = 0
+    up_axis: str = ""
+    up_axis_sure: float | None = None
+    sketches: tuple[Sketch, ...] = ()
 
     def __len__(self) -> int:
         return len(self.params)
@@ -138,6 +164,18 @@ def distinct_poses(positions: Float[np.ndarray, "n j 3"]) -> Int[np.ndarray, "m"
         if not kept or np.linalg.norm(centred[kept] - frame, axis=-1).max(axis=1).min() >= SAME_POSE_M:
             kept.append(i)
     return np.array(kept, int)
+
+
+def spread_rows(count: int, most: int) -> Int[np.ndarray, "m"]:
+    """At most so many of some rows, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
+
+
+def body_sketches(params: BodyParams, joints_m: Float[np.ndarray, "m 55 3"]) -> tuple[Sketch, ...]:
+    """Sketches of bodies on the ground whose sources are SMPL-like bodies themselves."""
+    bones = np.array([(parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0])
+    sides = tuple(next((side for side in ("left", "right") if name.startswith(side)), None) for name in JOINT_NAMES)
+    return tuple(Sketch(params.take([i]), joints, bones, sides) for i, joints in enumerate(joints_m))
 
 
 def posed_joints(body: BodyModel, params: BodyParams) -> Float[np.ndarray, "n 55 3"]:

@@ -31,6 +31,7 @@ def _read_bvh(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
         licence=options.licence,
         body=options.body,
         up_axis=options.up_axis,
+        sketches=options.sketches,
     )
 
 
@@ -136,10 +137,21 @@ def read_folder(
     files: Iterable[Path] | None = None,
     up_axis: str = "auto",
     hands: HandSpace | None = None,
+    sketches: int = 0,
 ) -> tuple[list[PoseFrames], list[PoseFileError]]:
     """Read every pose file below a folder, in sorted order, or only the given `files` of it, in theirs.
 
     Names of frames and paths of errors are those below the folder, spelt so that they are always text.
+
+    Args:
+        path: the folder, or a file.
+        stride_s: time between two frames taken from a clip, seconds.
+        seed: chooses the phase of the stride.
+        body: that the poses are for; the shipped free body by default.
+        files: of the folder; all by default.
+        up_axis: the axis that points up in the files; "auto" decides from each.
+        hands: the body's hand components.
+        sketches: of how many frames of each clip to keep the source's own skeleton.
 
     Returns:
         The clips of the readable files, and an error for each file or single frame that was set aside.
@@ -153,7 +165,7 @@ def read_folder(
         file = actual_path(Path(name))
         terms = folder_licence(file.parent, top) or f"unknown: see {shown_path(file.name)}"
         try:
-            found = read_clips(file, ReadOptions(stride_s, seed, terms, body, up_axis, hands))
+            found = read_clips(file, ReadOptions(stride_s, seed, terms, body, up_axis, hands, sketches))
         except PoseFileError as error:
             errors.append(_placed_error(error, file, top))
             continue

@@ -26,6 +26,7 @@ class ReadOptions:
         body: the body that poses are for.
         up_axis: the axis that points up in the files, one of `UP_AXES`; "auto" decides from each file.
         hands: hand components and mean hands of the body's own file, where it has some.
+        sketches: of how many frames of each clip to keep the source's own skeleton.
     """
 
     stride_s: float
@@ -34,6 +35,7 @@ class ReadOptions:
     body: BodyModel
     up_axis: str = "auto"
     hands: HandSpace | None = None
+    sketches: int = 0
 
 
 class PoseFile:

@@ -175,7 +175,6 @@ def _drop(key: str):
 
 
 BAD = {
-    "no trans": (_drop("trans"), "missing_key"),
     "no poses": (_drop("poses"), "unknown_layout"),
     "poses too narrow": (_swap("poses", np.zeros((COUNT, 100))), "shape"),
     "poses flat": (_swap("poses", np.zeros(165)), "shape"),

@@ -82,6 +82,18 @@ def test_a_lone_pose_is_a_clip_of_one_frame(tmp_path: Path, layout: tuple[int, .
     assert np.allclose(frames.params.body_pose, base().body_pose[7], atol=1e-6)
 
 
+@pytest.mark.parametrize("spoilt", ["gone", "pickled"])
+def test_a_clip_without_a_path_stays_in_place_on_the_ground(tmp_path: Path, spoilt: str) -> None:
+    arrays = clip_arrays()
+    del arrays["trans"]
+    if spoilt == "pickled":
+        arrays["trans"] = np.array([{"a": 1}], dtype=object)
+    (frames,) = read(tmp_path, arrays)
+    assert_same_bodies(frames, base())
+    assert any("no path of the pelvis" in note for note in frames.notes)
+    assert spoilt == "gone" or any("trans is pickled" in note for note in frames.notes)
+
+
 @pytest.mark.parametrize("axis", ["y", "z", "-y", "x"])
 def test_clips_stand_up_whatever_axis_points_up(tmp_path: Path, axis: str) -> None:
     (frames,) = read(tmp_path, clip_arrays(axis))

@@ -1,0 +1,175 @@
+"""What a profile's generator needs before it can paint: files, memory, a licence. Nothing is loaded, torch included.
+
+A run that would fail at its first image, hours after its poses were made, is refused at its start.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from posedreamer_assets.config import GeneratorConfig
+from posedreamer_assets.errors import BackendError
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}  # auto: bfloat16 on a GPU
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on the hub.
+
+    Attributes:
+        parameters: of each part, in billions, counted on the architectures without weights (torch's meta device).
+        licence: of the weights, and what it says of images made with them.
+        gated: whether the hub asks who takes it to agree to the licence, with a token.
+    """
+
+    parameters: Mapping[str, float]
+    licence: str
+    gated: bool = False
+
+
+KNOWN = {
+    "black-forest-labs/FLUX.1-dev": Source(
+        {"transformer": 11.90, "T5": 4.76, "CLIP": 0.12, "VAE": 0.08},
+        "FLUX.1 [dev] Non-Commercial License: images may be used, but not to train a model that competes with FLUX.1",
+        gated=True,
+    ),
+    "stabilityai/stable-diffusion-xl-base-1.0": Source(
+        {"UNet": 2.57, "text encoders": 0.82, "VAE": 0.08},
+        "CreativeML Open RAIL++-M: weights and images may be used commercially, but not for what its Attachment A lists",
+    ),
+    "diffusers/controlnet-depth-sdxl-1.0": Source({"ControlNet": 1.25}, "OpenRAIL++"),
+}
+"""Models that the shipped profiles name."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """One model of a profile: where it lies, or what it takes to have it.
+
+    Attributes:
+        name: as the profile says.
+        here: whether it can be loaded without a download.
+        gigabytes: of each part's weights in the profile's precision; empty where they cannot be known without a download.
+        licence: empty where this project does not know it.
+    """
+
+    name: str
+    here: bool
+    gigabytes: Mapping[str, float]
+    licence: str = ""
+
+
+def needs(cfg: GeneratorConfig) -> list[Need]:
+    """The models that a generator is loaded from; none of the shipped one.
+
+    Raises:
+        BackendError: a path that does not exist, or a damaged file of weights.
+    """
+    named = ((cfg.model_path, cfg.revision), (cfg.control_lora_path, None))
+    return [_need(name, revision, BYTES[cfg.dtype]) for name, revision in named if name]
+
+
+def require(cfg: GeneratorConfig) -> None:
+    """Refuse a generator whose models are neither here nor to be had.
+
+    Raises:
+        BackendError: in one line, with the remedy; or as `needs`.
+    """
+    for need in needs(cfg):
+        if not need.here:
+            _ask_hub(need.name)
+
+
+def _need(name: str, revision: str | None, size: int) -> Need:
+    path = Path(name).expanduser()
+    if path.exists():
+        return Need(name, True, _stored(path, size))
+    if not _is_hub_name(name):
+        raise BackendError(f"{name}: no such file or folder; set generator.model_path and generator.control_lora_path")
+    known = KNOWN.get(name)
+    parts = {part: count * size for part, count in known.parameters.items()} if known else {}
+    return Need(name, _is_cached(name, revision), parts, known.licence if known else "")
+
+
+def _is_hub_name(name: str) -> bool:
+    """`owner/model`, as the hub writes it."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
+
+
+def _is_cached(name: str, revision: str | None) -> bool:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return False
+    return any(folder.rglob("*.safetensors"))
+
+
+def _stored(path: Path, size: int) -> dict[str, float]:
+    """Gigabytes of the numbers in each sub-folder's safetensors files, read from their headers."""
+    found: dict[str, float] = {}
+    for file in _weights(path):
+        part = file.parent.name if path.is_dir() and file.parent != path else path.stem
+        try:
+            with safe_open(file, "numpy") as arrays:
+                shapes = [arrays.get_slice(key).get_shape() for key in arrays.keys()]  # noqa: SIM118 - not a mapping
+        except (SafetensorError, OSError) as error:
+            raise BackendError(f"{file}: {error}") from error
+        found[part] = found.get(part, 0.0) + size * sum(_product(shape) for shape in shapes) / 1e9
+    if not found:
+        raise BackendError(f"{path}: no *.safetensors; other formats are not read")
+    return found
+
+
+def _weights(path: Path) -> Iterator[Path]:
+    """Files of weights; of a part that is stored in two precisions the first alone, and no copy beside the parts."""
+    if path.is_file():
+        yield path
+        return
+    folders = sorted({file.parent for file in path.rglob("*.safetensors")})
+    parts = [folder for folder in folders if folder != path] or folders
+    for folder in parts:
+        files = sorted(folder.glob("*.safetensors"))
+        plain = [file for file in files if ".fp16" not in file.name]
+        yield from plain or files
+
+
+def _product(shape: list[int]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count
+
+
+def _ask_hub(name: str) -> None:
+    """Whether the hub would give a model.
+
+    Raises:
+        BackendError: no network, no such model, or a licence that was not agreed to.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    place = f"{name} is not on this computer"
+    folder = "give a folder with --set generator.model_path=DIR (or generator.control_lora_path)"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise BackendError(f"{place}, and HF_HUB_OFFLINE forbids to download it: unset it, or {folder}")
+    try:
+        HfApi().auth_check(name)
+    except GatedRepoError as error:
+        raise BackendError(
+            f"{place}, and its licence has to be agreed to: on the model's page, then `hf auth login` or HF_TOKEN"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BackendError(f"{place}, and the hub has none of that name, or hides it: {folder}") from error
+    except Exception as error:
+        # What the hub's client raises without a network comes from httpx or httpx2, by the hub library's release.
+        if not isinstance(error, HfHubHTTPError | OSError) and not type(error).__module__.startswith("httpx"):
+            raise
+        raise BackendError(f"{place}, and the hub cannot be reached ({type(error).__name__}): {folder}") from error
