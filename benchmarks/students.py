@@ -69,9 +69,8 @@ def main() -> None:
     cached = a_student + given.of_study * spec.copies * a_copy / given.students
     alone = a_student + given.of_recipe * spec.copies * a_copy
     anew = a_student + spec.samples_seen * a_copy
-    print(
-        f"features of a copy {1000 * a_copy:.1f} ms, a student of {spec.steps} steps {a_student:.1f} s (processor time, one thread)"
-    )
+    measured = f"features of a copy {1000 * a_copy:.1f} ms, a student of {spec.steps} steps {a_student:.1f} s"
+    print(f"{measured} (processor time, one thread)")
     print("| students | seconds each | a minute | ratio |\n|---|---|---|---|")
     for name, each in (
         ("from the study's cache", cached),
