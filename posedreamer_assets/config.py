@@ -23,6 +23,7 @@ from posedreamer_assets.study_config import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
+    StudentsConfig,
     StyleConfig,
 )
 
@@ -188,6 +189,9 @@ class CurationConfig:
     """Thresholds of the filter; a sample is kept when it passes all of them."""
 
     min_oks: float = 0.8
+    relative_oks: float = 0.0  # if above 0: share of the judge's OKS on a render that is asked for where there is one
+    min_render_oks: float = 0.0  # of poses: the judge cannot read those whose render it reads worse than that
+    per_family_quota: float = 0.0  # share of a family's images in a batch that is kept at least, the best by OKS
     max_people: int = 1
     max_head_error_deg: float = 45.0
 
@@ -220,27 +224,6 @@ class QualityConfig:
     bootstrap: int = 200
     neighbours: int = 3
     max_images: int = 4096
-
-
-@dataclass(frozen=True)
-class StudentsConfig:
-    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
-
-    `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
-    """
-
-    study: str = "none"
-    images: int = 320
-    test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
-    test_generated: int = 96  # of bench-generated
-    pelvis: Literal["posed-mesh", "chain", "hips"] = (
-        "posed-mesh"  # where bodies are laid over each other, docs/students.md
-    )
-
-    @property
-    def off(self) -> bool:
-        """Whether no student is trained."""
-        return self.study == "none"
 
 
 @dataclass(frozen=True)
