@@ -56,8 +56,8 @@ def require_free(port: int, option: str) -> None:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             raise ConfigError(
-                f"{option} {port} cannot be served at: {error}. Another program may hold it, such as a second `posedreamer dev`: end "
-                f'it, or give another (make dev ARGS="{option} {port + 1}")'
+                f"{option} {port} cannot be served at: {error}. Another program may hold it, such as a second `posedreamer dev`: "
+                f'end it, or give another (make dev ARGS="{option} {port + 1}")'
             ) from error
 
 
