@@ -25,6 +25,7 @@ from posedreamer_assets.study_config import (
     PhotosConfig,
     StyleConfig,
 )
+from posedreamer_assets.study_config import StudentsConfig as StudentsConfig
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 WEIGHTS_DIR = Path(__file__).parent / "weights"
@@ -220,27 +221,6 @@ class QualityConfig:
     bootstrap: int = 200
     neighbours: int = 3
     max_images: int = 4096
-
-
-@dataclass(frozen=True)
-class StudentsConfig:
-    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
-
-    `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
-    """
-
-    study: str = "none"
-    images: int = 320
-    test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
-    test_generated: int = 96  # of bench-generated
-    pelvis: Literal["posed-mesh", "chain", "hips"] = (
-        "posed-mesh"  # where bodies are laid over each other, docs/students.md
-    )
-
-    @property
-    def off(self) -> bool:
-        """Whether no student is trained."""
-        return self.study == "none"
 
 
 @dataclass(frozen=True)

@@ -59,3 +59,24 @@ class StyleConfig:
     """Synthetic people made like a photograph's (D_Style): the least region that colours are learnt from, pixels."""
 
     min_pixels: int = 50
+
+
+@dataclass(frozen=True)
+class StudentsConfig:
+    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
+
+    `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
+    """
+
+    study: str = "none"
+    images: int = 320
+    test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
+    test_generated: int = 96  # of bench-generated
+    pelvis: Literal["posed-mesh", "chain", "hips"] = (
+        "posed-mesh"  # where bodies are laid over each other, docs/students.md
+    )
+
+    @property
+    def off(self) -> bool:
+        """Whether no student is trained."""
+        return self.study == "none"
