@@ -189,6 +189,9 @@ class CurationConfig:
     """Thresholds of the filter; a sample is kept when it passes all of them."""
 
     min_oks: float = 0.8
+    relative_oks: float = 0.0  # if above 0: share of the judge's OKS on a render that is asked for where there is one
+    min_render_oks: float = 0.0  # of poses: the judge cannot read those whose render it reads worse than that
+    per_family_quota: float = 0.0  # share of a family's images in a batch that is kept at least, the best by OKS
     max_people: int = 1
     max_head_error_deg: float = 45.0
 

@@ -72,9 +72,7 @@ class StudentsConfig:
     images: int = 320
     test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
     test_generated: int = 96  # of bench-generated
-    pelvis: Literal["posed-mesh", "chain", "hips"] = (
-        "posed-mesh"  # where bodies are laid over each other, docs/students.md
-    )
+    pelvis: Literal["posed-mesh", "chain", "hips"] = "posed-mesh"  # where bodies are laid over each other
 
     @property
     def off(self) -> bool:

@@ -125,6 +125,13 @@ KINDS: dict[str, Kind] = {
         _groups("alike_among"),
         whole=True,
     ),
+    "none_left_behind": Kind(
+        "{column} is true of no group of {group} much more seldom than of all",
+        {"group!": str, "share!": float, "level": float, "batches": int},
+        pa.types.is_boolean,
+        _groups("none_left_behind"),
+        whole=True,
+    ),
     # Of images
     "image_decodes": Kind(
         "Every image in {column} can be decoded and has its declared size",

@@ -133,7 +133,8 @@ def verdict_follows_scores(rows: Rows, check: DataCheck, around: Around) -> Verd
     scores = _upstream(rows, check, around, COLUMNS)
     known = scores.present("sample_id") & scores.present("people")
     # The filter compared single precision with its thresholds.
-    wanted = judge_samples({name: scores.numbers(name).astype(np.float32) for name in COLUMNS}, profile.curation)
+    judged = {name: scores.numbers(name).astype(np.float32) for name in COLUMNS}
+    wanted = judge_samples(judged, [family or "" for family in rows.values("family")], profile.curation)
     found = zip(rows.values("keep"), rows.values("reason"), rows.values("reasons"), strict=True)
     same = [
         (keep, reason, tuple(reasons or ())) == dataclasses.astuple(verdict)

@@ -80,7 +80,7 @@ def scores_follow_predictions(rows: Rows, check: DataCheck, around: Around) -> V
         some.numbers("predicted_pelvis_m").astype(np.float32),
     )
     body, protocol = around.body(), Protocol(profile.students.pelvis)
-    again = score(protocol, body, found, truth_of(body, bodies(labels), cameras(labels)))
+    again = score(body, found, truth_of(protocol, body, bodies(labels), cameras(labels)))
     tolerance = check.args.get("tolerance_mm", 0.05)
     names = ("pve_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm")
     same = np.logical_and.reduce([np.abs(again[name] - some.numbers(name)) <= tolerance for name in names])

@@ -66,7 +66,7 @@ def round_stages(one: Round) -> tuple[Stage, ...]:
     """What every round does with its poses and maps."""
     return (
         raw_generations.STAGE.of_round(one.name, one.name),
-        sample_scores.STAGE.of_round(one.name, one.name),
+        sample_scores.stage(one.name),
         filtered_dataset.STAGE.of_round(one.name, one.name),
         dataset.STAGE.of_round(one.name, one.name),
     )

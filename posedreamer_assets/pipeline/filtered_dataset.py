@@ -12,10 +12,17 @@ from posedreamer_assets.scoring.verdict import COLUMNS as JUDGED
 from posedreamer_assets.scoring.verdict import KEPT, REASONS, judge_samples
 from posedreamer_assets.tables.fields import BODY, CAMERA, LABELS, OF_PERSON, PROVENANCE, SCHEMAS, names_of
 from posedreamer_assets.tables.keys import group_of
-from posedreamer_assets.tables.rows import array, images, same_rows
+from posedreamer_assets.tables.rows import array, images, same_rows, texts
 
 TABLE = "filtered_dataset"
-_OF_POSE = (*names_of(OF_PERSON[2:]), *names_of(PROVENANCE), *names_of(BODY), *names_of(CAMERA), "caption")
+_OF_POSE = (
+    *names_of(OF_PERSON[2:]),
+    *names_of(PROVENANCE),
+    *names_of(BODY),
+    *names_of(CAMERA),
+    "caption",
+    "predicted_oks",
+)
 _OF_MAP = names_of(LABELS)
 _OF_SCORES = tuple(dict.fromkeys(("oks", *JUDGED)))
 _SHOWN = 12
@@ -27,7 +34,8 @@ def make(inputs: Inputs) -> Made:
     poses, maps, scores = tables
     painted = inputs.rows("raw_generations", ("row_digest",))
     same_rows(*tables, painted)
-    verdicts = judge_samples({name: array(scores, name) for name in JUDGED}, inputs.profile.curation)
+    judged = {name: array(scores, name) for name in JUDGED}
+    verdicts = judge_samples(judged, texts(poses, "family"), inputs.profile.curation)
     columns: dict[str, Any] = {
         "sample_id": poses.column("sample_id"),
         "partition_key": pa.array([inputs.key] * len(verdicts)),
@@ -36,6 +44,7 @@ def make(inputs: Inputs) -> Made:
         "reasons": pa.array([list(verdict.reasons) for verdict in verdicts], pa.list_(pa.string())),
         "image_digest": painted.column("row_digest"),
         "oks": scores.column("oks"),
+        "render_oks": scores.column("render_oks"),
         "round": pa.array([group_of(inputs.key)] * len(verdicts)),
         **{name: poses.column(name) for name in _OF_POSE},
         **{name: maps.column(name) for name in _OF_MAP},
@@ -69,11 +78,12 @@ def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
 
 def origins(profile: Profile) -> Origins:
     """Labels are carried along; verdicts come from the scores that the tests look at."""
+    judged = (*all_of("sample_scores", *JUDGED), *all_of("pose_library", "family"))
     return {
         **copied("pose_library", "sample_id", "partition_key", *_OF_POSE),
         **copied("control_maps", *_OF_MAP),
-        **dict.fromkeys(("keep", "reason", "reasons"), all_of("sample_scores", *JUDGED)),
-        **copied("sample_scores", "oks"),
+        **dict.fromkeys(("keep", "reason", "reasons"), judged),
+        **copied("sample_scores", "oks", "render_oks"),
         "image_digest": all_of("raw_generations", "row_digest"),
     }
 

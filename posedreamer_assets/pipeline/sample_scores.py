@@ -1,5 +1,6 @@
 """How well each image shows its pose."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from posedreamer_assets.pipeline.figures import mean, share
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied
 from posedreamer_assets.pipeline.thumbnails import detections
 from posedreamer_assets.tables.fields import OF_PERSON, SCHEMAS, names_of
+from posedreamer_assets.tables.keys import BASE
 from posedreamer_assets.tables.rows import array, images, make_table, points, same_rows, texts
 
 if TYPE_CHECKING:
@@ -30,11 +32,17 @@ def make(inputs: Inputs) -> Made:
     pictures = images(generations, "image")
     oks, detected = oks_of(inputs.models.judge, pictures, maps)
     ranker_oks, _ = oks_of(inputs.models.ranker, pictures, maps)
+    rendered = None
+    if any(reads.table == "rendered_scenes" for reads in inputs.stage.reads):
+        renders = inputs.rows("rendered_scenes")
+        same_rows(poses, renders)
+        rendered, _ = oks_of(inputs.models.judge, images(renders, "image"), maps)
     people, people_score = inputs.models.counter.count(pictures)
     columns: dict[str, Any] = {
         "sample_id": texts(poses, "sample_id"),
         "partition_key": [inputs.key] * poses.num_rows,
         "oks": oks,
+        "render_oks": [None] * len(oks) if rendered is None else rendered,
         "ranker_oks": ranker_oks,
         "detected": detected,
         "people": people,
@@ -76,6 +84,7 @@ def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
     return {
         "mean_oks": mean(rows, "oks"),
         "median_oks": round(float(np.median(usable)), 4) if len(usable) else float("nan"),
+        "mean_render_oks": mean(rows, "render_oks"),
         "mean_ranker_oks": mean(rows, "ranker_oks"),
         "no_person_share": share(int((people < 1).sum()), len(people)),
         "crowded_share": share(int((people > profile.curation.max_people).sum()), len(people)),
@@ -90,18 +99,19 @@ def origins(profile: Profile) -> Origins:
     return {
         **copied("pose_library", *names_of(OF_PERSON)),
         **dict.fromkeys(("oks", "ranker_oks"), (*picture, *all_of("control_maps", *OKS_OF))),
+        "render_oks": (*all_of("rendered_scenes", "image"), *all_of("control_maps", *OKS_OF)),
         **dict.fromkeys(("detected", "people", "people_score"), picture),
         "head_error_deg": (*picture, *all_of("control_maps", "keypoints_2d", "keypoints_in_frame")),
         "top_colour_error": (*picture, *all_of("control_maps", "parts"), *all_of("pose_library", "caption")),
     }
 
 
-STAGE = Stage(
+_STAGE = Stage(
     TABLE,
-    "One row per image: OKS of the judging and of the ranking detector against the projected joints, people counted, head pose "
-    "error, garment colour error.",
+    "One row per image: OKS of the judging and of the ranking detector against the projected joints, that of the judge on a "
+    "render of the same pose, people counted, head pose error, garment colour error.",
     make,
-    "1",
+    "2",
     table=TABLE,
     settings=("judge", "ranker", "counter"),
     files=("judge", "ranker", "counter"),
@@ -117,3 +127,10 @@ STAGE = Stage(
     kinds=frozenset(("torch", "lance")),
     pool="gpu",
 )
+
+
+def stage(name: str) -> Stage:
+    """Of a round; only the base round has renders."""
+    if name != BASE:
+        return _STAGE.of_round(name, name)
+    return replace(_STAGE, reads=(*_STAGE.reads, Reads("rendered_scenes", ("image",)))).of_round(name, name)

@@ -17,6 +17,7 @@ from posedreamer_assets.tables.rows import array, bodies, cameras, make_table, t
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.model import BodyModel
+    from posedreamer_assets.students.metrics import Protocol
     from posedreamer_assets.students.scoring import Truth
 
 TABLE = "student_scores"
@@ -48,8 +49,8 @@ def make(inputs: Inputs) -> Made:
     head = head_of(student.column("weights")[0].as_py())
     found = predict(head, tested, before.focal_px, before.width)
     protocol = Protocol(inputs.profile.students.pelvis)
-    truth = _truth(inputs.models.body, tests)
-    scores = score(protocol, inputs.models.body, found, truth)
+    truth = _truth(protocol, inputs.models.body, tests)
+    scores = score(inputs.models.body, found, truth)
     advance(len(ids))
     columns: dict[str, Any] = {
         "sample_id": [sample_id(inputs.key, i) for i in range(len(ids))],
@@ -68,21 +69,21 @@ def make(inputs: Inputs) -> Made:
     return Made(make_table(columns, SCHEMAS[TABLE]))
 
 
-def _truth(body: "BodyModel", tests: pa.Table) -> "Truth":
+def _truth(protocol: "Protocol", body: "BodyModel", tests: pa.Table) -> "Truth":
     """Posed once for all students that a process scores."""
     file = pa.BufferOutputStream()
     with pa.ipc.new_stream(file, tests.select(_GEOMETRY).schema) as stream:
         stream.write_table(tests.select(_GEOMETRY))
-    return _posed(body, file.getvalue().to_pybytes())
+    return _posed(protocol, body, file.getvalue().to_pybytes())
 
 
 @lru_cache(maxsize=1)
-def _posed(body: "BodyModel", geometry: bytes) -> "Truth":
+def _posed(protocol: "Protocol", body: "BodyModel", geometry: bytes) -> "Truth":
     """The truth of rows that are given as bytes, which a cache can find its results by."""
     from posedreamer_assets.students.scoring import truth_of
 
     rows = pa.ipc.open_stream(geometry).read_all()
-    return truth_of(body, bodies(rows), cameras(rows))
+    return truth_of(protocol, body, bodies(rows), cameras(rows))
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Which samples a student is trained on: decided on ids alone, before anything is trained."""
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -62,14 +63,23 @@ def _candidates(inputs: Inputs) -> "list[Candidate]":
     for name, row_digest in zip(texts(renders, "sample_id"), texts(renders, "row_digest"), strict=True):
         family, source, provenance = of_pose[name]
         found.append(Candidate("rendered_scenes", name, row_digest, pose_group(provenance), family, source, BASE))
-    judged = inputs.rows("filtered_dataset")
-    kept = judged.column("keep").to_pylist()
-    for i, name in enumerate(texts(judged, "sample_id")):
-        family, source, provenance, image, one = (
-            judged.column(n)[i].as_py() for n in (*_OF_POSE, "image_digest", "round")
-        )
+    for row in inputs.rows("filtered_dataset").to_pylist():
+        family, source, provenance = (row[name] for name in _OF_POSE)
+        oks, render_oks = (math.nan if row[name] is None else row[name] for name in ("oks", "render_oks"))
+        group = pose_group(provenance)
         found.append(
-            Candidate("raw_generations", name, image, pose_group(provenance), family, source, one, bool(kept[i]))
+            Candidate(
+                "raw_generations",
+                row["sample_id"],
+                row["image_digest"],
+                group,
+                family,
+                source,
+                row["round"],
+                bool(row["keep"]),
+                oks,
+                render_oks,
+            )
         )
     return found
 
@@ -109,14 +119,14 @@ def stage(groups: tuple[str, ...]) -> Stage:
         "One row per sample that a student is trained on, by table, id and digest; no image is copied. Samples of a draw are "
         "nested by size, and none shows a test pose.",
         make,
-        "1",
+        "2",
         table=TABLE,
         groups=(STUDENT,),
         settings=(RECIPE, "students.images"),
         reads=(
             Reads("pose_library", _OF_POSE, (BASE,)),
             Reads("rendered_scenes", ("row_digest",), (BASE,)),
-            Reads("filtered_dataset", ("keep", "image_digest", "round", *_OF_POSE), groups),
+            Reads("filtered_dataset", ("keep", "image_digest", "round", "oks", "render_oks", *_OF_POSE), groups),
             Reads("benchmark_images", ("row_digest", "pose_group"), (BENCH, BENCH_GENERATED)),
         ),
         seeded=False,

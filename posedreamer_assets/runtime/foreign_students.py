@@ -82,7 +82,7 @@ def score_predictions(store: "LanceStore", profile: Profile, name: str, path: Pa
                 f"{path}: {given} of the {asked} images of {test_set}; predict all of a set or none of it"
             )
     body = load_body(profile.body.model_path)
-    scores = score(Protocol(profile.students.pelvis), body, found, truth_of(body, bodies(chosen), cameras(chosen)))
+    scores = score(body, found, truth_of(Protocol(profile.students.pelvis), body, bodies(chosen), cameras(chosen)))
     figures: dict[str, Any] = {"name": name, "pelvis": profile.students.pelvis, "test_sets": {}}
     for test_set in sorted(set(sets)):
         own = {metric: bootstrap_mean(scores[metric][sets == test_set]).as_dict() for metric in _SHOWN}

@@ -119,7 +119,7 @@ class ManifestReader:
             "reasons": [[]] * len(ids),
             "image_digest": scenes.column("row_digest"),
             "row_digest": [digest(list(pair)) for pair in both],
-            "oks": [np.nan] * len(ids),
+            **dict.fromkeys(("oks", "render_oks", "predicted_oks"), [np.nan] * len(ids)),
             "round": [BASE] * len(ids),
             "generator": [RENDERED] * len(ids),
             "adapter": ["none"] * len(ids),

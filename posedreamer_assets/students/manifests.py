@@ -1,5 +1,6 @@
 """From a recipe to the very samples that a student sees: by ids alone, before any image is read."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Candidate:
         pose_group: what the pose comes from; two samples of one group are never on both sides of training and test.
         family: of the pose. source: kind of its source. round: curriculum round.
         kept: whether the filter keeps it; None where it judges none, as of renders.
+        oks: of the judge on the image, render_oks: on a render of its pose; NaN where there is none.
     """
 
     table: str
@@ -31,6 +33,13 @@ class Candidate:
     source: str
     round: str
     kept: bool | None = None
+    oks: float = math.nan
+    render_oks: float = math.nan
+
+    @property
+    def relative_oks(self) -> float:
+        """OKS as a share of that of the render."""
+        return self.oks / self.render_oks if self.render_oks else math.nan
 
 
 @dataclass(frozen=True)
@@ -172,10 +181,12 @@ def _belongs(one: Candidate, component: Component) -> bool:
 def _holds(one: Candidate, condition: str) -> bool:
     found = CONDITION.fullmatch(condition)
     assert found is not None, "held by the reader of studies"
-    verdict, field, sign, name = found.groups()
-    if verdict:
+    if verdict := found["verdict"]:
         return one.kept is (verdict == "kept")
-    return (getattr(one, field) == name) == (sign == "=")
+    if score := found["score"]:
+        value, bound = getattr(one, score), float(found["bound"])
+        return value >= bound if found["side"] == ">=" else value < bound  # NaN holds neither
+    return (getattr(one, found["field"]) == found["name"]) == (found["sign"] == "=")
 
 
 def leaks(picks: Sequence[Pick], test: Mapping[str, str]) -> list[str]:

@@ -35,10 +35,16 @@ def pelvis_of(
 ) -> Float[np.ndarray, "n 1 3"]:
     """The point that bodies are moved to."""
     if protocol.pelvis == "posed-mesh":
-        return np.einsum("v,nvc->nc", body.J_regressor[0], vertices)[:, None]
+        return (body.J_regressor[0] @ vertices)[:, None]
     if protocol.pelvis == "chain":
         return joints[:, :1]
     return joints[:, _HIPS].mean(1, keepdims=True)
+
+
+def distances_mm(found: Float[np.ndarray, "n k 3"], true: Float[np.ndarray, "n k 3"]) -> Float[np.ndarray, "n k"]:
+    """Distances of corresponding points, metres in, millimetres out."""
+    apart = found.astype(np.float64) - true
+    return 1000 * np.sqrt(np.einsum("nkc,nkc->nk", apart, apart))
 
 
 def mean_distance_mm(
@@ -47,17 +53,23 @@ def mean_distance_mm(
     weights: Float[np.ndarray, "k"] | None = None,
 ) -> Float[np.ndarray, "n"]:
     """Mean distance of corresponding points in each image, metres in, millimetres out."""
-    distance = np.linalg.norm(found.astype(np.float64) - true, axis=-1)
-    return 1000 * (distance.mean(1) if weights is None else distance @ (weights / weights.sum()))
+    return _mean(distances_mm(found, true), weights)
+
+
+def _mean(distance: Float[np.ndarray, "n k"], weights: Float[np.ndarray, "k"] | None) -> Float[np.ndarray, "n"]:
+    return distance.mean(1) if weights is None else distance @ (weights / weights.sum())
 
 
 def mean_distance_where_mm(
     found: Float[np.ndarray, "n k 3"], true: Float[np.ndarray, "n k 3"], where: Bool[np.ndarray, "n k"]
 ) -> Float[np.ndarray, "n"]:
     """As `mean_distance_mm`, of some points; NaN where an image has none."""
-    distance = np.linalg.norm(found.astype(np.float64) - true, axis=-1)
+    return _mean_where(distances_mm(found, true), where)
+
+
+def _mean_where(distance: Float[np.ndarray, "n k"], where: Bool[np.ndarray, "n k"]) -> Float[np.ndarray, "n"]:
     count = where.sum(1)
-    return 1000 * np.where(count > 0, (distance * where).sum(1) / np.maximum(count, 1), np.nan)
+    return np.where(count > 0, np.einsum("nk,nk->n", distance, where) / np.maximum(count, 1), np.nan)
 
 
 def similarity_aligned(
@@ -75,13 +87,13 @@ def similarity_aligned(
     a, b = found.astype(np.float64), true.astype(np.float64)
     mean_a, mean_b = a.mean(1, keepdims=True), b.mean(1, keepdims=True)
     a0, b0 = a - mean_a, b - mean_b
-    u, s, vt = np.linalg.svd(np.einsum("nka,nkb->nab", b0, a0))
+    u, s, vt = np.linalg.svd(b0.transpose(0, 2, 1) @ a0)
     sign = np.ones_like(s)
     sign[:, 2] = np.sign(np.linalg.det(u @ vt))
     rotation = (u * sign[:, None]) @ vt
-    spread = np.maximum((a0**2).sum((1, 2)), 1e-12)
+    spread = np.maximum(np.einsum("nka,nka->n", a0, a0), 1e-12)
     scale = (s * sign).sum(1) / spread
-    return scale[:, None, None] * np.einsum("nab,nkb->nka", rotation, a0) + mean_b
+    return a0 @ (scale[:, None, None] * rotation.transpose(0, 2, 1)) + mean_b
 
 
 def angles_deg(found: Float[np.ndarray, "n j 3 3"], true: Float[np.ndarray, "n j 3 3"]) -> Float[np.ndarray, "n j"]:
@@ -116,6 +128,10 @@ class Posed:
     vertices: Float[np.ndarray, "n v 3"]
     joints: Float[np.ndarray, "n 22 3"]
 
+    def part(self, of: slice) -> "Posed":
+        """Some of the bodies."""
+        return Posed(self.rotations[of], self.betas[of], self.vertices[of], self.joints[of])
+
 
 def errors(
     protocol: Protocol,
@@ -139,14 +155,16 @@ def errors(
         raise MetricsError(
             f"{found.vertices.shape[1]} vertices against {true.vertices.shape[1]}: bodies of two models are not compared"
         )
-    moved = [one.vertices - pelvis_of(protocol, body, one.vertices, one.joints) for one in (found, true)]
-    joints = [one.joints - pelvis_of(protocol, body, one.vertices, one.joints) for one in (found, true)]
+    pelves = [pelvis_of(protocol, body, one.vertices, one.joints) for one in (found, true)]
+    moved = [one.vertices - pelvis for one, pelvis in zip((found, true), pelves, strict=True)]
+    joints = [one.joints - pelvis for one, pelvis in zip((found, true), pelves, strict=True)]
+    distance = distances_mm(moved[0], moved[1])
     where = np.ones(moved[0].shape[:2], bool) if seen is None else seen
     angle = angles_deg(found.rotations, true.rotations)
     return {
-        "pve_mm": mean_distance_mm(*moved),
-        "pve_area_mm": mean_distance_mm(*moved, weights=vertex_areas(body)),
-        "pve_in_image_mm": mean_distance_where_mm(*moved, where=where),
+        "pve_mm": _mean(distance, None),
+        "pve_area_mm": _mean(distance, vertex_areas(body)),
+        "pve_in_image_mm": _mean_where(distance, where),
         "pa_pve_mm": mean_distance_mm(similarity_aligned(*moved), moved[1]),
         "mpjpe_mm": mean_distance_mm(*joints),
         "pa_mpjpe_mm": mean_distance_mm(similarity_aligned(*joints), joints[1]),

@@ -18,8 +18,11 @@ from posedreamer_assets.tables.keys import TEST_SETS
 STUDIES_DIR = Path(__file__).parent / "studies"
 TABLES = ("rendered_scenes", "raw_generations")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-CONDITION = re.compile(r"(kept|rejected)|(family|source)\s*(=|!=)\s*([A-Za-z0-9_-]+)")
-"""One condition of a component: a verdict; or a field, `=` or `!=`, and a name."""
+CONDITION = re.compile(
+    r"(?P<verdict>kept|rejected)|(?P<field>family|source)\s*(?P<sign>=|!=)\s*(?P<name>[A-Za-z0-9_-]+)"
+    r"|(?P<score>oks|render_oks|relative_oks)\s*(?P<side>>=|<)\s*(?P<bound>[0-9]*\.?[0-9]+)"
+)
+"""One condition of a component: a verdict; a field, `=` or `!=`, and a name; or a score, `>=` or `<`, and a number."""
 METRICS = ("pve_mm", "pve_area_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm")
 """Errors that contrasts may be made of: those in millimetres that every image has."""
 _SIZE = re.compile(r"budget(/[1-9][0-9]*)?|=\s*[a-z0-9-]+|[1-9][0-9]*")
@@ -31,7 +34,8 @@ class Component:
 
     Attributes:
         table: whose images.
-        where: conditions joined by "and": `kept`, `rejected`, `family = yoga`, `source != amass`.
+        where: conditions joined by "and": `kept`, `rejected`, `family = yoga`, `source != amass`, `oks >= 0.7`; `relative_oks`
+            is OKS divided by `render_oks`, that of the judge on a render of the pose.
         rounds: the rounds whose images are taken.
         share: of the recipe's size.
     """
@@ -293,7 +297,9 @@ class _Reading:
         for part in found.conditions:
             if not CONDITION.fullmatch(part):
                 raise self.error(
-                    (*at, "where"), f"where: {part!r} is none of kept, rejected, family = NAME, source != NAME"
+                    (*at, "where"),
+                    f"where: {part!r} is none of kept, rejected, family = NAME, source != NAME, oks >= NUMBER, "
+                    "relative_oks < NUMBER",
                 )
         if not 0 < found.share <= 1:
             raise self.error((*at, "share"), f"share: expected more than 0 and at most 1, found {found.share}")

@@ -21,19 +21,21 @@ class Truth:
     """The labels of test images, posed once.
 
     Attributes:
+        protocol: how bodies are laid over each other.
         posed: bodies relative to their root joint, in the camera's frame, with hands and face.
         seen: vertices that project into the image, hidden or not.
-        at_rest: the same bodies with hands, face and expression at rest, which is the best that a student can say.
-        constant: the upright mean body.
+        floor_pve_mm: of the same bodies with hands, face and expression at rest, which is the best that a student can say.
+        constant_pve_mm: of the upright mean body.
     """
 
+    protocol: Protocol
     posed: Posed
     seen: Bool[np.ndarray, "n v"]
-    at_rest: Posed
-    constant: Posed
+    floor_pve_mm: Float[np.ndarray, "n"]
+    constant_pve_mm: Float[np.ndarray, "n"]
 
 
-def truth_of(body: BodyModel, params: BodyParams, cameras: Cameras) -> Truth:
+def truth_of(protocol: Protocol, body: BodyModel, params: BodyParams, cameras: Cameras) -> Truth:
     """Pose the labels of test images."""
     labels = labels_of(body, params, cameras)
     vertices, joints, seen = [], [], []
@@ -49,10 +51,9 @@ def truth_of(body: BodyModel, params: BodyParams, cameras: Cameras) -> Truth:
     upright = np.tile(np.eye(3, dtype=np.float32), (1, BODY_JOINTS, 1, 1))
     upright[:, 0] = np.diag([1.0, -1.0, -1.0])
     mean_body = posed_body(body, upright, np.zeros((1, 10), np.float32))
-    constant = Posed(
-        *(np.repeat(getattr(mean_body, n), len(params), 0) for n in ("rotations", "betas", "vertices", "joints"))
-    )
-    return Truth(posed, np.concatenate(seen), posed_body(body, labels.rotations, labels.betas), constant)
+    at_rest = posed_body(body, labels.rotations, labels.betas)
+    floor, constant = (_pve(protocol, body, found, posed) for found in (at_rest, mean_body))
+    return Truth(protocol, posed, np.concatenate(seen), floor, constant)
 
 
 def posed_body(body: BodyModel, rotations: Float[np.ndarray, "n 22 3 3"], betas: Float[np.ndarray, "n 10"]) -> Posed:
@@ -61,17 +62,20 @@ def posed_body(body: BodyModel, rotations: Float[np.ndarray, "n 22 3 3"], betas:
     return Posed(rotations, betas, vertices, joints)
 
 
-def score(protocol: Protocol, body: BodyModel, found: Predictions, truth: Truth) -> dict[str, Float[np.ndarray, "n"]]:
+def score(body: BodyModel, found: Predictions, truth: Truth) -> dict[str, Float[np.ndarray, "n"]]:
     """Every error of each image, and beside them `floor_pve_mm` of the truth at rest and `constant_pve_mm` of the mean body.
 
     Raises:
         MetricsError: the labels are of another body.
     """
     posed = posed_body(body, found.rotations, found.betas)
+    # Some images at a time, whose vertices stay in the processor's caches.
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(truth.seen), _CHUNK)]
+    found_in = [errors(truth.protocol, body, posed.part(of), truth.posed.part(of), truth.seen[of]) for of in parts]
     return {
-        **errors(protocol, body, posed, truth.posed, truth.seen),
-        "floor_pve_mm": _pve(protocol, body, truth.at_rest, truth.posed),
-        "constant_pve_mm": _pve(protocol, body, truth.constant, truth.posed),
+        **{name: np.concatenate([one[name] for one in found_in]) for name in found_in[0]},
+        "floor_pve_mm": truth.floor_pve_mm,
+        "constant_pve_mm": truth.constant_pve_mm,
     }
 
 

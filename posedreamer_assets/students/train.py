@@ -3,7 +3,8 @@
 A training lasts seconds to minutes, so one that was killed is begun again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,8 +76,20 @@ class Trained:
         return float(np.mean(self.losses[-self._measured :]))
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes in the calling thread: steps are so small that others mostly wait for each other, and weights do not
+    depend on how many cores there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def train(body: BodyModel, samples: Samples, spec: StudentSpec, seed: int) -> Trained:
-    """Train a student; equal arguments give equal weights on one machine with one number of threads.
+    """Train a student; equal arguments give equal weights on one machine.
 
     Args:
         body: that labels belong to.
@@ -87,10 +100,10 @@ def train(body: BodyModel, samples: Samples, spec: StudentSpec, seed: int) -> Tr
     Raises:
         StudentError: the loss is not finite.
     """
-    with torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = PoseHead(spec.dropout)
-        optimizer = torch.optim.AdamW(head.parameters(), lr=spec.learning_rate, weight_decay=1e-4)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=spec.learning_rate, weight_decay=1e-4, fused=True)
         average = AveragedWeights(head, _EMA)
         order = _order(len(samples.features), spec, seed)
         small = TorchBody(body, every=EVERY)

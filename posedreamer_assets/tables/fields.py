@@ -58,6 +58,14 @@ PROVENANCE = (
 )
 CAPTION = Column("caption", _TEXT, "Text that the image is generated from.")
 ROUND = Column("round", _TEXT, "Curriculum round: base, hard, hard2, ...")
+RENDER_OKS = Column(
+    "render_oks",
+    _FLOAT,
+    "OKS of the judging detector on a render of the same pose, 0 to 1: how well it reads the pose; null without a render.",
+)
+PREDICTED_OKS = Column(
+    "predicted_oks", _FLOAT, "OKS that the difficulty model expects, 0 to 1; null for poses of the base round."
+)
 OKS = Column("oks", _FLOAT, "OKS of the judging detector against the projected keypoints, 0 to 1.")
 
 TABLES: dict[str, tuple[Column, ...]] = {
@@ -79,9 +87,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("truncated", _BOOL, "Whether the camera cuts part of the body off on purpose."),
         CAPTION,
         Column("appearance", _TEXT, "Skin tone, hair, garments and light, JSON."),
-        Column(
-            "predicted_oks", _FLOAT, "OKS that the difficulty model expects, 0 to 1; null for poses of the base round."
-        ),
+        PREDICTED_OKS,
     ),
     "quarantine": (
         *IDENTITY,
@@ -165,6 +171,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "sample_scores": (
         *OF_PERSON,
         OKS,
+        RENDER_OKS,
         Column("ranker_oks", _FLOAT, "OKS of the ranking detector, 0 to 1."),
         Column("detected", _vector(17 * 3), "17 keypoints of the judging detector: x, y, pixels; confidence, 0 to 1."),
         Column("people", _INT, "People counted in the image."),
@@ -191,6 +198,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "The row_digest of the row of raw_generations with the image that the verdict is about.",
         ),
         OKS,
+        RENDER_OKS,
+        PREDICTED_OKS,
         ROUND,
         *PROVENANCE,
         *BODY,

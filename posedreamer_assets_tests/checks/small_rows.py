@@ -95,6 +95,7 @@ def clean_values(table: str) -> dict[str, list[Any]]:
         "generator": ["pocket:abc"] * N,
         "adapter": ["abc"] * N,
         "oks": [0.9] * N,
+        "render_oks": [0.95] * N,
         "ranker_oks": [0.9] * N,
         "detected": vectors(51),
         "people": [1] * N,

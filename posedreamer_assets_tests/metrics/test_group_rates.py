@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from posedreamer_assets.checks.groups import alike_among
+from posedreamer_assets.checks.groups import alike_among, none_left_behind
 from posedreamer_assets.checks.model import DataCheck
 from posedreamer_assets.checks.rows import Rows
 from posedreamer_assets.metrics.group_rates import group_rates, holm, wilson_interval
@@ -112,3 +112,35 @@ def test_holm_is_the_textbooks() -> None:
     assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
     assert holm(np.array([0.5])) == [0.5]
     assert max(holm(np.array([0.9, 0.8]))) == 1
+
+
+def _behind(by: str, share: float) -> DataCheck:
+    return DataCheck("behind", "none_left_behind", "keep", {"group": by, "share": share}, "warn", None, 1.0, "")
+
+
+def test_a_family_that_is_turned_away_is_named_and_a_little_less_is_not() -> None:
+    rng = np.random.default_rng(3)
+
+    def batch(rates: dict[str, float]) -> pa.Table:
+        names, kept = drawn(rng, rates, 400)
+        return pa.table({"keep": kept, "family": names})
+
+    rates = {"walk": 0.9, "run": 0.9, "kick": 0.85, "sit": 0.8}
+    worse = none_left_behind(Rows(batch({**rates, "yoga": 0.3})), _behind("family", 0.5), _Earlier())  # type: ignore[arg-type]
+    assert worse.value > worse.limit and "left behind: yoga" in worse.text and "walk" not in worse.text
+    little = none_left_behind(Rows(batch({**rates, "yoga": 0.6})), _behind("family", 0.5), _Earlier())  # type: ignore[arg-type]
+    assert little.value <= little.limit and "left behind: none" in little.text
+    few = pa.table({"keep": [False, *[True] * 9], "family": ["yoga", *["walk"] * 9]})
+    alone = none_left_behind(Rows(few), _behind("family", 0.5), _Earlier())  # type: ignore[arg-type]
+    assert alone.value <= alone.limit, "one image is no rate"
+
+
+def test_of_numbers_thirds_are_compared() -> None:
+    rng = np.random.default_rng(5)
+    difficulty = rng.random(300)
+    kept = rng.random(300) < np.where(difficulty < 1 / 3, 0.3, 0.9)
+    rows = pa.table({"keep": kept, "render_oks": difficulty})
+    found = none_left_behind(Rows(rows), _behind("render_oks", 0.75), _Earlier())  # type: ignore[arg-type]
+    assert found.value > found.limit and "lowest third" in found.text and "highest" not in found.text
+    unknown = pa.table({"keep": [True, False], "render_oks": pa.array([None, None], pa.float32())})
+    assert "no row" in none_left_behind(Rows(unknown), _behind("render_oks", 0.75), _Earlier()).text  # type: ignore[arg-type]

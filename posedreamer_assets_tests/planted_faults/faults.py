@@ -200,6 +200,15 @@ def _kept_by_skin(rows: pa.Table) -> pa.Table:
     return with_column(rows, "keep", [common not in found for found in tones])
 
 
+def _kept_by_family(rows: pa.Table) -> pa.Table:
+    """Half of the poses are of a family that is rejected; all others are kept."""
+    rejected = [i % 2 == 0 for i in range(rows.num_rows)]
+    families = [
+        "handstand" if no else name for no, name in zip(rejected, rows.column("family").to_pylist(), strict=True)
+    ]
+    return with_column(with_column(rows, "keep", [not no for no in rejected]), "family", families)
+
+
 def _one_pose(rows: pa.Table) -> pa.Table:
     """A sampler that collapsed: everyone in nearly the same pose."""
     first = np.array(rows.column("body_pose")[0].as_py())
@@ -361,6 +370,7 @@ FAULTS = (
           _set("keypoints_2d", _mirrored(2, COCO17_MIRROR))),
     Fault("a reason that the filter does not know", "filtered_dataset", "known_reason__reason", _set("reason", "blurry")),
     Fault("a skin tone rejected", "filtered_dataset", "skin_tones_kept_alike", _kept_by_skin, names_row=False),
+    Fault("a family rejected", "filtered_dataset", "keep_rate_by_family", _kept_by_family, names_row=False),
     Fault("a verdict of another round", "filtered_dataset", "round_of_key__round", _set("round", "hard2")),
     # The dataset
     Fault("a rejected sample in the dataset", "dataset", "accepted_values__reason", _set("reason", "low_oks")),

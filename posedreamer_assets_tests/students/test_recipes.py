@@ -215,3 +215,31 @@ def test_leaks_are_found_by_image_and_by_pose() -> None:
     assert leaks(picks, {"other": "elsewhere"}) == []
     assert leaks(picks, {one.row_digest: "elsewhere"}) == [one.sample_id]
     assert leaks(picks, {"other": one.pose_group}) == [one.sample_id]
+
+
+@pytest.mark.parametrize(
+    ("where", "taken"),
+    [
+        ("oks >= 0.7", {"a", "b", "d"}),
+        ("oks < 0.7", {"c"}),
+        ("relative_oks >= 0.9", {"a", "c"}),
+        ("relative_oks >= 0.9 and oks >= .7", {"a"}),
+        ("render_oks < 0.5", {"c"}),
+    ],
+)
+def test_images_are_chosen_by_scores_and_what_is_not_known_is_not_taken(where: str, taken: set[str]) -> None:
+    """`d` has no render, so that nothing is known of it relative to one."""
+    scores = {"a": (0.9, 0.95), "b": (0.8, 0.95), "c": (0.4, 0.42), "d": (0.95, float("nan"))}
+    images = [
+        Candidate("raw_generations", name, f"digest {name}", name, "walk", "procedural", "base", True, *of)
+        for name, of in scores.items()
+    ]
+    text = f"recipes:\n  own: {{use: [{{table: raw_generations, where: '{where}'}}], size: {len(taken)}}}\n"
+    picks = resolve(parse_study(text, "here", "own"), "own", images, 0, 10)
+    assert {pick.candidate.sample_id for pick in picks} == taken
+
+
+def test_a_score_that_is_none_is_told() -> None:
+    text = "recipes:\n  own: {use: [{table: raw_generations, where: 'oks > 0.7'}], size: 3}\n"
+    with pytest.raises(RecipeError, match=r"here:2: where: 'oks > 0.7' is none of kept"):
+        parse_study(text, "here", "own")
