@@ -23,6 +23,7 @@ from posedreamer_assets.study_config import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
+    StudentsConfig,
     StyleConfig,
 )
 from posedreamer_assets.study_config import StudentsConfig as StudentsConfig

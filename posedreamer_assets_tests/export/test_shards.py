@@ -292,7 +292,10 @@ def test_checksums_are_what_sha256sum_checks(tmp_path: Path, truth: World, subje
 def test_the_card_counts_what_was_written(tmp_path: Path, truth: World, subject: Subject) -> None:
     result = finished(truth, subject, "parquet", tmp_path)
     card = (tmp_path / "README.md").read_text()
-    assert f"{len(IDS)} people in {len(IDS)} images of 224 x 256 pixels. Splits: train 5, test 2, val 1." in card
+    assert (
+        f"{len(IDS)} people in {len(IDS)} images of 224 x 256 pixels. Splits: train 5, test 2, val 1; all frames"
+        in card
+    )
     assert "| poses | CC-BY-4.0 | 4 |" in card
     assert "| images | Apache-2.0 | 8 |" in card
     assert "| captions | Apache-2.0 | 8 |" in card
