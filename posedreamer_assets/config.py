@@ -26,7 +26,6 @@ from posedreamer_assets.study_config import (
     StudentsConfig,
     StyleConfig,
 )
-from posedreamer_assets.study_config import StudentsConfig as StudentsConfig
 
 PROFILES_DIR, WEIGHTS_DIR = (Path(__file__).parent / name for name in ("profiles", "weights"))
 _SHIPPED = "shipped:"
