@@ -27,16 +27,13 @@ from posedreamer_assets.study_config import (
     StyleConfig,
 )
 
-PROFILES_DIR = Path(__file__).parent / "profiles"
-WEIGHTS_DIR = Path(__file__).parent / "weights"
+PROFILES_DIR, WEIGHTS_DIR = (Path(__file__).parent / name for name in ("profiles", "weights"))
 _SHIPPED = "shipped:"
 
 
 def local_path(path: str) -> Path:
     """A path of a profile; `shipped:NAME` is a folder of weights that comes with the package."""
-    if path.startswith(_SHIPPED):
-        return WEIGHTS_DIR / path.removeprefix(_SHIPPED)
-    return Path(path).expanduser()
+    return WEIGHTS_DIR / path.removeprefix(_SHIPPED) if is_shipped(path) else Path(path).expanduser()
 
 
 def is_shipped(path: str) -> bool:

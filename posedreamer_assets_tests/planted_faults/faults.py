@@ -15,8 +15,7 @@ import pyarrow as pa
 from posedreamer_assets.body.joints import COCO17_MIRROR, JOINT_MIRROR
 from posedreamer_assets.tables.images import decode, encode_jpeg, encode_png
 
-ROW = 5  # the row that is hit; OTHER is the one it is mixed up with
-OTHER = 11
+ROW, OTHER = 5, 11  # the row that is hit, and the one it is mixed up with
 Plant = Callable[[pa.Table], pa.Table]
 
 
