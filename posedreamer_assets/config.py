@@ -23,6 +23,8 @@ from posedreamer_assets.study_config import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
+    QualityConfig,
+    StudentsConfig,
     StyleConfig,
 )
 
@@ -213,35 +215,6 @@ class CurriculumConfig:
     boost_rounds: int = 200
     learning_rate: float = 0.05
     folds: int = 5
-
-
-@dataclass(frozen=True)
-class QualityConfig:
-    """`reference`: a folder of real images, null means the held-out rendered scenes."""
-
-    reference: str | None = None
-    bootstrap: int = 200
-    neighbours: int = 3
-    max_images: int = 4096
-
-
-@dataclass(frozen=True)
-class StudentsConfig:
-    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
-
-    `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
-    """
-
-    study: str = "none"
-    images: int = 320
-    test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
-    test_generated: int = 96  # of bench-generated
-    pelvis: Literal["posed-mesh", "chain", "hips"] = "posed-mesh"  # where bodies are laid over each other
-
-    @property
-    def off(self) -> bool:
-        """Whether no student is trained."""
-        return self.study == "none"
 
 
 @dataclass(frozen=True)

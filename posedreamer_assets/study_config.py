@@ -1,4 +1,4 @@
-"""Sections of a profile that studies have, see `config.py`."""
+"""Sections of a profile that studies have, and that of figures of quality, see `config.py`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -59,3 +59,32 @@ class StyleConfig:
     """Synthetic people made like a photograph's (D_Style): the least region that colours are learnt from, pixels."""
 
     min_pixels: int = 50
+
+
+@dataclass(frozen=True)
+class StudentsConfig:
+    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
+
+    `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
+    """
+
+    study: str = "none"
+    images: int = 320
+    test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
+    test_generated: int = 96  # of bench-generated
+    pelvis: Literal["posed-mesh", "chain", "hips"] = "posed-mesh"  # where bodies are laid over each other
+
+    @property
+    def off(self) -> bool:
+        """Whether no student is trained."""
+        return self.study == "none"
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """`reference`: a folder of real images, null means the held-out rendered scenes."""
+
+    reference: str | None = None
+    bootstrap: int = 200
+    neighbours: int = 3
+    max_images: int = 4096
