@@ -23,7 +23,6 @@ from posedreamer_assets.study_config import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
-    QualityConfig,
     StudentsConfig,
     StyleConfig,
 )
@@ -215,6 +214,16 @@ class CurriculumConfig:
     boost_rounds: int = 200
     learning_rate: float = 0.05
     folds: int = 5
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """`reference`: a folder of real images, null means the held-out rendered scenes."""
+
+    reference: str | None = None
+    bootstrap: int = 200
+    neighbours: int = 3
+    max_images: int = 4096
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 PoseDreamerError
 ├── ConfigError            a profile or option that cannot be used
+├── ArrayFileError         an npz or npy that is damaged, pickled, or unpacks to more than it accounts for; carries a `reason`
 ├── BodyModelError         an SMPL-X model file that is missing, truncated or of the wrong layout
 ├── PoseFileError          a pose source (BVH, AMASS npz, fit) that cannot be read; carries a `reason` code
 │   └── UnreadableBatchError   a batch of pose files of which none has a usable frame
@@ -34,6 +35,18 @@ class PoseDreamerError(Exception):
 
 class ConfigError(PoseDreamerError):
     """A profile or option that cannot be used."""
+
+
+class ArrayFileError(PoseDreamerError):
+    """A file of arrays that is not read; who reads files of a kind says which file, in an error of that kind.
+
+    Attributes:
+        reason: `truncated`, `pickle` or `absurd_value`, as in PoseFileError.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(detail)
 
 
 class BodyModelError(PoseDreamerError):

@@ -1,4 +1,4 @@
-"""Sections of a profile that studies have, and that of figures of quality, see `config.py`."""
+"""Sections of a profile that studies have, see `config.py`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -78,13 +78,3 @@ class StudentsConfig:
     def off(self) -> bool:
         """Whether no student is trained."""
         return self.study == "none"
-
-
-@dataclass(frozen=True)
-class QualityConfig:
-    """`reference`: a folder of real images, null means the held-out rendered scenes."""
-
-    reference: str | None = None
-    bootstrap: int = 200
-    neighbours: int = 3
-    max_images: int = 4096

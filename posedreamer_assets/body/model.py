@@ -4,7 +4,6 @@ Linear blend skinning is written here because the reference implementation's lic
 the tests compare the two to 1e-5 m.
 """
 
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,7 +15,8 @@ from posedreamer_assets.blas import one_core
 from posedreamer_assets.body.joints import LANDMARK_VERTICES, PARENTS
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
-from posedreamer_assets.errors import BodyModelError
+from posedreamer_assets.errors import ArrayFileError, BodyModelError
+from posedreamer_assets.plain_arrays import PlainNpz, open_npz
 
 FREE_BODY_PATH = Path(__file__).parent / "data" / "SMPLX_NEUTRAL.npz"
 _SHAPE_SPACE = 300  # components of shape before those of expression in a full SMPL-X file
@@ -191,15 +191,15 @@ def load_body(model_path: str | None = None) -> BodyModel:
     if not path.is_file():
         raise BodyModelError(f"{path}: no such SMPL-X model file; expected an npz such as SMPLX_NEUTRAL.npz")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        with open_npz(path) as data:
             return _from_arrays(data, path)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, zipfile.error) as error:
+    except (ArrayFileError, OSError, ValueError) as error:
         raise BodyModelError(f"{path}: not a readable SMPL-X npz ({error})") from error
 
 
-def _array(data: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
-    if key not in data.files:
-        raise BodyModelError(f"{path}: no array {key!r}; it holds {', '.join(sorted(data.files)) or 'nothing'}")
+def _array(data: PlainNpz, key: str, path: Path) -> np.ndarray:
+    if key not in data:
+        raise BodyModelError(f"{path}: no array {key!r}; it holds {', '.join(sorted(data)) or 'nothing'}")
     array = data[key]
     if array.dtype.kind not in "fiub":
         raise BodyModelError(f"{path}: {key} has dtype {array.dtype}, expected numbers")
@@ -208,7 +208,7 @@ def _array(data: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     return array
 
 
-def _from_arrays(data: np.lib.npyio.NpzFile, path: Path) -> BodyModel:
+def _from_arrays(data: PlainNpz, path: Path) -> BodyModel:
     template = _array(data, "v_template", path).astype(np.float32)
     if template.ndim != 2 or template.shape[1] != 3 or len(template) <= max(LANDMARK_VERTICES.values()):
         raise BodyModelError(f"{path}: v_template is {template.shape}, expected (vertices, 3) of an SMPL-X mesh")

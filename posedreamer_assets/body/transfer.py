@@ -8,7 +8,6 @@ to the best that SMPL can do, where gradient descent takes thousands.
 Files are npz or safetensors; the published ones are pickles, and docs/exports.md says how to turn them into npz.
 """
 
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,8 @@ from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posedreamer_assets.digests import digest
-from posedreamer_assets.errors import BodyModelError
+from posedreamer_assets.errors import ArrayFileError, BodyModelError
+from posedreamer_assets.plain_arrays import open_npz
 
 _JOINTS, _BETAS, _SHARED_JOINTS = 24, 10, 22
 # Vertices that residuals are taken at: far more than the 85 unknowns need; all are looked at in the end.
@@ -287,9 +287,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if path.suffix != ".npz":
         raise BodyModelError(f"{path}: expected npz or safetensors; pickles are not loaded, see docs/exports.md")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        with open_npz(path) as data:
+            return dict(data)
+    except (ArrayFileError, OSError) as error:
         raise BodyModelError(f"{path}: not a readable npz of plain arrays ({error}), see docs/exports.md") from error
 
 

@@ -60,8 +60,12 @@ def run(
 
     from posedreamer_assets.cli.display import TerminalDisplay
     from posedreamer_assets.cli.run import run_main_job
+    from posedreamer_assets.pipeline.rounds import check_planned
     from posedreamer_assets.report.main_figures import print_summary
 
+    only = stages_of(study, profile)
+    if not only:
+        check_planned(profile)
     for line in _unread(profile):
         click.echo(line, err=True)
     with TerminalDisplay() as display:
@@ -70,7 +74,7 @@ def run(
             profile,
             force=force,
             display=display,
-            only=stages_of(study, profile),
+            only=only,
             show=lambda path: display.say(f"first pictures: {path} (control image, render, unaligned generator)"),
         )
     print_summary(summary.figures)

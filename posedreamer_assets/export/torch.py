@@ -17,7 +17,6 @@ their id, so an order is the same wherever rows lie.
 Lance does not survive a fork: loaders with workers are given `multiprocessing_context="spawn"` or `"forkserver"`.
 """
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,13 +25,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from posedreamer_assets.errors import ExportError
 from posedreamer_assets.export.source import RandomRows
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.fields import BODY_COLUMNS
+from posedreamer_assets.tables.images import decode_rgb
 
 COLUMNS = (
     *("sample_id", "image", *BODY_COLUMNS, "cam_rotation", "cam_translation", "focal_px", "principal_px"),
@@ -104,8 +103,7 @@ class _Rows:
 
 def image_tensor(data: bytes) -> torch.Tensor:
     """An encoded image as uint8 (3, h, w)."""
-    with Image.open(io.BytesIO(data)) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    return torch.from_numpy(decode_rgb(data).copy()).permute(2, 0, 1)
 
 
 class SampleDataset(Dataset[Any]):

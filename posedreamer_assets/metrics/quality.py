@@ -121,10 +121,8 @@ def compare(generated: FeatureSet, reference: FeatureSet, cfg: QualityConfig, se
     Raises:
         MetricsError: fewer images in a set than the figures need.
     """
-    least = cfg.neighbours + 2
-    for name, features in (("generated", generated), ("reference", reference)):
-        if len(features) < least:
-            raise MetricsError(f"{len(features)} {name} images, the quality figures need at least {least}")
+    if why := too_few(len(generated), len(reference), cfg):
+        raise MetricsError(why)
     draws = cfg.bootstrap
     gen, ref = generated.pool_2048, reference.pool_2048
     block_size = min(KID_BLOCK_SIZE, len(gen), len(ref))
@@ -151,6 +149,14 @@ def compare(generated: FeatureSet, reference: FeatureSet, cfg: QualityConfig, se
         fid_64_halves=_halves(reference.pool_64, seed),
         notes=_notes(len(generated), len(reference)),
     )
+
+
+def too_few(generated: int, reference: int, cfg: QualityConfig) -> str:
+    """Why so many images are not enough for `compare`; empty where they are."""
+    least = cfg.neighbours + 2
+    if min(generated, reference) >= least:
+        return ""
+    return f"{generated} generated and {reference} reference images: the quality figures need at least {least} of each"
 
 
 def _named(generated: np.ndarray, reference: np.ndarray) -> tuple[tuple[np.ndarray, str], tuple[np.ndarray, str]]:

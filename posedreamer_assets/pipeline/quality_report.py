@@ -44,21 +44,19 @@ class _Pictures:
             yield images(rows, "image"), self.inputs.take("control_maps", some), texts(rows, "caption")
 
     def measured(self, measure: Callable[[np.ndarray, pa.Table, list[str]], np.ndarray]) -> dict[str, Any]:
-        """The mean of a measure of each image, with its interval."""
+        """The mean of a measure of each image, with its interval; of no images there is none."""
         from posedreamer_assets.metrics.intervals import bootstrap_mean
 
+        if not self.ids:
+            return {"mean": None, "ci95": [None, None], "n": 0}
         values = np.concatenate([measure(*part) for part in self.parts()])
         return bootstrap_mean(values, self.inputs.profile.seed).as_dict()
 
 
 def make(inputs: Inputs) -> Made:
     """Figures of the kept images of all rounds against the reference, and what detectors see in renders and images."""
-    from posedreamer_assets.metrics.quality import compare, feature_plane
-
     profile = inputs.profile
-    generated = _features(inputs, "generated", _images_of(inputs, "raw_generations", _kept(inputs)))
-    reference = _features(inputs, "reference", _reference(inputs))
-    found = compare(generated, reference, profile.quality, profile.seed).to_dict()
+    found, points = _compared(inputs)
     found["reference_is"] = profile.quality.reference or "held-out rendered scenes"
     sets = {
         "renders": _Pictures(inputs, "rendered_scenes", _some(inputs, "renders", _ids(inputs, "rendered_scenes"))),
@@ -70,10 +68,28 @@ def make(inputs: Inputs) -> Made:
             found[role] = {"name": detector.name, **{name: _judged(detector, of) for name, of in sets.items()}}
     found["garment_colours"] = _garment_colours(sets)
     (inputs.place / "quality.json").write_text(json.dumps(found, indent=2, sort_keys=True))
-    plane = zip(("generated", "reference"), feature_plane(generated.pool_2048, reference.pool_2048), strict=True)
-    points = {name: np.round(values, 4).tolist() for name, values in plane}
     (inputs.place / "figures.json").write_text(json.dumps({"feature_plane": points}))
     return Made(figures=found)
+
+
+def _compared(inputs: Inputs) -> tuple[dict[str, Any], dict[str, list[list[float]]]]:
+    """What is told of both sets, and their points in the plane; of sets that are too small their sizes, and that they are."""
+    from posedreamer_assets.metrics.quality import compare, feature_plane, too_few
+
+    cfg, kept = inputs.profile.quality, _kept(inputs)
+    generated = _features(_images_of(inputs, "raw_generations", kept))
+    reference = _features(_reference(inputs))
+    counts = {"generated": len(generated or ()), "reference": len(reference or ())}
+    why = too_few(counts["generated"], counts["reference"], cfg)
+    if why or generated is None or reference is None:
+        remedy = (
+            "make more (poses.batches, poses.batch_size), or look into the report's rejections for why so few were kept"
+        )
+        note = f"There is no FID, KID, classifier score, precision or recall. {why}; {remedy}."
+        return {**counts, "compared": False, "notes": [note]}, {}
+    plane = zip(counts, feature_plane(generated.pool_2048, reference.pool_2048), strict=True)
+    points = {name: np.round(values, 4).tolist() for name, values in plane}
+    return compare(generated, reference, cfg, inputs.profile.seed).to_dict(), points
 
 
 def _kept(inputs: Inputs) -> list[str]:
@@ -126,14 +142,13 @@ def _reference(inputs: Inputs) -> Iterator[np.ndarray]:
     return (load_photograph(path, profile.image.width, profile.image.height)[None] for path in paths)
 
 
-def _features(inputs: Inputs, what: str, parts: Iterator[np.ndarray]) -> "FeatureSet":
+def _features(parts: Iterator[np.ndarray]) -> "FeatureSet | None":
+    """Of all images; None where there is none."""
     from posedreamer_assets.metrics.features import FeatureExtractor, FeatureSet
 
     extractor = FeatureExtractor()
     found = [extractor(part) for part in parts]
-    if not found:
-        raise MetricsError(f"0 {what} images, the quality figures need some")
-    return FeatureSet.concat(found)
+    return FeatureSet.concat(found) if found else None
 
 
 def _judged(detector: "KeypointDetector", pictures: _Pictures) -> dict[str, Any]:

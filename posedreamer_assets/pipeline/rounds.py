@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline.student_study import study_keys
 from posedreamer_assets.tables.keys import ALIGN, BASE, PHOTO, SCENE, group_of, is_reserved, partition_key, round_name
 
@@ -64,6 +65,22 @@ def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
     return [key for keys in own.values() for key in keys] + [
         partition_key(*of) for group in groups if group in planned for of in _numbered(*planned[group])
     ]
+
+
+def check_planned(profile: Profile) -> None:
+    """Find numbers that the whole graph could do nothing with, before a pose is made.
+
+    Raises:
+        ConfigError: no poses, or none to align with; names the setting and the remedy.
+    """
+    without = "; alignment learns from them: set alignment.method to none to go without"
+    least = [("poses.batches", profile.poses.batches, ""), ("poses.batch_size", profile.poses.batch_size, "")]
+    least += [] if profile.alignment.off else [("poses.align_batches", profile.poses.align_batches, without)]
+    for place, hard in enumerate(profile.curriculum.rounds):
+        least += [(f"curriculum.rounds[{place}].{name}", count, "") for name, count in vars(hard).items()]
+    for name, count, remedy in least:
+        if count < 1:
+            raise ConfigError(f"{name} is {count}; expected 1 or more{remedy}")
 
 
 def _numbered(source: str, count: int) -> list[tuple[str, int]]:

@@ -4,7 +4,6 @@
 others. Which rows are held out is said by `training/hold_out.py` for each file, whoever reads it.
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from posedreamer_assets.errors import PoseDreamerError
+from posedreamer_assets.errors import ArrayFileError, PoseDreamerError
+from posedreamer_assets.plain_arrays import open_npz
 from posedreamer_assets.training.hold_out import held_out
 
 BEHIND_CAMERA_PX = -1e4  # far out of frame, in place of NaN, which would spread through masked sums
@@ -44,9 +44,9 @@ def read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ())
         ShardError: a file that is cut off or no npz, a missing array, pickled objects, or arrays of different lengths.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        with open_npz(path) as data:
             arrays = {key: data[key] for key in (*needed, *optional) if key in needed or key in data}
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ArrayFileError, OSError) as error:
         raise ShardError(f"{path}: not a training shard: {error}") from error
     lengths = {key: len(value) for key, value in arrays.items()}
     if len(set(lengths.values())) > 1:

@@ -36,6 +36,8 @@ REST_POSE = 5.0
 _MOST_FRAMES = 48
 _STEP_S = 0.1
 _LEAST_LEAD = 0.35  # of the best axis before the second, in the scores' units
+_LEAST_DOUBT = 0.1  # by which another axis is better, habits apart
+_KNOWN = 1.0  # of beliefs: weaker ones are habits
 _CONTACT_M = 0.04
 _SUPPORT_M = 0.10  # hands and feet of another body's motion touch the floor this well
 _FLAT_SOLE_M = 0.06  # height of toes and heel over the floor
@@ -113,6 +115,10 @@ def find_up_axis(
     scores = {axis: signs[axis].score + believed.get(axis, 0.0) for axis in AXES}
     first, second = sorted(scores, key=lambda axis: -scores[axis])[:2]
     lead = scores[first] - scores[second]
+    known = {axis: signs[axis].score + _knowledge(believed.get(axis, 0.0)) for axis in AXES}
+    shown = max(known, key=lambda axis: known[axis])
+    if known[first] < known[shown] - _LEAST_DOUBT:  # a habit alone overrules nothing that the clip shows
+        first, second, lead = shown, first, 0.0
     if not np.isfinite(lead) or lead < _LEAST_LEAD:
         told = "; ".join(
             f"{axis}: {signs[axis].words(believed.get(axis, 0.0)) or 'nothing'}" for axis in (first, second)
@@ -124,6 +130,11 @@ def find_up_axis(
         )
     words = signs[first].words(believed.get(first, 0.0)) or "nothing speaks for another axis"
     return UpAxis(first, float(1 / (1 + np.exp(-3 * lead))), (words,))
+
+
+def _knowledge(believed: float) -> float:
+    """A belief that is more than a leaning: a rest pose, or an axis that files of a kind do not have."""
+    return believed if abs(believed) >= _KNOWN else 0.0
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,12 @@ def _hard_rounds(figures: Mapping[str, Any]) -> Iterator[Line]:
 
 def _quality(figures: Mapping[str, Any]) -> Iterator[Line]:
     quality = figures.get("quality", {})
+    if quality and "fid_2048" not in quality:
+        yield (
+            "FID, KID, IS",
+            "–",
+            f"{quality['generated']} generated, {quality['reference']} reference images are too few",
+        )
     score = f"{quality.get('classifier_name')}_score"
     named = (
         ("FID", "fid_2048", f"against {quality.get('reference_is')}"),

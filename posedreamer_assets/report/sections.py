@@ -142,6 +142,10 @@ def quality_section(
 ) -> Section:
     """Quality figures, one column per image set; each value is a result of `quality_report`, as `plane` is."""
     first = next(iter(results.values()))
+    intro = "How close the images are to the reference as a set."
+    notes = [Note(text) for text in first["notes"]]
+    if "classifier_name" not in first:  # too few images, which the notes say
+        return Section("Image quality", notes, intro)
     score = f"{first['classifier_name']}_score"
     figures = (
         ("FID, 2048 features ↓", "fid_2048"),
@@ -163,8 +167,7 @@ def quality_section(
     blocks: list[Any] = [Table(("figure", *results), rows, caption=caption)]
     if plane:
         blocks.append(Plots([plots.feature_map(plane)]))
-    blocks += [Note(text) for text in first["notes"]]
-    return Section("Image quality", blocks, "How close the images are to the reference as a set.")
+    return Section("Image quality", [*blocks, *notes], intro)
 
 
 def coverage_section(groups: Sequence[plots.Plot], note: str = "") -> Section:

@@ -108,7 +108,7 @@ def _annotations(path: str, stamp: int) -> tuple[dict[str, Any], dict[int, list[
             by_image.setdefault(entry["image_id"], []).append(entry)
         if missing := [kind for kind in ("images", "annotations") if any("id" not in entry for entry in page[kind])]:
             raise KeyError(f"id of one of the {missing[0]}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PhotoError(f"photos.annotations: {path} is no COCO keypoints JSON: {error!r}") from error
     return page, {image: found for image, found in by_image.items() if any(_is_labelled(entry) for entry in found)}
 
@@ -162,11 +162,6 @@ def _mask_of(entry: Mapping[str, Any], width: int, height: int) -> Bool[np.ndarr
         mask = segment_mask(entry["segmentation"], width, height)
     except (PhotoError, KeyError, TypeError, ValueError) as error:
         raise PhotoError(f"photos.annotations: annotation {entry['id']}: segmentation: {error}") from error
-    if mask.shape != (height, width):
-        found = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise PhotoError(
-            f"photos.annotations: annotation {entry['id']}: segmentation of {found} pixels, its image has {width} x {height}"
-        )
     return mask
 
 

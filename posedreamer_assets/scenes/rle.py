@@ -41,8 +41,14 @@ def decode_rle(rle: Mapping[str, Any]) -> Bool[np.ndarray, "h w"]:
 def segment_mask(
     segmentation: Sequence[Sequence[float]] | Mapping[str, Any], width: int, height: int
 ) -> Bool[np.ndarray, "h w"]:
-    """The mask of a COCO segmentation: polygons of x, y, or run lengths."""
+    """The mask of a COCO segmentation: polygons of x, y, or run lengths.
+
+    Raises:
+        PhotoError: see `decode_rle`; or run lengths of another size.
+    """
     if isinstance(segmentation, Mapping):
+        if list(segmentation["size"]) != [height, width]:  # before anything of that size is made
+            raise PhotoError(f"a mask of size {segmentation['size']}, its image has [{height}, {width}]")
         return decode_rle(segmentation)
     mask = np.zeros((height, width), bool)
     for polygon in segmentation:

@@ -1,12 +1,12 @@
 """Predictions of other trainers' networks: one npz without pickles, checked before anything is computed."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
-from posedreamer_assets.errors import StudentError
+from posedreamer_assets.errors import ArrayFileError, StudentError
+from posedreamer_assets.plain_arrays import open_npz
 from posedreamer_assets.students.labels import BODY_JOINTS
 from posedreamer_assets.students.predict import Predictions
 
@@ -41,9 +41,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise StudentError(f"{path}: no such file")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, AttributeError, TypeError) as error:
+        with open_npz(path) as data:
+            return dict(data)
+    except (ArrayFileError, OSError) as error:
         raise StudentError(f"{path}: not a readable npz of plain arrays ({error})") from error
 
 

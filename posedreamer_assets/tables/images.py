@@ -14,6 +14,8 @@ from posedreamer_assets.errors import ImageError
 
 # Drawn maps compress a thousandfold: the first 256 MiB of pixels are free. Beyond, photographs compress 100 times at most.
 FREE_BYTES, MULTIPLE = 256 << 20, 200
+# Whatever a file is called: Pillow knows forms that start other programs (PostScript) or that nobody has photographs in.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 
 
 @contextmanager
@@ -22,7 +24,7 @@ def opened(source: bytes | Path) -> Iterator[Image.Image]:
 
     Raises:
         ImageError: its pixels would take more than FREE_BYTES and more than MULTIPLE times the file.
-        OSError: it is not an image.
+        OSError: it is not an image of FORMATS.
     """
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     what = "an image" if isinstance(source, bytes) else str(source)
@@ -31,7 +33,7 @@ def opened(source: bytes | Path) -> Iterator[Image.Image]:
             warnings.simplefilter(
                 "ignore", Image.DecompressionBombWarning
             )  # Pillow's limit is 0.5 GB, whatever the file
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{what} of {size} bytes: {error}") from error
     with image:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -18,6 +19,7 @@ from posedreamer_assets.checks import (
 )
 from posedreamer_assets.errors import CheckError
 from posedreamer_assets.pipeline import graph
+from posedreamer_assets.poses.sources import READERS
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import round_name
 from posedreamer_assets_tests.checks.small_rows import (
@@ -176,3 +178,16 @@ def test_a_missing_file_and_an_unknown_table_are_named(tmp_path: Path) -> None:
         load_table_checks("pose_library", tmp_path)
     with pytest.raises(CheckError, match="no table 'poses'; known: pose_files"):
         load_table_checks("poses")
+
+
+def test_what_holds_for_clips_holds_for_every_kind_of_clip() -> None:
+    """Kinds of source with cameras of their own are named; all others are clips, those of a reader to come as well."""
+    with_cameras = {"fits", "bedlam", "humandata", "hmr2"}
+    kinds = {reader.kind for reader in READERS} - {"shape"} | {"procedural"}
+    found = [
+        check.where for check in load_table_checks("pose_library").checks if check.where and " in [" in check.where
+    ]
+    assert with_cameras < kinds and len(found) == 7
+    for where in found:
+        chosen = set(pd.DataFrame({"source": [*kinds, "new"], "truncated": "True" in where}).query(where)["source"])
+        assert {"bvh", "amass", "slahmr", "motionx", "new"} <= chosen and not chosen & with_cameras, where

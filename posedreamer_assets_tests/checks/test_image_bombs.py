@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import UnidentifiedImageError
 
 from posedreamer_assets.checks.rows import decode as decode_to_check
 from posedreamer_assets.errors import ImageError
 from posedreamer_assets.pipeline.quality_report import load_photograph
 from posedreamer_assets.render.backgrounds import photo_background
-from posedreamer_assets.tables.images import FREE_BYTES, decode, encode_png
+from posedreamer_assets.tables.images import FREE_BYTES, decode, encode_png, opened
 
 
 def png(width: int, height: int) -> bytes:
@@ -49,6 +50,13 @@ def test_a_bomb_is_refused_before_it_is_unpacked(bomb: bytes, tmp_path: Path) ->
     assert decode_to_check(bomb) is None
     assert tracemalloc.get_traced_memory()[1] < FREE_BYTES / 8
     tracemalloc.stop()
+
+
+def test_a_file_that_would_start_another_program_is_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    with pytest.raises(UnidentifiedImageError), opened(path):
+        pass
 
 
 def test_large_drawn_maps_and_photographs_are_read() -> None:

@@ -31,6 +31,12 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
         (("run", "--set", "seed"), "expected KEY=VALUE"),
         (("run", "--set", "seed=x"), "expected"),
         (("run", "--profile", "nope"), "no profile 'nope'"),
+        (
+            ("run", "--set", "poses.align_batches=0"),
+            "poses.align_batches is 0; expected 1 or more; alignment learns from them",
+        ),
+        (("run", "--set", "poses.batches=0"), "poses.batches is 0"),
+        (("run", "--set", "curriculum.rounds=[{size: 0}]"), "curriculum.rounds[0].size is 0"),
         (("view", "nothing"), "no table or asset 'nothing'"),
         (("view", "pose_library"), "no partitions"),
         (("checks", "run", "pose_library"), "holds nothing yet"),

@@ -42,20 +42,23 @@ def command(home: Path) -> list[str]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
 def test_a_signal_ends_a_run_in_one_line_and_what_was_made_stays(tmp_path: Path, number: int, code: int) -> None:
-    process = subprocess.Popen(
+    store, deadline = LanceStore(str(tmp_path / "storage")), time.monotonic() + 400  # computers may be busy
+    with subprocess.Popen(
         command(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    store, deadline = LanceStore(str(tmp_path / "storage")), time.monotonic() + 120
-    while len(store.partitions("pose_library")) < 2:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "nothing was made"
-        time.sleep(0.2)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    ) as process:
+        try:
+            while len(store.partitions("pose_library")) < 2:
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline, "nothing was made"
+                time.sleep(0.2)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=200)
+        finally:
+            process.kill()  # nothing, where it has ended
     assert process.returncode == code
     assert "interrupted; run again to go on" in err
     assert "Traceback" not in out + err

@@ -17,7 +17,7 @@ from posedreamer_assets.export.card import describe, statistics
 from posedreamer_assets.export.formats import FORMATS
 from posedreamer_assets.export.plan import plan_shards, stable_numbers
 from posedreamer_assets.export.records import CHECKSUMS, damaged_files
-from posedreamer_assets.export.shards import Options, export, finish
+from posedreamer_assets.export.shards import Format, LabelFiles, Options, export, finish
 from posedreamer_assets.export.subject import Subject
 from posedreamer_assets_tests.export.rows import IDS, TableReader, World
 
@@ -292,7 +292,10 @@ def test_checksums_are_what_sha256sum_checks(tmp_path: Path, truth: World, subje
 def test_the_card_counts_what_was_written(tmp_path: Path, truth: World, subject: Subject) -> None:
     result = finished(truth, subject, "parquet", tmp_path)
     card = (tmp_path / "README.md").read_text()
-    assert f"{len(IDS)} people in {len(IDS)} images of 224 x 256 pixels. Splits: train 5, test 2, val 1." in card
+    assert (
+        f"{len(IDS)} people in {len(IDS)} images of 224 x 256 pixels. Splits: train 5, test 2, val 1; all frames"
+        in card
+    )
     assert "| poses | CC-BY-4.0 | 4 |" in card
     assert "| images | Apache-2.0 | 8 |" in card
     assert "| captions | Apache-2.0 | 8 |" in card
@@ -360,6 +363,25 @@ def test_croissant_lists_every_file_with_its_checksum(
     assert objects == single
     licences = {"poses: CC0-1.0", "poses: CC-BY-4.0", "images: Apache-2.0", "captions: Apache-2.0"}
     assert {*licences, f"body: {subject.identity.licence}"} == set(page["license"])
+
+
+def test_a_format_that_nobody_else_knows_of_is_described(tmp_path: Path, truth: World, subject: Subject) -> None:
+    def write(batches, shard) -> None:
+        for samples in batches:
+            shard.put_images(samples)
+            for image, people in samples.people.items():
+                shard.put(f"words/{image}.words", str(len(people)).encode())
+
+    labels = LabelFiles("words/**/*.words", about="how many people there are", per_image=True)
+    form = Format("words", "words", 2, write, pixels="none", labels=labels)
+    result = export(TableReader(truth), subject, form, tmp_path, SMALL)
+    finish(tmp_path, form, result, describe(form, result, {"dataset": 3, "raw_generations": 5}))
+    page = json.loads((tmp_path / "croissant.json").read_text())
+    found = {d["@id"]: d for d in page["distribution"]}
+    assert found["labels"]["includes"] == ["words/**/*.words"] and found["labels"]["description"] == labels.about
+    assert not any(d["@type"] == "cr:FileObject" for d in found.values())
+    suffixes = {Path(file.path).suffix for file in result.files} - {".words"}
+    assert [r["@id"] for r in page["recordSet"]] == [f"pictures{suffix}" for suffix in sorted(suffixes)]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -146,7 +146,7 @@ def test_the_plane_has_the_largest_variances_and_loses_the_least() -> None:
 
 def test_too_few_images_is_an_error(extracted: features.FeatureSet) -> None:
     few = extracted.take(np.arange(4))
-    with pytest.raises(MetricsError, match="4 reference images, the quality figures need at least 5"):
+    with pytest.raises(MetricsError, match="7 generated and 4 reference images: the quality figures need at least 5"):
         compare(extracted, few, QualityConfig(), 0)
 
 

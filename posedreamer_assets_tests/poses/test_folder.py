@@ -132,6 +132,13 @@ def test_formats_that_are_not_read_are_counted_with_how_to_convert_them(tmp_path
     assert lines[-1].startswith("1 file: .pkl is not read: ")
 
 
+def test_a_format_that_has_a_reader_is_not_told_to_be_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "walk.trc").write_text("x")
+    assert Folder(str(tmp_path)).unread() == {".trc": 1}
+    monkeypatch.setattr("posedreamer_assets.poses.sources.read.SUFFIXES", (".trc",))
+    assert Folder(str(tmp_path)).unread() == {}
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_file_of_a_format_that_is_not_read_says_how_to_convert_it(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"clip{suffix}"

@@ -50,6 +50,31 @@ def test_a_walk_tells_the_axis(axis: str) -> None:
     assert decide(in_axes(walk(), axis)).axis == axis
 
 
+ODD = [(name, axis) for axis in ("x", "-x") for name in ("push-up", "dog", "sit", "lie", "handstand")]
+ODD += [(name, "-y") for name in ("push-up", "dog", "sit")]
+
+
+@pytest.mark.parametrize(("name", "axis"), ODD)
+@pytest.mark.parametrize("yaw_deg", [0, 70, 215])
+def test_floor_clips_in_rare_axes_are_told_or_asked_for(name: str, axis: str, yaw_deg: float) -> None:
+    try:
+        found = decide(in_axes(clip(name, yaw_deg), axis)).axis
+    except PoseFileError as error:
+        assert error.reason == "ambiguous_up_axis"
+        assert "poses.up_axis=" in error.detail
+        assert name != "push-up"
+    else:
+        assert found == axis
+
+
+def test_a_habit_overrules_no_evidence_and_knowledge_does() -> None:
+    sitting = in_axes(clip("sit", 0), "x")
+    with pytest.raises(PoseFileError) as caught:  # the habit's z would win with the motion's x second
+        decide(sitting, {"z": 0.9, "x": -0.5})
+    assert "x or z may be up" in caught.value.detail
+    assert decide(sitting, {"z": REST_POSE}).axis == "z"
+
+
 @pytest.mark.parametrize("axis", ["y", "z"])
 @pytest.mark.parametrize("yaw_deg", [0, 90, 35])
 @pytest.mark.parametrize("name", ["push-up", "dog", "sit", "lie"])

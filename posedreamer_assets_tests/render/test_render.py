@@ -332,6 +332,7 @@ def test_the_library_of_triton_is_loaded_where_there_is_one(tmp_path: Path, monk
     library.touch()
     (tmp_path / "triton" / "__init__.py").write_text("raise AssertionError('its Python is not needed yet')")
     loaded: list[str] = []
+    monkeypatch.delitem(sys.modules, "triton", raising=False)  # an installed one that torch has imported
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(gl.ctypes, "CDLL", loaded.append)
     gl._load_triton()

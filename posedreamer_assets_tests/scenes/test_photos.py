@@ -108,9 +108,14 @@ def test_what_is_wrong_with_files_is_told(tmp_path: Path) -> None:
         (person(8, 1, bbox=[1, 2, 3]), "annotation 8: bbox holds 3 values"),
         (person(8, 1, labelled=0, bbox=None, segmentation=[]), "annotation 8: bbox"),
         (person(8, 1, segmentation={"size": [48, 64], "counts": [5]}), "annotation 8: segmentation: .* add up to 5"),
+        # A hundred gigabytes of mask in a few bytes: nothing of that size is made.
+        (
+            person(8, 1, segmentation={"size": [1, 10**11], "counts": [10**11]}),
+            "annotation 8: segmentation: a mask of size",
+        ),
         (
             person(8, 1, crowd=1, segmentation={"size": [4, 4], "counts": [16]}),
-            "annotation 8: segmentation of 4 x 4 pixels",
+            r"annotation 8: segmentation: a mask of size \[4, 4\], its image has \[48, 64\]",
         ),
     ],
 )

@@ -1,14 +1,13 @@
 """Hands given by a model's hand components, and hands given relative to its mean hand."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from posedreamer_assets.errors import BodyModelError
+from posedreamer_assets.errors import ArrayFileError, BodyModelError
+from posedreamer_assets.plain_arrays import open_npz
 
 _KEYS = ("hands_componentsl", "hands_componentsr", "hands_meanl", "hands_meanr")
 
@@ -35,11 +34,11 @@ class HandSpace:
         if model_path is None:
             return None
         try:
-            with np.load(Path(model_path), allow_pickle=False) as data:
-                if any(key not in data.files for key in _KEYS):
+            with open_npz(Path(model_path)) as data:
+                if any(key not in data for key in _KEYS):
                     return None
                 left, right, mean_left, mean_right = (np.asarray(data[key], np.float64) for key in _KEYS)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, ArrayFileError) as error:
             raise BodyModelError(f"{model_path}: hand components cannot be read: {error}") from error
         if left.shape != (45, 45) or right.shape != (45, 45) or mean_left.shape != (45,) or mean_right.shape != (45,):
             raise BodyModelError(f"{model_path}: hand components of shape {left.shape}, expected (45, 45)")

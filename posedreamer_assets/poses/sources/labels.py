@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.plain_arrays import Budget, unpacked_limit
 from posedreamer_assets.poses.sources.fits import fit_frames, fits_of
 from posedreamer_assets.poses.sources.frames import PoseFrames
-from posedreamer_assets.poses.sources.npz import Arrays, NpzArrays, unpacked_limit
+from posedreamer_assets.poses.sources.npz import Arrays, NpzArrays
 from posedreamer_assets.poses.sources.parts import Parts, read_parts
 from posedreamer_assets.poses.sources.reader import PoseFile, Reader, ReadOptions
 
@@ -163,15 +164,16 @@ def read_hmr2_tar(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:
 
 def _samples(path: Path) -> list[NpzArrays]:
     try:
-        limit = unpacked_limit(path.stat().st_size)
+        size = path.stat().st_size
+        budget, limit = Budget(size), unpacked_limit(size)
         found = []
-        with tarfile.open(path, "r:") as tar:  # not compressed: no member is larger than the file
+        with tarfile.open(path, "r:") as tar:  # not compressed; a member with holes may yet be larger than the file
             for member in tar:
                 if member.isfile() and member.name.endswith(".data.npz"):
                     stream = tar.extractfile(member)
                     content = stream.read(limit) if stream else b""
                     limit -= len(content)
-                    found.append(NpzArrays(path, content))
+                    found.append(NpzArrays(path, content, budget))
         return found
     except _BROKEN_TAR as error:
         raise PoseFileError(path, "truncated", f"the tar archive is damaged: {error}") from error

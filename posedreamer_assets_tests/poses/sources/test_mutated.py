@@ -1,9 +1,10 @@
 """Damaged files of every kind: each is read, set aside in part, or refused by a named error; nothing else happens."""
 
 import io
+import resource
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ REASONS = frozenset(
         *("unknown_layout", "ambiguous_up_axis", "not_a_person", "hands_only"),
     )
 )
-ROUNDS = 25  # of each of the twelve kinds below: 300 files
+# Files of each of the twelve kinds below: 300 in all, and 1,080 where slow tests are run.
+ROUNDS = pytest.mark.parametrize("rounds", [25, pytest.param(90, marks=pytest.mark.slow)])
+MOST_MEMORY_MB = 400  # by which reading may raise what the process has ever held
 BODY = load_body()
 OPTIONS = ReadOptions(0.5, 0, "own", BODY)
 Arrays = dict[str, Any]
@@ -51,6 +54,15 @@ HEADERS = {
     "CHANNELS 3": ("CHANNELS 1000000", "CHANNELS -1", "CHANNELS 2.5", "CHANNELS nan", "CHANNELS 0"),
     "OFFSET": ("OFFSET 1e300", "OFFSET nan", "OFFSET inf", "OFFSETS"),
 }
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """What is read takes no more than files of this size may: no header and no archive makes the process grow."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown_mb < MOST_MEMORY_MB
 
 
 def outcome(path: Path) -> list[PoseFrames]:
@@ -117,14 +129,15 @@ def absurd_headers(data: bytes, rng: np.random.Generator) -> bytes:
     return data.decode().replace(old, new, 1).encode()
 
 
+@ROUNDS
 @pytest.mark.parametrize(
     "mutate", [cut, struck, other_words, other_lines, swapped_columns, absurd_headers], ids=lambda f: f.__name__
 )
-def test_damaged_bvh(tmp_path: Path, mutate: Callable[[bytes, np.random.Generator], bytes]) -> None:
+def test_damaged_bvh(tmp_path: Path, rounds: int, mutate: Callable[[bytes, np.random.Generator], bytes]) -> None:
     kinds = (*KINDS.values(), with_fingers(KINDS["motive"], "vrm"))
     rng = np.random.default_rng(7)
     path = tmp_path / "clip.bvh"
-    for round_ in range(ROUNDS):
+    for round_ in range(rounds):
         whole = write_kind(path, kinds[round_ % len(kinds)], lively(seed=round_)).read_bytes()
         path.write_bytes(mutate(whole, rng))
         outcome(path)
@@ -178,10 +191,11 @@ def type_spoilt(array: np.ndarray, rng: np.random.Generator) -> Any:
 ARRAY_MUTATIONS = (values_spoilt, columns_swapped, shape_spoilt, type_spoilt)
 
 
+@ROUNDS
 @pytest.mark.parametrize("made", [clips, fits, people], ids=lambda f: f.__name__)
-def test_damaged_arrays(tmp_path: Path, made: Callable[[], list[Arrays]]) -> None:
+def test_damaged_arrays(tmp_path: Path, rounds: int, made: Callable[[], list[Arrays]]) -> None:
     kinds, rng, path = made(), np.random.default_rng(8), tmp_path / "file.npz"
-    for round_ in range(ROUNDS):
+    for round_ in range(rounds):
         arrays = dict(kinds[round_ % len(kinds)])
         key = sorted(arrays)[rng.integers(len(arrays))]
         arrays[key] = ARRAY_MUTATIONS[round_ % 4](np.asarray(arrays[key]), rng)
@@ -191,10 +205,11 @@ def test_damaged_arrays(tmp_path: Path, made: Callable[[], list[Arrays]]) -> Non
         outcome(path)
 
 
+@ROUNDS
 @pytest.mark.parametrize("made", [clips, fits], ids=lambda f: f.__name__)
-def test_damaged_archives(tmp_path: Path, made: Callable[[], list[Arrays]]) -> None:
+def test_damaged_archives(tmp_path: Path, rounds: int, made: Callable[[], list[Arrays]]) -> None:
     kinds, rng, path = made(), np.random.default_rng(9), tmp_path / "file.npz"
-    for round_ in range(ROUNDS):
+    for round_ in range(rounds):
         stream = io.BytesIO()
         np.savez(stream, **kinds[round_ % len(kinds)])
         data = stream.getvalue()
@@ -210,9 +225,10 @@ def test_damaged_archives(tmp_path: Path, made: Callable[[], list[Arrays]]) -> N
         outcome(path)
 
 
-def test_damaged_npy(tmp_path: Path) -> None:
+@ROUNDS
+def test_damaged_npy(tmp_path: Path, rounds: int) -> None:
     rng, path, whole = np.random.default_rng(10), tmp_path / "clip.npy", motionx_array(base())[:12]
-    for round_ in range(ROUNDS):
+    for round_ in range(rounds):
         stream = io.BytesIO()
         np.save(stream, ARRAY_MUTATIONS[round_ % 4](whole, rng) if round_ % 2 else whole)
         data = stream.getvalue()
