@@ -311,11 +311,8 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: poses.ages is {list(ages)}; expected [youngest, oldest] in years, both from {YOUNGEST_YEARS:g} on"
         )
     if not 0 <= profile.poses.val_share < 1:
-        raise ConfigError(
-            f"{where}: poses.val_share is {profile.poses.val_share:g}; expected a share from 0 to below 1"
-        )
-    held_out = profile.alignment.val_share + profile.alignment.test_share
-    if held_out >= 1:
+        raise ConfigError(f"{where}: poses.val_share is {profile.poses.val_share:g}; expected a share below 1")
+    if (held_out := profile.alignment.val_share + profile.alignment.test_share) >= 1:
         raise ConfigError(
             f"{where}: alignment.val_share and alignment.test_share are {held_out:g} together and leave no poses to train on"
         )

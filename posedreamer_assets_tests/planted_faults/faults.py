@@ -3,9 +3,7 @@
 A fault names the check that must catch it. `sample` is the row that is hit; checks that name samples must name it.
 """
 
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ import pyarrow as pa
 
 from posedreamer_assets.body.joints import COCO17_MIRROR, JOINT_MIRROR
 from posedreamer_assets.tables.images import decode, encode_jpeg, encode_png
+from posedreamer_assets_tests.planted_faults.filters import kept_by_family, kept_by_skin, with_column
 
 ROW, OTHER = 5, 11  # the row that is hit, and the one it is mixed up with
 Plant = Callable[[pa.Table], pa.Table]
@@ -43,14 +42,6 @@ class Fault:
         """The check that must catch it in these rows."""
         is_cut = bool(self.check_of_cut) and rows.column("truncated")[ROW].as_py()
         return self.check_of_cut if is_cut else self.check
-
-
-def with_column(rows: pa.Table, name: str, values: Sequence[Any] | np.ndarray) -> pa.Table:
-    """The rows with other values in a column."""
-    place = rows.schema.get_field_index(name)
-    kind = rows.schema.field(place)
-    plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return rows.set_column(place, kind.with_nullable(True), pa.array(plain, kind.type))
 
 
 def _set(name: str, value: Any) -> Plant:
@@ -193,22 +184,6 @@ def _shown_elsewhere(rows: pa.Table) -> pa.Table:
     return _set("detected", best)(rows)
 
 
-def _kept_by_skin(rows: pa.Table) -> pa.Table:
-    """A filter that rejects everybody of one skin tone, the commonest one, and nobody else."""
-    tones = [re.findall(r"person with (\S+) skin", text) for text in rows.column("caption").to_pylist()]
-    ((common, _),) = Counter(tone for found in tones for tone in found).most_common(1)
-    return with_column(rows, "keep", [common not in found for found in tones])
-
-
-def _kept_by_family(rows: pa.Table) -> pa.Table:
-    """Half of the poses are of a family that is rejected; all others are kept."""
-    rejected = [i % 2 == 0 for i in range(rows.num_rows)]
-    families = [
-        "handstand" if no else name for no, name in zip(rejected, rows.column("family").to_pylist(), strict=True)
-    ]
-    return with_column(with_column(rows, "keep", [not no for no in rejected]), "family", families)
-
-
 def _one_pose(rows: pa.Table) -> pa.Table:
     """A sampler that collapsed: everyone in nearly the same pose."""
     first = np.array(rows.column("body_pose")[0].as_py())
@@ -260,12 +235,8 @@ FAULTS = (
     Fault("no licence", "pose_library", "licence_present", _set("licence", "  ")),
     Fault("no provenance", "pose_library", "not_null__provenance", _set("provenance", None)),
     Fault("an unknown split", "pose_library", "accepted_values__split", _set("split", "eval")),
-    Fault(
-        "a frame of a clip on the other side",
-        "dataset",
-        "frames_of_a_clip_are_of_one_split",
-        _set("split", lambda split: "val" if split == "train" else "train"),
-    ),
+    Fault("a frame of a clip on the other side", "dataset", "frames_of_a_clip_are_of_one_split",
+          _set("split", lambda split: "val" if split == "train" else "train")),
     Fault("broken JSON", "pose_library", "is_json__appearance", _set("appearance", "{'top'")),
     Fault("a missing body part", "pose_library", "body_complete", _set("jaw_pose", None)),
     Fault("all captions alike", "pose_library", "captions_vary", _recaptioned, names_row=False),
@@ -369,8 +340,8 @@ FAULTS = (
     Fault("swapped left and right in the label", "filtered_dataset", "label_of_the_control_map",
           _set("keypoints_2d", _mirrored(2, COCO17_MIRROR))),
     Fault("a reason that the filter does not know", "filtered_dataset", "known_reason__reason", _set("reason", "blurry")),
-    Fault("a skin tone rejected", "filtered_dataset", "skin_tones_kept_alike", _kept_by_skin, names_row=False),
-    Fault("a family rejected", "filtered_dataset", "keep_rate_by_family", _kept_by_family, names_row=False),
+    Fault("a skin tone rejected", "filtered_dataset", "skin_tones_kept_alike", kept_by_skin, names_row=False),
+    Fault("a family rejected", "filtered_dataset", "keep_rate_by_family", kept_by_family, names_row=False),
     Fault("a verdict of another round", "filtered_dataset", "round_of_key__round", _set("round", "hard2")),
     # The dataset
     Fault("a rejected sample in the dataset", "dataset", "accepted_values__reason", _set("reason", "low_oks")),
