@@ -149,7 +149,8 @@ def read_array(stream: Any, size: int) -> np.ndarray:
         raise ValueError(f"{len(content)} of {expected} bytes of data")
     if stream.read(1):  # also makes the zip reader compare the checksum
         raise ValueError("more bytes than announced")
-    array = np.frombuffer(content, dtype) if expected else np.empty(0, dtype)
+    # Of a bytearray, as torch and others write into what they are given.
+    array = np.frombuffer(bytearray(content), dtype) if expected else np.empty(0, dtype)
     return array.reshape(counts, order="F" if by_columns else "C")
 
 

@@ -99,11 +99,16 @@ def origins(profile: Profile) -> Origins:
     return {
         **copied("pose_library", *names_of(OF_PERSON)),
         **dict.fromkeys(("oks", "ranker_oks"), (*picture, *all_of("control_maps", *OKS_OF))),
-        "render_oks": (*all_of("rendered_scenes", "image"), *all_of("control_maps", *OKS_OF)),
         **dict.fromkeys(("detected", "people", "people_score"), picture),
         "head_error_deg": (*picture, *all_of("control_maps", "keypoints_2d", "keypoints_in_frame")),
         "top_colour_error": (*picture, *all_of("control_maps", "parts"), *all_of("pose_library", "caption")),
     }
+
+
+def origins_of_base(profile: Profile) -> Origins:
+    """Of the round that has renders of its poses."""
+    render = (*all_of("rendered_scenes", "image"), *all_of("control_maps", *OKS_OF))
+    return {**origins(profile), "render_oks": render}
 
 
 _STAGE = Stage(
@@ -133,4 +138,5 @@ def stage(name: str) -> Stage:
     """Of a round; only the base round has renders."""
     if name != BASE:
         return _STAGE.of_round(name, name)
-    return replace(_STAGE, reads=(*_STAGE.reads, Reads("rendered_scenes", ("image",)))).of_round(name, name)
+    reads = (*_STAGE.reads, Reads("rendered_scenes", ("image",)))
+    return replace(_STAGE, reads=reads, origins=origins_of_base).of_round(name, name)
