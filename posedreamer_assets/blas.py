@@ -6,8 +6,10 @@ programs run, for the one that is not running: posing bodies took eight times as
 
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from threadpoolctl import ThreadpoolController
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 def one_core() -> AbstractContextManager[object]:
@@ -16,6 +18,8 @@ def one_core() -> AbstractContextManager[object]:
 
 
 @lru_cache(maxsize=1)
-def _libraries() -> ThreadpoolController:
+def _libraries() -> "ThreadpoolController":
     """Finding the libraries takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()
