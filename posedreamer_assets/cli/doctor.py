@@ -159,15 +159,10 @@ def look_at_generator(profile: Profile) -> Finding:
     try:
         if cfg.backend == "pocket":
             return Finding(name, True, _pocket_generator(profile))
-        found = needs(cfg)
         require(cfg)
+        found = needs(cfg)
     except PoseDreamerError as error:
-        what, _, how = str(error).splitlines()[0].partition(": ")
-        return Finding(name, False, what if how else str(error), how or remedy)
-    if not found:
-        return Finding(
-            name, False, f"generator.model_path is not set; {cfg.backend} needs it", "--set generator.model_path="
-        )
+        return Finding(name, False, str(error).splitlines()[0], remedy if cfg.backend == "pocket" else "")
     places = (f"{need.name} ({'here' if need.here else 'downloaded by the first run'})" for need in found)
     return Finding(name, True, ", ".join(places))
 
@@ -188,11 +183,13 @@ def look_at_licence(profile: Profile) -> Finding:
 
 def look_at_memory(profile: Profile) -> Finding:
     """Weights of the generator against the memory of the GPU; what an image needs while it is painted comes on top."""
-    from posedreamer_assets.diffusion.sources import needs
+    from posedreamer_assets.diffusion.pocket_files import pocket_folder
+    from posedreamer_assets.diffusion.sources import BYTES, needs, stored_gigabytes
 
     name = "generator memory"
     if profile.generator.backend == "pocket":
-        return Finding(name, True, "0.1 GB, any computer")
+        weights = stored_gigabytes(pocket_folder(profile.generator, profile.image), BYTES["float32"])
+        return Finding(name, True, f"{1000 * sum(weights.values()):.0f} MB of weights")
     parts = {part: size for need in needs(profile.generator) for part, size in need.gigabytes.items()}
     total = sum(parts.values())
     if not parts:

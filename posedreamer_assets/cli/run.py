@@ -99,7 +99,7 @@ def require_models(profile: Profile) -> None:
 
     Raises:
         BackendError: a generator that is neither on this computer nor to be downloaded.
-        DetectorError: a detector's file that is missing.
+        DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
     """
     from posedreamer_assets.diffusion.sources import require
 
@@ -111,12 +111,13 @@ def require_models(profile: Profile) -> None:
             raise DetectorError(
                 f"{name}.path: nothing at {local_path(detector.path)}: --set {name}.path=FILE; docs/generators.md names some"
             )
-    judge = profile.judge
-    if profile.generator.backend != "pocket" and is_shipped(judge.path) and not judge.on_photographs:
-        raise DetectorError(
-            f"judge.path: {judge.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
-            "--set judge.kind=onnx --set judge.path=FILE (docs/generators.md), or --set judge.on_photographs=true"
-        )
+    for name in ("judge",) if profile.alignment.off else ("judge", "ranker"):
+        detector = getattr(profile, name)
+        if profile.generator.backend != "pocket" and is_shipped(detector.path) and not detector.on_photographs:
+            raise DetectorError(
+                f"{name}.path: {detector.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
+                f"--set {name}.kind=onnx --set {name}.path=FILE (docs/generators.md), or --set {name}.on_photographs=true"
+            )
 
 
 @dataclass

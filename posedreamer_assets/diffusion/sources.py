@@ -3,6 +3,7 @@
 A run that would fail at its first image, hours after its poses were made, is refused at its start.
 """
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ KNOWN = {
     "diffusers/controlnet-depth-sdxl-1.0": Source({"ControlNet": 1.25}, "OpenRAIL++"),
 }
 """Models that the shipped profiles name."""
+WITHOUT_CONTROL = ("black-forest-labs/FLUX.1-dev",)
+"""Models of the flux backend that take no control image but by a control LoRA."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,18 @@ def needs(cfg: GeneratorConfig) -> list[Need]:
 
 
 def require(cfg: GeneratorConfig) -> None:
-    """Refuse a generator whose models are neither here nor to be had.
+    """Refuse a large generator whose models are not named, or neither here nor to be had.
 
     Raises:
         BackendError: in one line, with the remedy; or as `needs`.
     """
+    if cfg.model_path is None:
+        raise BackendError(f"generator.model_path: the {cfg.backend} backend needs a model, see docs/generators.md")
+    sees_control = cfg.backend == "flux" and cfg.model_path not in WITHOUT_CONTROL
+    if cfg.control_lora_path is None and not sees_control:
+        raise BackendError(
+            f"generator.control_lora_path: {cfg.model_path} alone sees no control image, see docs/generators.md"
+        )
     for need in needs(cfg):
         if not need.here:
             _ask_hub(need.name)
@@ -87,7 +97,7 @@ def require(cfg: GeneratorConfig) -> None:
 def _need(name: str, revision: str | None, size: int) -> Need:
     path = Path(name).expanduser()
     if path.exists():
-        return Need(name, True, _stored(path, size))
+        return Need(name, True, stored_gigabytes(path, size))
     if not _is_hub_name(name):
         raise BackendError(f"{name}: no such file or folder; set generator.model_path and generator.control_lora_path")
     known = KNOWN.get(name)
@@ -111,8 +121,12 @@ def _is_cached(name: str, revision: str | None) -> bool:
     return any(folder.rglob("*.safetensors"))
 
 
-def _stored(path: Path, size: int) -> dict[str, float]:
-    """Gigabytes of the numbers in each sub-folder's safetensors files, read from their headers."""
+def stored_gigabytes(path: Path, size: int) -> dict[str, float]:
+    """Gigabytes of the numbers in each sub-folder's safetensors files, at so many bytes a number, from their headers.
+
+    Raises:
+        BackendError: there are none, or a file is damaged.
+    """
     found: dict[str, float] = {}
     for file in _weights(path):
         part = file.parent.name if path.is_dir() and file.parent != path else path.stem
@@ -121,7 +135,7 @@ def _stored(path: Path, size: int) -> dict[str, float]:
                 shapes = [arrays.get_slice(key).get_shape() for key in arrays.keys()]  # noqa: SIM118 - not a mapping
         except (SafetensorError, OSError) as error:
             raise BackendError(f"{file}: {error}") from error
-        found[part] = found.get(part, 0.0) + size * sum(_product(shape) for shape in shapes) / 1e9
+        found[part] = found.get(part, 0.0) + size * sum(map(math.prod, shapes)) / 1e9
     if not found:
         raise BackendError(f"{path}: no *.safetensors; other formats are not read")
     return found
@@ -138,13 +152,6 @@ def _weights(path: Path) -> Iterator[Path]:
         files = sorted(folder.glob("*.safetensors"))
         plain = [file for file in files if ".fp16" not in file.name]
         yield from plain or files
-
-
-def _product(shape: list[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
 
 
 def _ask_hub(name: str) -> None:

@@ -32,18 +32,10 @@ def file_digest(profile: Profile, kind: str) -> str | None:
     if not found.exists():
         if kind in ("generator", "generator_control") and profile.generator.backend != "pocket":
             return str(path)  # a name on a model hub
-        if profile_gives(profile, kind):
+        if kind != "generator" or profile.generator.model_path:
             raise ConfigError(f"{kind}: {found} does not exist")
         return None
     return path_digest(found)
-
-
-def profile_gives(profile: Profile, kind: str) -> bool:
-    """Whether the user named the file, rather than the package shipping it."""
-    given = {
-        "generator": profile.generator.model_path,
-    }
-    return given.get(kind, "given") is not None
 
 
 def path_digest(path: Path) -> str:

@@ -107,10 +107,10 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_hub")
 def test_a_run_without_its_models_is_refused_before_a_pose_is_made(tmp_path: Path) -> None:
-    result = _run("run", "--profile", "flux", "--home", str(tmp_path / "home"))
+    result = _run("run", "--profile", "sdxl", "--home", str(tmp_path / "home"))
     assert result.exit_code == 1
     assert len(result.stderr.strip().splitlines()) == 1
-    assert "FLUX.1-dev is not on this computer" in result.stderr
+    assert "stable-diffusion-xl-base-1.0 is not on this computer" in result.stderr
     assert Home(tmp_path / "home").store().partitions("pose_library") == {}
 
 
@@ -139,5 +139,11 @@ def test_photographs_are_not_judged_by_a_detector_of_renderings_unless_told_so(
     with pytest.raises(DetectorError, match="seen renderings alone"):
         require_models(load_profile("sdxl"))
     require_models(load_profile("sdxl", {"judge.on_photographs": True}))
+    with pytest.raises(DetectorError, match=r"ranker\.path"):
+        require_models(
+            load_profile(
+                "flux", {"judge.path": "shipped:judge", "judge.on_photographs": True, "ranker.path": "shipped:ranker"}
+            )
+        )
     (tmp_path / "movenet.onnx").touch()
     require_models(load_profile("sdxl", {"judge.kind": "onnx", "judge.path": str(tmp_path / "movenet.onnx")}))

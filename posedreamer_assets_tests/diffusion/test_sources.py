@@ -16,6 +16,8 @@ from posedreamer_assets.diffusion.sources import KNOWN, needs, require
 from posedreamer_assets.errors import BackendError
 
 FLUX = "black-forest-labs/FLUX.1-dev"
+DEPTH = "black-forest-labs/FLUX.1-Depth-dev"
+NAMED = GeneratorConfig(backend="flux", model_path=DEPTH)
 
 
 @pytest.fixture(autouse=True)
@@ -99,14 +101,14 @@ def test_sizes_are_those_of_the_architecture() -> None:
 
 
 def test_a_cached_model_is_here_and_the_hub_is_not_asked(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = empty_cache / "models--black-forest-labs--FLUX.1-dev"
+    root = empty_cache / "models--black-forest-labs--FLUX.1-Depth-dev"
     (root / "refs").mkdir(parents=True)
     (root / "refs" / "main").write_text("0" * 40)
     place = root / "snapshots" / ("0" * 40) / "transformer"
     place.mkdir(parents=True)
     save_file({"w": np.zeros(1, np.float32)}, place / "model.safetensors")
     hub_raises(monkeypatch, AssertionError("asked"))
-    cfg = GeneratorConfig(backend="flux", model_path=FLUX)
+    cfg = NAMED
     assert [need.here for need in needs(cfg)] == [True]
     require(cfg)
 
@@ -123,27 +125,44 @@ def test_a_cached_model_is_here_and_the_hub_is_not_asked(empty_cache: Path, monk
 def test_what_the_hub_says_becomes_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
     hub_raises(monkeypatch, error)
     with pytest.raises(BackendError, match=said) as found:
-        require(GeneratorConfig(backend="flux", model_path=FLUX))
+        require(NAMED)
     assert "\n" not in str(found.value)
-    assert FLUX in str(found.value)
+    assert DEPTH in str(found.value)
 
 
 def test_a_mistake_of_this_program_is_not_blamed_on_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     hub_raises(monkeypatch, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        require(GeneratorConfig(backend="flux", model_path=FLUX))
+        require(NAMED)
 
 
 def test_without_a_network_by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub_raises(monkeypatch, AssertionError("asked"))
     with pytest.raises(BackendError, match="HF_HUB_OFFLINE"):
-        require(GeneratorConfig(backend="flux", model_path=FLUX))
+        require(NAMED)
 
 
 def test_a_model_that_may_be_downloaded_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HfApi, "auth_check", lambda *_: None)
-    require(GeneratorConfig(backend="flux", model_path=FLUX))
+    require(NAMED)
+
+
+@pytest.mark.parametrize(
+    ("backend", "model", "said"),
+    [
+        ("flux", None, "generator.model_path"),
+        ("sdxl", None, "generator.model_path"),
+        ("flux", FLUX, "alone sees no control image"),
+        ("sdxl", "stabilityai/stable-diffusion-xl-base-1.0", "alone sees no control image"),
+    ],
+)
+def test_what_the_profile_does_not_name_is_asked_for_first(
+    monkeypatch: pytest.MonkeyPatch, backend: str, model: str | None, said: str
+) -> None:
+    hub_raises(monkeypatch, AssertionError("asked"))
+    with pytest.raises(BackendError, match=said):
+        require(GeneratorConfig(backend=backend, model_path=model))
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from posedreamer_assets.storage import LanceStore, Plan
 from posedreamer_assets.storage.places import SCRATCH, path_below
 from posedreamer_assets.storage.superseded import remove_superseded
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
+from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options
 
 EVIL = ["../../evil", "..", "/etc/passwd", "a/b", "a\\..\\b/..", "", ".hidden", "a\n", "a\0b", "x" * 200, "ä"]
 
@@ -185,12 +184,6 @@ def test_upkeep_removes_nothing_through_links(store: LanceStore, tmp_path: Path)
     removed = remove_superseded(store, store.checkpoint_folders, Plan(checkpoints=0), (), (), late)
     assert (removed.folders, removed.leftovers) == ((), 0)
     assert len(list(outside.glob("*/precious"))) == 2
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with running_server() as endpoint:
-        yield endpoint
 
 
 def test_objects_are_not_fetched_to_other_places(endpoint: str, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Where a home keeps its tables: a folder or an object store, the same for the command line and for Dagster."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -19,15 +18,9 @@ from posedreamer_assets.pipeline import graph
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets_tests.storage_faults.object_store import environment, new_bucket, running_server
+from posedreamer_assets_tests.storage_faults.object_store import environment, new_bucket
 
 TABLE = "rendered_scenes"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with running_server() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Streams, samples by id and versions give what a whole read gives, on a folder and on S3."""
 
 import random
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,15 +11,9 @@ from posedreamer_assets.errors import StorageError
 from posedreamer_assets.storage import LanceStore, Plan, reading
 from posedreamer_assets.tables.keys import sample_id
 from posedreamer_assets_tests.storage_faults.labelled import TABLE, row_count, rows
-from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
+from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options
 
 KEYS = [f"procedural-{i:04d}" for i in (3, 0, 2, 1)]
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with running_server() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -1,7 +1,7 @@
 """Superseded checkpoints go, with their tags and what killed writers left; nothing that is named, used or young does."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,31 +15,12 @@ from posedreamer_assets.storage import LanceStore, Plan, Reference, Removed
 from posedreamer_assets.storage.places import SCRATCH
 from posedreamer_assets.storage.superseded import remove_superseded
 from posedreamer_assets.tables.keys import sample_id
-from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options, running_server
+from posedreamer_assets_tests.storage_faults.object_store import new_bucket, options
 
 NAME, READ, PAINTED = "dpo_checkpoint", "preference_pairs", "raw_generations"
 REFERENCES, RELEASES = (Reference(NAME, PAINTED, "adapter"),), ("dataset",)
 PLAN = Plan(checkpoints=1)
 NEVER = Plan(checkpoints=0)
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with running_server() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> LanceStore:
-    return LanceStore(tmp_path / "store")
-
-
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> LanceStore:
-    if request.param == "local":
-        return LanceStore(tmp_path / "store")
-    endpoint = request.getfixturevalue("endpoint")
-    return LanceStore(new_bucket(endpoint), options(endpoint), cache=tmp_path / "cache")
 
 
 def request_digest(number: int) -> str:
