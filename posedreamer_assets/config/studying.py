@@ -1,4 +1,4 @@
-"""Sections of a profile that studies have, see `config.py`."""
+"""Sections of a profile that studies have, see `profile.py`."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,0 +1,38 @@
+"""Paths that profiles name, and files that are written whole."""
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+PROFILES_DIR, WEIGHTS_DIR = (Path(__file__).parent.parent / name for name in ("profiles", "weights"))
+_SHIPPED = "shipped:"
+
+
+def local_path(path: str) -> Path:
+    """A path of a profile; `shipped:NAME` is a folder of weights that comes with the package."""
+    return WEIGHTS_DIR / path.removeprefix(_SHIPPED) if is_shipped(path) else Path(path).expanduser()
+
+
+def is_shipped(path: str) -> bool:
+    """Whether a path of a profile names weights that come with the package."""
+    return path.startswith(_SHIPPED)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that another process reads the former content or the new one, never a part.
+
+    Its permissions are those of any new file, so that colleagues can read it.
+
+    Raises:
+        OSError: the disk is full or must not be written; the error names the file, and the former content stays.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,0 +1,72 @@
+"""Sections of a profile about images: their size, the generator and its alignment, see `profile.py`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Size of every control map and image, in pixels."""
+
+    width: int = 128
+    height: int = 128
+    format: str = "png"  # how generated images are stored: png (lossless) or jpeg
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The image generator. `backend`: pocket, flux or sdxl; paths are null for shipped weights.
+
+    `control`: which map of the body it is given: `mesh`, the mesh-to-RGB image of the pocket generator and of the paper's
+    control LoRA; `depth` or `normals`, for what was trained on those. `revision`: commit or tag of `model_path` on the model
+    hub, where that is a name and no folder; null is the newest, which may be another tomorrow.
+    """
+
+    backend: str = "pocket"
+    model_path: str | None = None
+    control_lora_path: str | None = None
+    revision: str | None = None
+    control: Literal["mesh", "depth", "normals"] = "mesh"
+    steps: int = 4
+    guidance: float = 1.0
+    batch_size: int = 16
+    dtype: str = "auto"  # bfloat16 where the device multiplies in it, else float32
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Preference pairs and Flow-DPO (paper section 3.2).
+
+    `method`: flow_dpo, or none, which uses the generator as it is and paints no candidates.
+    `candidate_strengths`: one candidate of each pose per entry, painted with the control image at that strength; the
+    paper's are all 1. Images of a weaker control, or of none, show what not following it looks like, which candidates of
+    a small model at full strength, whose poses differ by chance alone, hardly do.
+    `max_epochs`: training ends after so many passes over the training pairs, or after `steps`: few pairs shown often are
+    learnt by heart, and images get worse while the loss on validation pairs still falls.
+    `body_weight`: how much more a token full of body counts in the errors; 0 is the paper's mean. `half_images`: train on
+    the half of each image that shows most of the body, which the generator must have been trained on, too.
+    """
+
+    method: Literal["flow_dpo", "none"] = "flow_dpo"
+    candidate_strengths: tuple[float, ...] = (1.0, 1.0, 0.5, 0.0)
+    min_gap: float = 0.05
+    min_winner: float = 0.5
+    val_share: float = 0.1
+    test_share: float = 0.5
+    test_draws: int = 4  # images of each test pose at most, without and with the adapter; half where those settle it
+    beta: float = 500.0
+    learning_rate: float = 1e-3
+    lora_rank: int = 16
+    batch_size: int = 16
+    steps: int = 60
+    max_epochs: float = 1.0
+    eval_every: int = 30
+    body_weight: float = 4.0
+    half_images: bool = True
+    latent_cache: bool = True
+
+    @property
+    def off(self) -> bool:
+        """Whether the generator is used as it is."""
+        return self.method == "none"

@@ -1,0 +1,190 @@
+"""Profiles: everything that differs between a laptop and a cluster.
+
+A profile is a YAML file under `profiles/` (or the user's own) that fills the frozen dataclasses of this package.
+Domain functions take these dataclasses; nothing else reads YAML. Unknown keys and wrong types are errors.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
+from posedreamer_assets.config.files import PROFILES_DIR, write_whole
+from posedreamer_assets.config.judging import (
+    CounterConfig,
+    CurationConfig,
+    CurriculumConfig,
+    DetectorConfig,
+    QualityConfig,
+)
+from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
+from posedreamer_assets.config.studying import (
+    LEAST_STAND_IN_PX,
+    CrowdsConfig,
+    LearningToTrainConfig,
+    MixedConfig,
+    PhotosConfig,
+    StudentsConfig,
+    StyleConfig,
+)
+from posedreamer_assets.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The whole configuration of a run."""
+
+    name: str = "pocket"
+    seed: int = 0
+    image: ImageConfig = field(default_factory=ImageConfig)
+    body: BodyConfig = field(default_factory=BodyConfig)
+    poses: PosesConfig = field(default_factory=PosesConfig)
+    cameras: CameraConfig = field(default_factory=CameraConfig)
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    ranker: DetectorConfig = field(default_factory=DetectorConfig)
+    judge: DetectorConfig = field(default_factory=lambda: DetectorConfig(path="shipped:judge"))
+    outside_judge: DetectorConfig | None = None
+    counter: CounterConfig = field(default_factory=CounterConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    curation: CurationConfig = field(default_factory=CurationConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    students: StudentsConfig = field(default_factory=StudentsConfig)
+    learning_to_train: LearningToTrainConfig = field(default_factory=LearningToTrainConfig)
+    crowds: CrowdsConfig = field(default_factory=CrowdsConfig)
+    photos: PhotosConfig = field(default_factory=PhotosConfig)
+    mixed: MixedConfig = field(default_factory=MixedConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """Names of the studies that are asked for, students first."""
+        return (*(() if self.students.off else ("students",)), *(n for n in study_names() if getattr(self, n).enabled))
+
+
+def study_names() -> tuple[str, ...]:
+    """Studies that are made alone: the sections of a profile that can be enabled."""
+    sections = typing.get_type_hints(Profile).items()
+    return tuple(name for name, kind in sections if hasattr(kind, "enabled"))
+
+
+def profile_names() -> list[str]:
+    """Names of the shipped profiles."""
+    return sorted(p.stem for p in PROFILES_DIR.glob("*.yaml"))
+
+
+def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] | None = None) -> Profile:
+    """Read a profile by name or path; `overrides` maps dotted keys ("poses.batches") to values.
+
+    Raises:
+        ConfigError: no such profile, bad YAML, an unknown key, a value of the wrong type, or values that exclude each other.
+    """
+    path = PROFILES_DIR / f"{name_or_path}.yaml"
+    if not path.exists():
+        path = Path(name_or_path)
+    if not path.is_file():
+        raise ConfigError(
+            f"no profile {str(name_or_path)!r}; shipped ones: {', '.join(profile_names())}, or give a path"
+        )
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    for dotted, value in (overrides or {}).items():
+        _set_dotted(tree, dotted, value)
+    profile = _build(Profile(), tree, str(path))
+    _check_together(profile, str(path))
+    return profile
+
+
+def _check_together(profile: Profile, where: str) -> None:
+    """Find what cannot work before anything is painted."""
+    if profile.generator.backend == "sdxl" and profile.alignment.method == "flow_dpo":
+        raise ConfigError(
+            f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
+            "set alignment.method to none, or take another backend"
+        )
+    if profile.photos.kind == "coco" and not (profile.photos.path and profile.photos.annotations):
+        raise ConfigError(f"{where}: photos.kind coco needs photos.path and photos.annotations")
+    if profile.photos.size < LEAST_STAND_IN_PX:
+        raise ConfigError(
+            f"{where}: photos.size is {profile.photos.size}; expected {LEAST_STAND_IN_PX} or more: people of a stand-in would be "
+            "too small to be annotated"
+        )
+    ages = profile.poses.ages
+    if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
+        raise ConfigError(
+            f"{where}: poses.ages is {list(ages)}; expected [youngest, oldest] in years, both from {YOUNGEST_YEARS:g} on"
+        )
+    if not 0 <= profile.poses.val_share < 1:
+        raise ConfigError(f"{where}: poses.val_share is {profile.poses.val_share:g}; expected a share below 1")
+    if (held_out := profile.alignment.val_share + profile.alignment.test_share) >= 1:
+        raise ConfigError(
+            f"{where}: alignment.val_share and alignment.test_share are {held_out:g} together and leave no poses to train on"
+        )
+
+
+def profile_to_dict(profile: Any) -> dict[str, Any]:
+    """The profile (or a section of it) as plain values, for YAML, JSON and digests."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(profile).items()}
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write a profile that `load_profile` reads back equal."""
+    plain = yaml.safe_load(yaml.safe_dump(_plain(dataclasses.asdict(profile))))
+    write_whole(path, yaml.safe_dump(plain, sort_keys=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for key in parents:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{dotted}: {key!r} is a value, not a section")
+    tree[last] = value
+
+
+def _build(defaults: Any, tree: Any, where: str) -> Any:
+    """`defaults`, a dataclass instance, with the fields that the tree names exchanged."""
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: expected a mapping, found {tree!r}")
+    hints = typing.get_type_hints(type(defaults))
+    unknown = sorted(set(tree) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(hints)}")
+    changed = {k: _convert(hints[k], v, f"{where}: {k}", getattr(defaults, k)) for k, v in tree.items()}
+    return dataclasses.replace(defaults, **changed)
+
+
+def _convert(hint: Any, value: Any, where: str, default: Any) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    (kind,) = [o for o in options if o is not type(None)]
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value in choices:
+            return value
+        raise ConfigError(f"{where}: expected one of {', '.join(choices)}, found {value!r}")
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build(default if isinstance(default, kind) else kind(), value, where)
+    if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        element = typing.get_args(kind)[0]
+        return tuple(_convert(element, v, where, None) for v in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where}: expected {hint}, found {value!r}")
