@@ -1,5 +1,6 @@
 """What a run is configured by: `profile.py` reads profiles, the other files say what each section holds."""
 
+from posedreamer_assets.config.arms import ARMS, BASELINE, CONTRASTS, PAPER, Arm, Contrast, arm_called, arm_names
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
 from posedreamer_assets.config.files import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
 from posedreamer_assets.config.judging import (
@@ -12,6 +13,7 @@ from posedreamer_assets.config.judging import (
 )
 from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
 from posedreamer_assets.config.profile import (
+    ARM_STUDY,
     Profile,
     load_profile,
     profile_names,
@@ -30,6 +32,15 @@ from posedreamer_assets.config.studying import (
 )
 
 __all__ = [
+    "ARMS",
+    "ARM_STUDY",
+    "Arm",
+    "BASELINE",
+    "CONTRASTS",
+    "Contrast",
+    "PAPER",
+    "arm_called",
+    "arm_names",
     "AlignmentConfig",
     "BodyConfig",
     "CameraConfig",

@@ -16,6 +16,7 @@ from posedreamer_assets.report.html import Note, PanelRow, Section
 from posedreamer_assets.report.plots import distributions, kept_bars
 from posedreamer_assets.report.reading import MOST_SHOWN, result_of, rows_of, rows_of_all, spread
 from posedreamer_assets.report.samples import samples_of
+from posedreamer_assets.report.trained_arms import arms_section
 from posedreamer_assets.report.scenes import scenes_section
 from posedreamer_assets.report.sections import (
     Difficulty,
@@ -52,6 +53,7 @@ def sections_of(snapshot: Snapshot) -> list[Section]:
     makers = (
         *(_samples, students_section, _alignment, _curation, _difficulty, _quality, _coverage, _fairness),
         scenes_section,
+        arms_section,
     )
     return [section for make in makers if (section := make(snapshot)) is not None]
 

@@ -3,7 +3,8 @@
 `sample_id = "<partition_key>/<index:06d>"`, for example `procedural-0003/000012`, names the same sample in every table.
 Partition keys match `[a-z0-9-]+` and read `<source>-<number>`. The source says to which *group* of partitions a key
 belongs: `align-*` poses serve alignment alone, `hard`, `hard2`, ... are curriculum rounds, `scenes` and `photos` are those of
-the study `learning_to_train`, `bench-*` are test sets of students (`bench-generated` apart, because it is painted),
+the study `learning_to_train`, `arm-<arm>-<seed>` its trained networks (`arm-teacher-*` and `arm-uniform-*` apart: what they
+train on is drawn by groups, which they log), `bench-*` are test sets of students (`bench-generated` apart, because it is painted),
 `student-<recipe>-DDSS` is draw DD and seed SS of a recipe, everything else is the base round.
 
 An image and a person in it are two things: `image_id` names the image, `person` counts the people in it from 0. A row about
@@ -19,6 +20,8 @@ PARTITION_KEY_PATTERN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[0-9]{4,}")
 BASE, ALIGN = "base", "align"
 SCENE, PHOTO = "scene", "photo"
 _STUDY = {"scenes": SCENE, "photos": PHOTO}  # by source
+ARM, TEACHER = "arm", "teacher"
+_BY_GROUPS = (TEACHER, "uniform")
 BENCH, BENCH_GENERATED, STUDENT = "bench", "bench-generated", "student"
 BENCH_RENDERS, BENCH_LOOKS = f"{BENCH}-renders", f"{BENCH}-looks"
 TEST_SETS = (BENCH_RENDERS, BENCH_LOOKS, BENCH_GENERATED)
@@ -55,12 +58,14 @@ def source_of(key: str) -> str:
 
 
 def group_of(key: str) -> str:
-    """The group of a partition key: `align`, `scene`, `photo`, `bench`, `bench-generated`, `student`, or the round of its images:
+    """The group of a partition key: `align`, `scene`, `photo`, `arm`, `teacher`, `bench`, `bench-generated`, `student`, or the round of its images:
     `base`, `hard`, `hard2`, ..."""
     source = source_of(key)
     first = source.split("-")[0]
     if source in _STUDY:
         return _STUDY[source]
+    if first == ARM:
+        return TEACHER if source.split("-")[1:2] and source.split("-")[1] in _BY_GROUPS else ARM
     if source == BENCH_GENERATED or first in (ALIGN, BENCH, STUDENT):
         return source if source == BENCH_GENERATED else first
     return source if _HARD.fullmatch(source) else BASE
@@ -69,7 +74,7 @@ def group_of(key: str) -> str:
 def is_reserved(source: str) -> bool:
     """Whether keys of a user's folder of that name would be taken for another group's or for procedural ones."""
     first = source.split("-")[0]
-    return first in (ALIGN, BENCH, STUDENT, "procedural", *_STUDY) or _HARD.fullmatch(first) is not None
+    return first in (ALIGN, ARM, BENCH, STUDENT, "procedural", *_STUDY) or _HARD.fullmatch(first) is not None
 
 
 def round_name(number: int) -> str:
