@@ -1,7 +1,6 @@
 """What a run is configured by: `profile.py` reads profiles, the other files say what each section holds."""
 
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
-from posedreamer_assets.config.files import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
 from posedreamer_assets.config.judging import (
     CounterConfig,
     CurationConfig,
@@ -11,6 +10,7 @@ from posedreamer_assets.config.judging import (
     RoundConfig,
 )
 from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
+from posedreamer_assets.config.paths import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
 from posedreamer_assets.config.profile import (
     Profile,
     load_profile,
