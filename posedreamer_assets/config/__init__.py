@@ -10,7 +10,6 @@ from posedreamer_assets.config.judging import (
     RoundConfig,
 )
 from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
-from posedreamer_assets.config.places import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
 from posedreamer_assets.config.profile import (
     Profile,
     load_profile,
@@ -19,6 +18,7 @@ from posedreamer_assets.config.profile import (
     save_profile,
     study_names,
 )
+from posedreamer_assets.config.profile_paths import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
 from posedreamer_assets.config.studying import (
     LEAST_STAND_IN_PX,
     CrowdsConfig,

@@ -22,7 +22,7 @@ from posedreamer_assets.config.judging import (
     QualityConfig,
 )
 from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
-from posedreamer_assets.config.places import PROFILES_DIR, write_whole
+from posedreamer_assets.config.profile_paths import PROFILES_DIR, write_whole
 from posedreamer_assets.config.studying import (
     LEAST_STAND_IN_PX,
     CrowdsConfig,
