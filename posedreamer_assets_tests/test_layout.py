@@ -26,6 +26,27 @@ NOT_FOR_DOMAINS = {
 }
 AT_RANDOM = {"export/torch.py"}  # reads tables itself: random access is what it is for
 MODULES = sorted(ROOT.rglob("*.py"))
+# Names that several packages may have: what the word means is the same, of what it is said differs by package.
+SHARED_NAMES = {
+    "augment": "of a student's samples, of the pocket models' images",
+    "columns": "what a table has, what a stored table lacks, what an npz grows by",
+    "crowds": "cameras above many people, checks of scenes with many",
+    "draw": "poses at random, pixels",
+    "features": "of images for FID, of images for students",
+    "folder": "that poses are read from, that an export writes",
+    "labels": "of scenes, of students, in files of data sets, and their checks",
+    "model": "of a body, of a check",
+    "networks": "of each family of models",
+    "people": "who are counted, who stand in a scene, who are in a file",
+    "reading": "of tables, of what a report shows",
+    "rows": "to arrays and back, under test",
+    "run": "the command, an export",
+    "samples": "of an export, in a report",
+    "scenes": "drawn, exported, reported on, learnt from",
+    "shards": "of an export, of training data",
+    "students": "their checks, their report",
+    "upkeep": "of tables, of a store",
+}
 
 
 def statements(tree: ast.AST) -> Iterator[ast.stmt]:
@@ -111,6 +132,11 @@ def test_dagster_is_known_to_its_own_folder_and_the_command_line_alone() -> None
 
 def test_the_root_holds_at_most_ten_modules() -> None:
     assert len([path for path in ROOT.glob("*.py") if path.name != "__init__.py"]) <= 10
+
+
+def test_a_module_name_stands_twice_for_a_reason_alone() -> None:
+    names = [path.stem for path in MODULES if path.stem != "__init__"]
+    assert {name for name in names if names.count(name) > 1} == set(SHARED_NAMES)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

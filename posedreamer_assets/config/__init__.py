@@ -2,7 +2,6 @@
 
 from posedreamer_assets.config.arms import ARMS, BASELINE, CONTRASTS, PAPER, Arm, Contrast, arm_called, arm_names
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
-from posedreamer_assets.config.files import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
 from posedreamer_assets.config.judging import (
     CounterConfig,
     CurationConfig,
@@ -21,6 +20,7 @@ from posedreamer_assets.config.profile import (
     save_profile,
     study_names,
 )
+from posedreamer_assets.config.profile_paths import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
 from posedreamer_assets.config.studying import (
     LEAST_STAND_IN_PX,
     CrowdsConfig,

@@ -15,7 +15,6 @@ import yaml
 
 from posedreamer_assets.config.arms import arm_names
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
-from posedreamer_assets.config.files import PROFILES_DIR, write_whole
 from posedreamer_assets.config.judging import (
     CounterConfig,
     CurationConfig,
@@ -24,6 +23,7 @@ from posedreamer_assets.config.judging import (
     QualityConfig,
 )
 from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
+from posedreamer_assets.config.profile_paths import PROFILES_DIR, write_whole
 from posedreamer_assets.config.studying import (
     LEAST_STAND_IN_PX,
     CrowdsConfig,
