@@ -10,6 +10,8 @@ from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdict
 from posedreamer_assets.checks.rows import Rows
 from posedreamer_assets.config import arm_called
 from posedreamer_assets.config.arms import NONE
+from posedreamer_assets.pipeline import pose2d_baseline
+from posedreamer_assets.pipeline.pose2d_students import weights_of
 
 
 def half_and_half(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -45,9 +47,7 @@ def covers_split(rows: Rows, check: DataCheck, around: Around) -> Measured:
 
 def _split(check: DataCheck, around: Around) -> set[str]:
     found = [around.everywhere(table, ["sample_id", "split"]) for table in check.args["to"]]
-    return {
-        row["sample_id"] for table in found for row in table.to_pylist() if row["split"] == check.args["split"]
-    }
+    return {row["sample_id"] for table in found for row in table.to_pylist() if row["split"] == check.args["split"]}
 
 
 def joints_for_people(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -109,9 +109,23 @@ def _lies_between(cell: Any) -> bool:
     mean, low, high = cell["mean"], cell["low"], cell["high"]
     if mean is None and low is None and high is None:
         return True  # nobody is annotated, and the table says so
-    return None not in (mean, low, high) and low <= mean <= high
+    return mean is not None and low is not None and high is not None and low <= mean <= high
 
 
 def frozen_layers_kept(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """The frozen layers of the stored weights have the digest that is stored, and it is the baseline's."""
-    raise NotImplementedError
+    from posedreamer_assets.people2d.network import frozen_digest
+
+    profile = around.profile()
+    if profile is None:
+        return [None] * len(rows)
+    starts = {}
+    for row in around.everywhere("checkpoints", ["name", "metrics"]).to_pylist():
+        if row["name"] == pose2d_baseline.KEY:
+            facts = json.loads(row["metrics"])
+            starts[facts["digest"]] = facts["frozen_digest"]
+    columns = zip(*(rows.values(name) for name in ("weights", "frozen_digest", "baseline_digest")), strict=True)
+    return [
+        frozen == starts.get(start) == frozen_digest(weights_of(weights), profile.pose2d)
+        for weights, frozen, start in columns
+    ]

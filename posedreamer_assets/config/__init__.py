@@ -27,8 +27,10 @@ from posedreamer_assets.config.studying import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
+    Pose2dConfig,
     StudentsConfig,
     StyleConfig,
+    TeacherConfig,
 )
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "MixedConfig",
     "PROFILES_DIR",
     "PhotosConfig",
+    "Pose2dConfig",
     "PosesConfig",
     "Profile",
     "QualityConfig",
@@ -63,6 +66,7 @@ __all__ = [
     "ScenesConfig",
     "StudentsConfig",
     "StyleConfig",
+    "TeacherConfig",
     "WEIGHTS_DIR",
     "YOUNGEST_YEARS",
     "is_shipped",

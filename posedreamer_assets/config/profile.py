@@ -30,11 +30,12 @@ from posedreamer_assets.config.studying import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
+    Pose2dConfig,
     StudentsConfig,
     StyleConfig,
+    TeacherConfig,
 )
 from posedreamer_assets.errors import ConfigError
-
 
 ARM_STUDY = "arms"
 """Name of what the study `learning_to_train` trains on its data; there where the study names arms."""
@@ -66,6 +67,8 @@ class Profile:
     photos: PhotosConfig = field(default_factory=PhotosConfig)
     mixed: MixedConfig = field(default_factory=MixedConfig)
     style: StyleConfig = field(default_factory=StyleConfig)
+    pose2d: Pose2dConfig = field(default_factory=Pose2dConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
 
     @property
     def studies(self) -> tuple[str, ...]:

@@ -63,17 +63,17 @@ class Pictures(Sequence["Picture"]):
     """Images of files, decoded when they are asked for and kept while there is room.
 
     Attributes:
-        count: how many.
+        length: how many.
         read: makes one of them by number.
     """
 
-    count: int
+    length: int
     read: "Callable[[int], Picture]"
     _kept: "dict[int, Picture]" = field(default_factory=dict, repr=False)
     _bytes: int = 0
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     @overload
     def __getitem__(self, index: int) -> "Picture": ...
@@ -81,10 +81,10 @@ class Pictures(Sequence["Picture"]):
     def __getitem__(self, index: slice) -> "list[Picture]": ...
     def __getitem__(self, index: int | slice) -> "Picture | list[Picture]":
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.count))]
-        if not -self.count <= index < self.count:
+            return [self[i] for i in range(*index.indices(self.length))]
+        if not -self.length <= index < self.length:
             raise IndexError(index)
-        number = int(index) % self.count
+        number = int(index) % self.length
         if number not in self._kept:
             picture = self.read(number)
             if self._bytes > _KEPT_BYTES:
@@ -245,7 +245,7 @@ def _source(
     people = [(number, person) for number, of in enumerate(usable) for person in np.flatnonzero(of)]
     if not people:
         raise StudentError(f"nobody can be drawn from {what}: make more of them, or leave the arm out")
-    ids = [f"{names[number]}/{person:02d}" for number, person in people]
+    ids = tuple(f"{names[number]}/{person:02d}" for number, person in people)
     return Source(pictures, np.array(people, int), groups, ids)
 
 

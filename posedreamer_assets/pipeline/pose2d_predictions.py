@@ -9,6 +9,7 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline import annotated_photos, pose2d_students
 from posedreamer_assets.pipeline.arm_samples import TEST, photos_of_split
 from posedreamer_assets.pipeline.arm_study import TRAINED, arm_of
+from posedreamer_assets.pipeline.pose2d_students import weights_of
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, copied
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import PHOTO, sample_id
@@ -21,11 +22,14 @@ FOUND = ("found_2d", "found_joints", "found_scores")
 def make(inputs: Inputs) -> Made:
     """A row for each test photograph, whether anybody is found in it or not; nothing of its labels is read."""
     from posedreamer_assets import progress
+    from posedreamer_assets.people2d.network import PoseNet
     from posedreamer_assets.people2d.predict import find_people
     from posedreamer_assets.tables.images import decode_rgb
 
     cfg, (arm, number) = inputs.profile.pose2d, arm_of(inputs.key)
-    network = pose2d_students.network_of(inputs.rows(pose2d_students.TABLE, ["weights"]), cfg)
+    network = PoseNet(cfg)
+    network.load_state_dict(weights_of(inputs.rows(pose2d_students.TABLE, ["weights"]).column("weights")[0].as_py()))
+    network.eval()
     photos = photos_of_split(inputs, TEST)
     files = inputs.take(annotated_photos.TABLE, photos, ["image"]).column("image")
     found = [find_people(network, decode_rgb(file.as_py()), cfg, cfg.scales) for file in progress.track(files)]

@@ -108,7 +108,9 @@ def truths_of(inputs: Inputs) -> dict[str, Truth]:
         ratio = (seen[counted] & known[counted]).sum(axis=1) / np.maximum(known[counted].sum(axis=1), 1)
         found[name] = Truth(Annotated(joints[counted], known[counted], head[counted]), ratio, ignored)
     if not sum(len(one.seen) for one in found.values()):
-        raise StudentError("nobody is annotated in a photograph of the split test: make more, or raise photos.test_share")
+        raise StudentError(
+            "nobody is annotated in a photograph of the split test: make more, or raise photos.test_share"
+        )
     return found
 
 
@@ -207,7 +209,9 @@ def _number(value: float) -> float | None:
     return round(value, 4) if np.isfinite(value) else None
 
 
-def _seen(networks: "Mapping[str, Sequence[Judgement]]", truths: Sequence[Truth], draws: "Draws") -> list[dict[str, Any]]:
+def _seen(
+    networks: "Mapping[str, Sequence[Judgement]]", truths: Sequence[Truth], draws: "Draws"
+) -> list[dict[str, Any]]:
     """Precision and recall of people by the share of their joints that is seen."""
     from posedreamer_assets.metrics.arm_tables import BINS, interval, precisions, seen_bins, weighted_recall
 

@@ -60,14 +60,16 @@ def by_seen(
                 axes.plot([x], [cell["mean"]], "o", color=colour, markerfacecolor=face, markersize=4)
             axes.plot([], [], "o", color=colour, label=arm, markersize=4)
         axes.set_xticks(
-            range(len(names)), [f"{name}\n{count} people" for name, count in zip(names, people, strict=True)], fontsize=7
+            range(len(names)),
+            [f"{name}\n{count} people" for name, count in zip(names, people, strict=True)],
+            fontsize=7,
         )
         axes.set(xlabel="joints seen", ylabel=label)
         legend_above(axes, columns=3)
 
     caption = (
-        f"People by the share of their annotated joints that is seen, 95 % intervals. Hollow: fewer than {fewest} people. Whoever "
-        "was found and is nobody counts as a miss in every bin."
+        f"People by the share of their annotated joints that is seen, 95 % intervals. Hollow: fewer than {fewest} people. "
+        "Whoever was found and is nobody counts as a miss in every bin."
     )
     return plot(title, caption, paint, width=6.0, height=3.2)
 
@@ -80,11 +82,11 @@ def teacher(arm: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     def paint(axes: Axes) -> None:
         count = table.shape[1]
         for group in range(count):
-            axes.plot(windows, table[:, group], color=ACCENT, alpha=0.25 + 0.75 * group / max(1, count - 1), linewidth=1.2)
+            axes.plot(
+                windows, table[:, group], color=ACCENT, alpha=0.25 + 0.75 * group / max(1, count - 1), linewidth=1.2
+            )
         axes.axhline(1 / count, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.set(xlabel="window of steps", ylabel="probability", ylim=(0, None))
 
-    caption = (
-        f"One line for each of {table.shape[1]} groups of {arm}, the darker the larger its values, first seed. Dashed: all alike."
-    )
+    caption = f"One line for each of {table.shape[1]} groups of {arm}, the darker the larger its values, first seed. Dashed: all alike."
     return plot(f"Groups of {arm}", caption, paint)

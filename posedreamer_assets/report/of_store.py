@@ -16,7 +16,6 @@ from posedreamer_assets.report.html import Note, PanelRow, Section
 from posedreamer_assets.report.plots import distributions, kept_bars
 from posedreamer_assets.report.reading import MOST_SHOWN, result_of, rows_of, rows_of_all, spread
 from posedreamer_assets.report.samples import samples_of
-from posedreamer_assets.report.trained_arms import arms_section
 from posedreamer_assets.report.scenes import scenes_section
 from posedreamer_assets.report.sections import (
     Difficulty,
@@ -29,6 +28,7 @@ from posedreamer_assets.report.sections import (
     samples_section,
 )
 from posedreamer_assets.report.students import students_section
+from posedreamer_assets.report.trained_arms import arms_section
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.scoring.verdict import KEPT
 from posedreamer_assets.tables.images import decode

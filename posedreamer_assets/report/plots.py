@@ -292,9 +292,7 @@ def themed_svg(figure: Figure) -> Markup:
     return Markup(text)
 
 
-def plot(
-    title: str, caption: str, paint: Callable[[Axes], None], *, width: float = 4.35, height: float = 2.75
-) -> Plot:
+def plot(title: str, caption: str, paint: Callable[[Axes], None], *, width: float = 4.35, height: float = 2.75) -> Plot:
     """A picture that a function paints in the report's style; sizes in inches."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, max(height, 1.2)))

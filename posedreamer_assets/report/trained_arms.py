@@ -28,8 +28,8 @@ _INTRO = (
     "t interval of the seeds."
 )
 _NOT_REAL = (
-    "What stands in for photographs is rendered, a domain held apart from the scenes. These tables say which synthetic data carries "
-    "over to that stand-in. They say nothing of photographs, and the paper's figures beside them are of photographs."
+    "What stands in for photographs is rendered, a domain held apart from the scenes. These tables say which synthetic data "
+    "carries over to that stand-in. They say nothing of photographs, and the paper's figures beside them are of photographs."
 )
 
 
@@ -71,7 +71,9 @@ def _arms_of(figures: Mapping[str, Any], table: int) -> list[str]:
 def _table(figures: Mapping[str, Any], number: int) -> Table:
     """Baseline and photographs first, then the arms of the table."""
     first = [name for name in (BASELINE, "real") if name in figures["arms"]]
-    arms = list(dict.fromkeys((*first, *(["real-ds"] if "real-ds" in figures["arms"] else []), *_arms_of(figures, number))))
+    arms: list[str] = list(
+        dict.fromkeys((*first, *(["real-ds"] if "real-ds" in figures["arms"] else []), *_arms_of(figures, number)))
+    )
     rows = []
     for name in arms:
         of = figures["arms"][name]
@@ -109,8 +111,8 @@ def _contrasts(figures: Mapping[str, Any]) -> list[Any]:
         if minus["mean"] is not None and one["detectable"] is not None:
             shown[name] = {**minus, "detectable": one["detectable"], "corrected": False}
     caption = (
-        "Differences of mAP, points, without correction for their number. Smallest seen: what four of five such studies would tell "
-        "from zero. Last column: how many people would tell the paper's difference in four of five studies with so many seeds, "
+        "Differences of mAP, points, without correction for their number. Smallest seen: what four of five such studies would "
+        "tell from zero. Last column: how many people would tell the paper's difference in four of five studies with so many seeds, "
         "from the spread that was measured here; a dash where seeds alone differ by more."
     )
     heads = ("difference", "mAP", "told from zero", "smallest seen", "paper", "people for the paper's, by seeds")

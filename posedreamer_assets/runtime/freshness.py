@@ -42,6 +42,7 @@ NOT_CONTENT = {
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",
+    "pose2d.threads",
 }
 
 # Where files lie that are digested by their bytes: moved to another folder, they change nothing.
@@ -54,6 +55,8 @@ PLACES = {
     "outside_judge.path",
     "counter.path",
     "scenes.backgrounds",
+    "pose2d.baseline",
+    "pose2d.vgg19",
     "quality.reference",
 }
 

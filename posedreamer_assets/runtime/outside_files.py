@@ -15,6 +15,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "body": profile.body.model_path,
         "backgrounds": profile.scenes.backgrounds,
         "photos": profile.photos.path,
+        "pose2d": local_path(profile.pose2d.baseline),
         "photo_annotations": profile.photos.annotations,
         "reference": profile.quality.reference,
         "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),

@@ -8,7 +8,7 @@ from posedreamer_assets.tables.columns import BOOL, FILE, FLOAT, IDENTITY, INT, 
 
 _DOUBLE = pa.float64()
 _ARM = (
-    Column("arm", TEXT, "What the network was trained on: an arm of the study, or baseline for their common start.", required=True),
+    Column("arm", TEXT, "What the network was trained on: an arm of the study; baseline for their start.", required=True),
     Column("training_seed", INT, "Number of the training seed."),
 )  # fmt: skip
 

@@ -3,8 +3,8 @@
 `sample_id = "<partition_key>/<index:06d>"`, for example `procedural-0003/000012`, names the same sample in every table.
 Partition keys match `[a-z0-9-]+` and read `<source>-<number>`. The source says to which *group* of partitions a key
 belongs: `align-*` poses serve alignment alone, `hard`, `hard2`, ... are curriculum rounds, `scenes` and `photos` are those of
-the study `learning_to_train`, `arm-<arm>-<seed>` its trained networks (`arm-teacher-*` and `arm-uniform-*` apart: what they
-train on is drawn by groups, which they log), `bench-*` are test sets of students (`bench-generated` apart, because it is painted),
+the study `learning_to_train`, `arm-<arm>-<seed>` its networks (`arm-teacher-*` and `arm-uniform-*` apart: what they train
+on is drawn by groups, and logged), `bench-*` are test sets of students (`bench-generated` apart, because it is painted),
 `student-<recipe>-DDSS` is draw DD and seed SS of a recipe, everything else is the base round.
 
 An image and a person in it are two things: `image_id` names the image, `person` counts the people in it from 0. A row about
@@ -58,8 +58,8 @@ def source_of(key: str) -> str:
 
 
 def group_of(key: str) -> str:
-    """The group of a partition key: `align`, `scene`, `photo`, `arm`, `teacher`, `bench`, `bench-generated`, `student`, or the round of its images:
-    `base`, `hard`, `hard2`, ..."""
+    """The group of a partition key: `align`, `scene`, `photo`, `arm`, `teacher`, `bench`, `bench-generated`, `student`, or the
+    round of its images: `base`, `hard`, `hard2`, ..."""
     source = source_of(key)
     first = source.split("-")[0]
     if source in _STUDY:
