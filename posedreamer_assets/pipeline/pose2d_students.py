@@ -92,7 +92,7 @@ def _row(
     (arm, number), cfg = arm_of(inputs.key), inputs.profile.pose2d
     data, start = weights_to_bytes(weights), inputs.checkpoint(pose2d_baseline.KEY)
     seen: Mapping[str, int] = learned.seen if learned else {}
-    losses: Mapping[str, Sequence[float]] = learned.losses if learned else {}
+    losses = _by_source(learned)
     columns: dict[str, Any] = {
         "sample_id": [sample_id(inputs.key, 0)],
         "partition_key": [inputs.key],
@@ -107,7 +107,7 @@ def _row(
         "synthetic_seen": [seen.get(SYNTHETIC, 0)],
         "loss_real": [_last(losses.get(REAL, ()))],
         "loss_synthetic": [_last(losses.get(SYNTHETIC, ()))],
-        "losses": [plain_json({name: [round(float(v), 6) for v in of] for name, of in losses.items()})],
+        "losses": [plain_json(losses)],
         "updates": [_updates(sources, learned) if arm.groups and learned else None],
         "weights": [data],
         "weights_digest": [digest(data)],
@@ -141,6 +141,14 @@ def weights_of(data: bytes) -> "dict[str, Tensor]":
         raise StudentError(f"not weights of a network: {error}") from error
 
 
+def _by_source(learned: "Learned | None") -> dict[str, list[float]]:
+    """Mean losses of all steps, by source; without those of a source that nothing was drawn from."""
+    if learned is None:
+        return {}
+    by_source = zip((REAL, SYNTHETIC), list(zip(*learned.losses, strict=True))[1:], strict=True)
+    return {name: [round(float(v), 6) for v in of] for name, of in by_source if np.isfinite(of).all()}
+
+
 def _last(losses: Sequence[float]) -> float | None:
     """The mean of the last tenth."""
     return float(np.mean(losses[-max(1, len(losses) // 10) :])) if len(losses) else None
@@ -151,7 +159,8 @@ def _updates(sources: Sources, learned: "Learned") -> str:
         {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(one).items()}
         for one in learned.teacher_log
     ]
-    return plain_json({"edges": None if sources.edges is None else sources.edges.tolist(), "updates": updates})
+    edges = None if sources.edges is None else sources.edges.tolist()
+    return plain_json({"edges": edges, "chosen": [int(group) for group in learned.groups], "updates": updates})
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:

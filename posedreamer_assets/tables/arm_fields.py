@@ -26,7 +26,7 @@ ARM_TABLES: dict[str, tuple[Column, ...]] = {
         Column("loss_real", FLOAT, "Mean loss of photographs in the last tenth of the steps, without unit; null without any."),
         Column("loss_synthetic", FLOAT, "The same of synthetic images, without unit."),
         Column("losses", TEXT, "Losses by step and source, JSON."),
-        Column("updates", TEXT, "Updates of the teacher, JSON; null where nothing is drawn by groups."),
+        Column("updates", TEXT, "Groups: their edges, those chosen, and a teacher's updates, JSON; null without groups."),
         Column("weights", FILE, "Weights of the network, safetensors."),
         Column("weights_digest", TEXT, "Digest of the weights."),
         Column("frozen_digest", TEXT, "Digest of the layers that are not trained."),

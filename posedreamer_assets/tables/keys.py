@@ -3,8 +3,8 @@
 `sample_id = "<partition_key>/<index:06d>"`, for example `procedural-0003/000012`, names the same sample in every table.
 Partition keys match `[a-z0-9-]+` and read `<source>-<number>`. The source says to which *group* of partitions a key
 belongs: `align-*` poses serve alignment alone, `hard`, `hard2`, ... are curriculum rounds, `scenes` and `photos` are those of
-the study `learning_to_train`, `arm-<arm>-<seed>` its networks (`arm-teacher-*` and `arm-uniform-*` apart: what they train
-on is drawn by groups, and logged), `bench-*` are test sets of students (`bench-generated` apart, because it is painted),
+the study `learning_to_train`, `arm-<arm>-<seed>` its networks (`arm-teacher-*` apart: their teachers' updates
+are logged), `bench-*` are test sets of students (`bench-generated` apart, because it is painted),
 `student-<recipe>-DDSS` is draw DD and seed SS of a recipe, everything else is the base round.
 
 An image and a person in it are two things: `image_id` names the image, `person` counts the people in it from 0. A row about
@@ -21,7 +21,6 @@ BASE, ALIGN = "base", "align"
 SCENE, PHOTO = "scene", "photo"
 _STUDY = {"scenes": SCENE, "photos": PHOTO}  # by source
 ARM, TEACHER = "arm", "teacher"
-_BY_GROUPS = (TEACHER, "uniform")
 BENCH, BENCH_GENERATED, STUDENT = "bench", "bench-generated", "student"
 BENCH_RENDERS, BENCH_LOOKS = f"{BENCH}-renders", f"{BENCH}-looks"
 TEST_SETS = (BENCH_RENDERS, BENCH_LOOKS, BENCH_GENERATED)
@@ -65,7 +64,7 @@ def group_of(key: str) -> str:
     if source in _STUDY:
         return _STUDY[source]
     if first == ARM:
-        return TEACHER if source.split("-")[1:2] and source.split("-")[1] in _BY_GROUPS else ARM
+        return TEACHER if source.split("-")[1:2] == [TEACHER] else ARM
     if source == BENCH_GENERATED or first in (ALIGN, BENCH, STUDENT):
         return source if source == BENCH_GENERATED else first
     return source if _HARD.fullmatch(source) else BASE

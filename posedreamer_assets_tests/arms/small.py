@@ -41,7 +41,8 @@ def save_baseline(folder: Path) -> Path:
 
     torch.manual_seed(0)
     folder.mkdir(parents=True)
-    save_file(PoseNet(load_profile("pocket", dict(SETTINGS)).pose2d).state_dict(), folder / "model.safetensors")
+    weights = PoseNet(load_profile("pocket", dict(SETTINGS)).pose2d).state_dict()
+    save_file({name: value.contiguous() for name, value in weights.items()}, folder / "model.safetensors")
     return folder
 
 
