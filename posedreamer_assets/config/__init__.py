@@ -25,8 +25,10 @@ from posedreamer_assets.config.studying import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
+    Pose2dConfig,
     StudentsConfig,
     StyleConfig,
+    TeacherConfig,
 )
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "MixedConfig",
     "PROFILES_DIR",
     "PhotosConfig",
+    "Pose2dConfig",
     "PosesConfig",
     "Profile",
     "QualityConfig",
@@ -52,6 +55,7 @@ __all__ = [
     "ScenesConfig",
     "StudentsConfig",
     "StyleConfig",
+    "TeacherConfig",
     "WEIGHTS_DIR",
     "YOUNGEST_YEARS",
     "is_shipped",
