@@ -105,7 +105,7 @@ def _photographs(inputs: Inputs) -> "Source":
     """D_R: photographs to train on."""
     names = photos_of_split(inputs, TRAIN)
     files = inputs.take(annotated_photos.TABLE, names, ["image", "ignore_mask"])
-    people = _of_photos(inputs.rows(photo_people.TABLE, LABELS))
+    people = people_of_photographs(inputs.rows(photo_people.TABLE, LABELS))
 
     def read(number: int) -> "Picture":
         from posedreamer_assets.people2d.samples import Picture
@@ -157,7 +157,7 @@ def _mixtures(inputs: Inputs, *, styled: bool) -> "Source":
 
 
 @dataclass(frozen=True)
-class _People:
+class People:
     """Labels of an image's people, a row each, in the order of the table.
 
     Attributes:
@@ -175,19 +175,20 @@ class _People:
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-_NOBODY = _People(np.zeros((0, 16, 2)), np.zeros((0, 16), bool), np.zeros(0), np.zeros(0, bool))
+_NOBODY = People(np.zeros((0, 16, 2)), np.zeros((0, 16), bool), np.zeros(0), np.zeros(0, bool))
 
 
-def _of_photos(rows: pa.Table) -> dict[str, _People]:
+def people_of_photographs(rows: pa.Table) -> dict[str, People]:
     """By photograph, its annotated people."""
     return _by_image(rows, array(rows, "mpii_labelled").astype(bool), np.zeros(rows.num_rows, bool), {})
 
 
-def _of_scenes(rows: pa.Table) -> dict[str, _People]:
+def _of_scenes(rows: pa.Table) -> dict[str, People]:
     """By image, its people, synthetic and annotated."""
     synthetic = np.array([origin == scene_people.SYNTHETIC for origin in texts(rows, "origin")], bool)
     known = array(rows, "mpii_labelled").astype(bool) & array(rows, "mpii_in_frame").astype(bool)
     more = {
+        "person": np.asarray(array(rows, "person"), int),
         "whole": np.array([flag is False for flag in rows.column("cropped").to_pylist()], bool),
         "seen": array(rows, "mpii_visible").astype(bool).any(axis=1),
         PITCH: np.asarray(array(rows, "cam_pitch_deg"), float),
@@ -198,20 +199,20 @@ def _of_scenes(rows: pa.Table) -> dict[str, _People]:
 
 def _by_image(
     rows: pa.Table, known: np.ndarray, synthetic: np.ndarray, more: Mapping[str, np.ndarray]
-) -> dict[str, _People]:
+) -> dict[str, People]:
     joints = array(rows, "mpii_2d").astype(float).reshape(-1, 16, 2)
     head = np.asarray(array(rows, "head_size_px"), float)
     numbers: dict[str, list[int]] = {}
     for row, name in enumerate(texts(rows, "sample_id")):
         numbers.setdefault(image_of(name), []).append(row)
     return {
-        name: _People(joints[of], known[of], head[of], synthetic[of], {k: v[of] for k, v in more.items()})
+        name: People(joints[of], known[of], head[of], synthetic[of], {k: v[of] for k, v in more.items()})
         for name, of in numbers.items()
     }
 
 
 def _reader(
-    names: Sequence[str], people: Mapping[str, _People], files: pa.Table, ignored: Mapping[str, bytes]
+    names: Sequence[str], people: Mapping[str, People], files: pa.Table, ignored: Mapping[str, bytes]
 ) -> "Callable[[int], Picture]":
     """Makes an image of a scene or a mixture by its number."""
 
@@ -220,7 +221,9 @@ def _reader(
         from posedreamer_assets.tables.images import decode
 
         own = people[names[number]]
-        instances = decode(files.column("instances")[number].as_py())
+        numbers = np.zeros(256, np.uint8)  # a picture counts its people by their rows
+        numbers[own.more["person"] + 1] = np.arange(1, len(own.known) + 1)
+        instances = numbers[decode(files.column("instances")[number].as_py())]
         ignore = (decode(ignored[names[number]]) > 0) & (instances == 0) if ignored else None
         image = decode(files.column("image")[number].as_py())
         return Picture(image, own.joints, own.known, own.synthetic, own.head_px, ignore, instances)
@@ -228,7 +231,7 @@ def _reader(
     return read
 
 
-def _can_be_drawn(people: _People) -> np.ndarray:
+def _can_be_drawn(people: People) -> np.ndarray:
     """Who has a joint and a head of known size, which says how large the person is."""
     return people.known.any(axis=1) & (np.nan_to_num(people.head_px) > 0)
 

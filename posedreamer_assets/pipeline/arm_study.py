@@ -9,9 +9,9 @@ from posedreamer_assets.tables.keys import ARM, TEACHER, group_of, partition_key
 
 TRAINED = (ARM, TEACHER)
 """Groups of all networks of the study."""
-ARM_SETTING, TEACHER_SETTING = "arm.spec", "arm.teacher"
+ARM_SETTING, TEACHER_SETTING = "arm.spec", "teacher"
 ARM_SETTINGS = (ARM_SETTING, TEACHER_SETTING)
-"""Names that stages may give among their settings: parts of the study, as far as a partition depends on them."""
+"""Settings of which a partition depends on what concerns its arm alone."""
 
 
 def arm_key(arm: str, seed: int) -> str:

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.pipeline import annotated_photos, pose2d_students
-from posedreamer_assets.pipeline.arm_samples import TEST, photos_of_split
+from posedreamer_assets.pipeline import annotated_photos, photo_people, pose2d_students
+from posedreamer_assets.pipeline.arm_samples import LABELS, TEST, people_of_photographs, photos_of_split
 from posedreamer_assets.pipeline.arm_study import TRAINED, arm_of
 from posedreamer_assets.pipeline.pose2d_students import weights_of
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, copied
@@ -20,19 +20,27 @@ FOUND = ("found_2d", "found_joints", "found_scores")
 
 
 def make(inputs: Inputs) -> Made:
-    """A row for each test photograph, whether anybody is found in it or not; nothing of its labels is read."""
+    """A row for each test photograph, whether anybody is found in it or not.
+
+    Of its labels only the mean size of its people is used, as MPII's protocol allows: images are looked at where they are as
+    large as in training.
+    """
     from posedreamer_assets import progress
-    from posedreamer_assets.people2d.network import PoseNet
-    from posedreamer_assets.people2d.predict import find_people
+    from posedreamer_assets.people2d.predict import find_people, load_network, typical_scale
     from posedreamer_assets.tables.images import decode_rgb
 
     cfg, (arm, number) = inputs.profile.pose2d, arm_of(inputs.key)
-    network = PoseNet(cfg)
-    network.load_state_dict(weights_of(inputs.rows(pose2d_students.TABLE, ["weights"]).column("weights")[0].as_py()))
-    network.eval()
+    data = inputs.rows(pose2d_students.TABLE, ["weights"]).column("weights")[0].as_py()
+    network = load_network(weights_of(data), cfg)
     photos = photos_of_split(inputs, TEST)
     files = inputs.take(annotated_photos.TABLE, photos, ["image"]).column("image")
-    found = [find_people(network, decode_rgb(file.as_py()), cfg, cfg.scales) for file in progress.track(files)]
+    sizes = sizes_of_people(inputs.rows(photo_people.TABLE))
+    mean = float(np.mean(np.concatenate([*sizes.values()]))) if sizes else cfg.person_share * cfg.size
+    found = []
+    for photo, file in progress.track(list(zip(photos, files, strict=True))):
+        typical = typical_scale(sizes.get(photo, np.array([mean])), cfg)
+        scales = tuple(scale * typical for scale in cfg.scales)
+        found.append(find_people(network, decode_rgb(file.as_py()), cfg, scales))
     count = len(photos)
     columns: dict[str, Any] = {
         "sample_id": [sample_id(inputs.key, index) for index in range(count)],
@@ -60,6 +68,17 @@ def predicted_of(row: dict[str, Any]) -> "Any":
     )
 
 
+def sizes_of_people(rows: pa.Table) -> dict[str, np.ndarray]:
+    """By photograph, how long its people are, pixels."""
+    from posedreamer_assets.people2d.samples import Picture, person_sizes
+
+    empty = np.zeros((1, 1, 3), np.uint8)
+    return {
+        name: person_sizes(Picture(empty, of.joints, of.known, of.synthetic, of.head_px))
+        for name, of in people_of_photographs(rows).items()
+    }
+
+
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
     """How many people were found."""
     people = rows.column("people_found").to_pylist()
@@ -69,7 +88,8 @@ def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
 def origins(profile: Profile) -> Origins:
     """People come from weights and photographs."""
     table = annotated_photos.TABLE
-    seen = ((pose2d_students.TABLE, "weights"), (table, "image"))
+    sizes = tuple((photo_people.TABLE, name) for name in LABELS)
+    seen = ((pose2d_students.TABLE, "weights"), (table, "image"), *sizes)
     return {
         **copied(pose2d_students.TABLE, "arm", "training_seed"),
         **dict.fromkeys(("people_found", *FOUND), seen),
@@ -89,6 +109,7 @@ STAGE = Stage(
     reads=(
         Reads(pose2d_students.TABLE, ("arm", "training_seed", "weights")),
         Reads(annotated_photos.TABLE, ("image", "split"), (PHOTO,)),
+        Reads(photo_people.TABLE, LABELS, (PHOTO,)),
     ),
     seeded=False,
     origins=origins,
@@ -96,6 +117,7 @@ STAGE = Stage(
     units=lambda profile: max(1, round(profile.photos.test_share * _photos(profile))),
     ui_group="arms",
     kinds=frozenset(("torch", "lance")),
+    starts="request",
 )
 
 

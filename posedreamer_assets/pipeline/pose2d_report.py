@@ -245,4 +245,5 @@ STAGE = Stage(
     ),
     ui_group="arms",
     kinds=frozenset(("scipy",)),
+    starts="request",
 )

@@ -39,6 +39,7 @@ from posedreamer_assets.pipeline.arm_study import (
     reads_styles,
 )
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
+from posedreamer_assets.progress import advance
 from posedreamer_assets.seeds import derive_seed
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import PHOTO, SCENE, sample_id
@@ -61,6 +62,7 @@ def make(inputs: Inputs) -> Made:
     seed, cfg = derive_seed(inputs.profile.seed, f"seed {number}", "pose2d"), inputs.profile.pose2d
     start = pose2d_baseline.start_of(inputs.checkpoint(pose2d_baseline.KEY), cfg)
     if arm.name == BASELINE:
+        advance(cfg.steps)
         return Made(_row(inputs, Sources(None, None), None, seed, start))
     sources = sources_of(inputs, arm)
     learned = train_arm(

@@ -81,4 +81,5 @@ STAGE = Stage(
     figures=figures,
     ui_group="arms",
     kinds=frozenset(("numpy", "lance")),
+    starts="request",
 )

@@ -80,7 +80,6 @@ def teacher(arm: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     windows = [row["window"] for row in rows]
 
     def paint(axes: Axes) -> None:
-        count = table.shape[1]
         for group in range(count):
             axes.plot(
                 windows, table[:, group], color=ACCENT, alpha=0.25 + 0.75 * group / max(1, count - 1), linewidth=1.2
@@ -88,5 +87,6 @@ def teacher(arm: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
         axes.axhline(1 / count, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.set(xlabel="window of steps", ylabel="probability", ylim=(0, None))
 
-    caption = f"One line for each of {table.shape[1]} groups of {arm}, the darker the larger its values, first seed. Dashed: all alike."
+    count = table.shape[1]
+    caption = f"One line for each of {count} groups, the darker the larger its values; first seed. Dashed: all alike."
     return plot(f"Groups of {arm}", caption, paint)

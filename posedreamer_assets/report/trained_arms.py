@@ -112,8 +112,8 @@ def _contrasts(figures: Mapping[str, Any]) -> list[Any]:
             shown[name] = {**minus, "detectable": one["detectable"], "corrected": False}
     caption = (
         "Differences of mAP, points, without correction for their number. Smallest seen: what four of five such studies would "
-        "tell from zero. Last column: how many people would tell the paper's difference in four of five studies with so many seeds, "
-        "from the spread that was measured here; a dash where seeds alone differ by more."
+        "tell from zero. Last column: how many people would tell the paper's difference in four of five studies with so many "
+        "seeds, from the spread that was measured here; a dash where seeds alone differ by more."
     )
     heads = ("difference", "mAP", "told from zero", "smallest seen", "paper", "people for the paper's, by seeds")
     forest = [Plots([arm_plots.differences(shown)])] if shown else []

@@ -162,6 +162,7 @@ def test_labels_of_what_is_drawn_are_those_of_the_table(trained: Trained) -> Non
         assert shown.joints[person].ravel() == pytest.approx(row["mpii_2d"], abs=1e-4)
         assert shown.head_px[person] == pytest.approx(row["head_size_px"])
         assert shown.instances is not None and shown.image.shape[:2] == shown.instances.shape
+        assert (shown.instances == person + 1).sum() == row["pixels_visible"]
     groups = sources_of(
         inputs_of(trained, "pose2d_students", arm_key("teacher-c", 0)), arm_of(arm_key("teacher-c", 0))[0]
     )

@@ -97,5 +97,5 @@ def test_files_that_are_none_are_told(release: tuple[str, str], tmp_path: Path) 
 
 
 def test_mpii_needs_a_folder_and_its_file() -> None:
-    with pytest.raises(ConfigError, match="photos.kind mpii needs"):
+    with pytest.raises(ConfigError, match="kind mpii needs"):
         load_profile("pocket", {"photos.kind": "mpii"})
