@@ -147,10 +147,12 @@ def _mixtures(inputs: Inputs, *, styled: bool) -> "Source":
     if styled:
         own = inputs.take(styled_images.TABLE, names, ["image"])
         files = files.append_column("image", own.column("image"))
-    masks = inputs.take(annotated_photos.TABLE, [photo_of[name] for name in names], ["ignore_mask"])
+    photos = list(dict.fromkeys(photo_of[name] for name in names))
+    masks = inputs.take(annotated_photos.TABLE, photos, ["ignore_mask"]).column("ignore_mask").to_pylist()
+    of_photo = dict(zip(photos, masks, strict=True))
     people = _of_scenes(inputs.rows(scene_people.TABLE, LABELS_OF_SCENE))
     usable = [_can_be_drawn(people[name]) & ~people[name].synthetic for name in names]
-    ignored = dict(zip(names, masks.column("ignore_mask").to_pylist(), strict=True))
+    ignored = {name: of_photo[photo_of[name]] for name in names}
     return _source(
         Pictures(len(names), _reader(names, people, files, ignored)), usable, names, "mixtures of the split train"
     )

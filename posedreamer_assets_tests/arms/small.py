@@ -1,4 +1,4 @@
-"""The second half of the study, tiny: a few steps of five arms from random weights, on scenes and stand-ins of 128 pixels."""
+"""The second half of the study, tiny: a few steps of seven arms from random weights, on scenes and stand-ins of 128 pixels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.runtime.small import make_one
 from posedreamer_assets_tests.scenes.conftest import SMALL, STUDY
 
-ARMS = ("real", "ds", "real-ds", "real-dm-masks", "real-style", "uniform-c", "teacher-c", "teacher-md")
+ARMS = ("real", "ds", "real-ds", "real-dm-masks", "real-style", "uniform-c", "teacher-c")
 DATA = ("body_model", *(stage.key for stage in scene_stages(())))
 TRAINED = tuple(stage.key for stage in arm_stages(()))
 SETTINGS = {

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posedreamer_assets.config import ARM_STUDY, Profile, arm_names, load_profile
+from posedreamer_assets.config import ARM_STUDY, Profile, arm_called, arm_names, load_profile
 from posedreamer_assets.errors import ConfigError, StorageError, StudentError
 from posedreamer_assets.pipeline import graph, graph_of
-from posedreamer_assets.pipeline.arm_samples import sources_of
+from posedreamer_assets.pipeline.arm_samples import edges_of, sources_of
 from posedreamer_assets.pipeline.arm_study import arm_key, arm_of
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.pipeline.pose2d_predictions import predicted_of
@@ -82,7 +82,7 @@ def test_a_new_batch_of_scenes_makes_those_out_of_date_that_are_trained_on_scene
     more = replace(profile, learning_to_train=replace(profile.learning_to_train, scene_batches=2))
     assert make_stages(store, more, [name for name in DATA if name.startswith("ds/")])
     found = current(more, store, "pose2d_students")
-    on_scenes = {"ds", "real-ds", "uniform-c", "teacher-c", "teacher-md"}
+    on_scenes = {"ds", "real-ds", "uniform-c", "teacher-c"}
     assert {arm for arm, up_to_date in found.items() if not up_to_date} == on_scenes
     assert {arm for arm, up_to_date in current(more, store, "pose2d_predictions").items() if up_to_date} == {
         arm for arm in found if arm not in on_scenes
@@ -92,7 +92,7 @@ def test_a_new_batch_of_scenes_makes_those_out_of_date_that_are_trained_on_scene
 @pytest.mark.parametrize(
     ("setting", "changed"),
     [
-        ({"teacher.alpha": 0.3}, {"uniform-c", "teacher-c", "teacher-md"}),
+        ({"teacher.alpha": 0.3}, {"uniform-c", "teacher-c"}),
         ({"style.min_pixels": 25}, {"real-style"}),
         ({f"{STUDY}.bootstrap": 50}, set()),
         ({f"{STUDY}.arms": ["real", "ds"]}, set()),
@@ -169,6 +169,15 @@ def test_labels_of_what_is_drawn_are_those_of_the_table(trained: Trained) -> Non
     assert groups.synthetic is not None and groups.synthetic.groups is not None and groups.edges is not None
     pitch = [rows[name]["cam_pitch_deg"] for name in groups.synthetic.ids]
     assert groups.synthetic.groups.tolist() == [int(value >= groups.edges[0]) for value in pitch]
+
+
+def test_groups_of_distance_are_even_up_to_the_width_of_a_scene_and_those_of_pitch_follow_the_spread() -> None:
+    profile = load_profile("pocket", {"teacher.groups": 4, "crowds.size": 320})
+    assert edges_of(np.array([3.0]), arm_called("teacher-md"), profile).tolist() == [80.0, 160.0, 240.0]
+    values = np.linspace(0, 45, 400)
+    drawn_in = np.rad2deg(np.var(np.deg2rad(values)))
+    wanted = np.linspace(drawn_in, 45 - drawn_in, 3, endpoint=False)
+    assert edges_of(values, arm_called("teacher-c"), profile) == pytest.approx(wanted)
 
 
 def test_a_stage_reads_nothing_that_its_arm_does_not_name(trained: Trained) -> None:
