@@ -14,7 +14,8 @@ _MOST_PEAKS = 40  # of a joint: time grows with the square of their number
 _SAMPLES = 10  # of an affinity field along a limb, equation 10's integral
 LEAST_AFFINITY = 0.1  # mean along the limb
 _LEAST_ALONG = 0.7  # share of samples at which the field runs along the limb rather than against it
-LEAST_JOINTS = 3  # of a person: fewer are mostly noise
+LEAST_JOINTS = 4  # of a person: fewer are mostly noise
+_OF_A_TREE = len(LIMBS) + 1  # joints
 _FLOOR = 1e-3  # under logarithms
 
 
@@ -71,7 +72,10 @@ def match_greedily(affinities: Float[np.ndarray, "a b"], least: float = LEAST_AF
 
 
 def group_people(maps: Float[np.ndarray, "45 h w"], stride: float) -> Predicted:
-    """People in the maps of an image, pixels; a joint's score is the height of its peak.
+    """People in the maps of an image, pixels.
+
+    A joint's score is the height of its peak times the share of the tree's joints that its person has: pieces of a person
+    whose left and right were taken for each other rank below whole people.
 
     Limbs form a tree, and of each limb a peak has at most one. So whatever hangs together has each joint at most once: a
     way from one peak to another of the same joint would have to go back the way it came.
@@ -97,7 +101,10 @@ def _people(
     found = np.zeros((len(names), JOINTS), bool)
     for row, name in enumerate(names):
         own = np.flatnonzero(person == name)
-        joints[row, joint[own]], scores[row, joint[own]] = peaks[own, :2] * stride, peaks[own, 2]
+        joints[row, joint[own]], scores[row, joint[own]] = (
+            peaks[own, :2] * stride,
+            peaks[own, 2] * len(own) / _OF_A_TREE,
+        )
         found[row, joint[own]] = True
     return Predicted(joints, found, scores)
 

@@ -184,4 +184,5 @@ def _as_json(row: Update) -> dict[str, Any]:
 
 
 def _from_json(row: Mapping[str, Any]) -> Update:
-    return Update(**{k: np.array(v) if isinstance(v, list) else v for k, v in row.items()})
+    values: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in row.items()}
+    return Update(**values)
