@@ -60,7 +60,8 @@ def read_arm(path: Path, arguments: str) -> SavedArm | None:
             plain = json.loads((file.metadata() or {})["state"])
             if plain["arguments"] != arguments:
                 return None
-            return SavedArm({name: file.get_tensor(name) for name in file.keys()}, plain)  # noqa: SIM118: it is no mapping
+            names = list(file.keys())
+            return SavedArm({name: file.get_tensor(name) for name in names}, plain)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise StudentError(f"{path}: no checkpoint of a student, delete it: {error!r}") from error
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from posedreamer_assets.config import TeacherConfig
 from posedreamer_assets.curriculum.teacher import Update, choose, update
 from posedreamer_assets.errors import StudentError
+from posedreamer_assets.people2d.checkpoint import SavedArm, optimizer_tensors, restore_optimizer, under
 from posedreamer_assets.people2d.network import load_vgg19, vgg_layers
 from posedreamer_assets.scoring.networks import normalise
 
@@ -29,7 +30,9 @@ class TeacherNet(nn.Module):
 
     def __init__(self, groups: int, narrow: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*vgg_layers(tuple(w if isinstance(w, str) else w // narrow for w in (*_VGG, *_HEAD))))
+        self.layers = nn.Sequential(
+            *vgg_layers(tuple(w if isinstance(w, str) else w // narrow for w in (*_VGG, *_HEAD)))
+        )
         dense = _DENSE // narrow
         self.dense = nn.Sequential(
             nn.AdaptiveAvgPool2d(_CELLS),
@@ -62,8 +65,10 @@ class Teacher:
 
     def __init__(self, cfg: TeacherConfig, groups: Int[np.ndarray, "n"], seed: int, vgg19: str | None = None) -> None:
         self.cfg, self.members, self.seed = cfg, groups, seed
-        if len(groups) and not (0 <= groups.min() and groups.max() < cfg.groups):
-            raise StudentError(f"groups of people from {groups.min()} to {groups.max()}: expected 0 to {cfg.groups - 1}")
+        if len(groups) and not (groups.min() >= 0 and groups.max() < cfg.groups):
+            raise StudentError(
+                f"groups of people from {groups.min()} to {groups.max()}: expected 0 to {cfg.groups - 1}"
+            )
         self.sizes = np.bincount(groups, minlength=cfg.groups)
         self.usable = self.sizes >= cfg.min_samples
         if self.usable.sum() < 2:
@@ -144,8 +149,6 @@ class Teacher:
 
     def tensors(self) -> dict[str, Tensor]:
         """What `restore` needs, but plain values."""
-        from posedreamer_assets.people2d.checkpoint import optimizer_tensors, under
-
         found = under("network", self.network.state_dict()) | under("optimizer", optimizer_tensors(self.optimizer))
         images = {"image": self.image, "hardest": self.hardest}
         return found | {name: torch.tensor(value) for name, value in images.items() if value is not None}
@@ -164,8 +167,6 @@ class Teacher:
 
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Put back what `tensors` and `plain` gave."""
-        from posedreamer_assets.people2d.checkpoint import SavedArm, restore_optimizer
-
         saved = SavedArm(tensors, plain)
         self.network.load_state_dict(saved.part("network"))
         restore_optimizer(self.optimizer, saved.part("optimizer"))
@@ -183,4 +184,5 @@ def _as_json(row: Update) -> dict[str, Any]:
 
 
 def _from_json(row: Mapping[str, Any]) -> Update:
-    return Update(**{k: np.array(v) if isinstance(v, list) else v for k, v in row.items()})
+    values: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in row.items()}
+    return Update(**values)
