@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 
 from posedreamer_assets.checks import run_checks
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import Profile, load_profile
+from posedreamer_assets.people2d.network import PoseNet, frozen_names
 from posedreamer_assets.pipeline.arm_study import arm_key
 from posedreamer_assets.pipeline.pose2d_students import weights_of, weights_to_bytes
 from posedreamer_assets.runtime.checking import Surroundings
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets_tests.arms.small import SETTINGS
 from posedreamer_assets_tests.planted_faults.faults import with_column
 
 Plant = Callable[[pa.Table, LanceStore], pa.Table]
@@ -39,17 +41,23 @@ def changed(column: str, change: Callable[[Any], Any], row: int = 0) -> Plant:
     return plant
 
 
+def frozen() -> list[str]:
+    """Names of the weights and statistics of the layers that no arm trains."""
+    cfg = load_profile("pocket", dict(SETTINGS)).pose2d
+    return frozen_names(PoseNet(cfg), cfg.frozen)
+
+
 def trained_in_front(data: bytes) -> bytes:
     """The very first weights a little off, as an optimiser that was given them would leave them."""
     weights = weights_of(data)
-    first = next(name for name in weights if name.startswith("features"))
+    first = frozen()[0]
     return weights_to_bytes({**weights, first: weights[first] + 1e-3})
 
 
 def statistics_moved(data: bytes) -> bytes:
     """Running statistics of the first layers, which move in training mode though nothing is optimised."""
     weights = weights_of(data)
-    first = next(name for name in weights if "running_mean" in name)
+    first = next(name for name in frozen() if "running_mean" in name)
     return weights_to_bytes({**weights, first: weights[first] + 1e-3})
 
 
