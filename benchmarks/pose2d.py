@@ -42,7 +42,7 @@ def source(rng: np.random.Generator, size: int = 288, people: int = 4) -> Source
     pictures = []
     for _ in range(8):
         joints = people_in(rng, people, size)
-        known, image = ((joints >= 0) & (joints < size)).all(-1), rng.integers(0, 255, (size, size, 3)).astype(np.uint8)
+        known, image = np.all((joints >= 0) & (joints < size), axis=-1), rng.integers(0, 255, (size, size, 3)).astype(np.uint8)
         pictures.append(Picture(image, joints, known, np.zeros(people, bool), np.full(people, 20.0)))
     rows = np.array([(k, p) for k in range(len(pictures)) for p in range(people)])
     return Source(pictures, rows, None, tuple(map(str, range(len(rows)))))
@@ -84,9 +84,8 @@ def plain_step(network: PoseNet, optimizer: torch.optim.Optimizer, crops: Crops,
     for k in range(len(crops)):
         targets = plain_targets(crops.joints[k], crops.known[k], cfg.size // stride, stride, cfg)
         wanted = torch.from_numpy(targets).float()
-        loss = sum(((maps[0] - wanted) ** 2).mean() for maps in network(crops.image_tensor()[k : k + 1]))
-        assert isinstance(loss, torch.Tensor)
-        (loss / len(crops)).backward()
+        losses = [((maps[0] - wanted) ** 2).mean() for maps in network(crops.image_tensor()[k : k + 1])]
+        (torch.stack(losses).sum() / len(crops)).backward()
     optimizer.step()
 
 

@@ -43,7 +43,7 @@ def picture(rng: np.random.Generator, people: int = 2, size: int = 96, synthetic
             colour = [250 * (joint & 1), 250 * (joint >> 1 & 1), 250 * (joint >> 2 & 1)]
             image[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = colour
     chosen = np.isin(np.arange(people), synthetic)
-    known = ((joints >= 0) & (joints < size)).all(-1)
+    known = np.all((joints >= 0) & (joints < size), axis=-1)
     return Picture(image, joints, known, chosen, np.full(people, size / 7.0), None, instances)
 
 
