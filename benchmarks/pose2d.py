@@ -42,7 +42,10 @@ def source(rng: np.random.Generator, size: int = 288, people: int = 4) -> Source
     pictures = []
     for _ in range(8):
         joints = people_in(rng, people, size)
-        known, image = np.all((joints >= 0) & (joints < size), axis=-1), rng.integers(0, 255, (size, size, 3)).astype(np.uint8)
+        known, image = (
+            np.all((joints >= 0) & (joints < size), axis=-1),
+            rng.integers(0, 255, (size, size, 3)).astype(np.uint8),
+        )
         pictures.append(Picture(image, joints, known, np.zeros(people, bool), np.full(people, 20.0)))
     rows = np.array([(k, p) for k in range(len(pictures)) for p in range(people)])
     return Source(pictures, rows, None, tuple(map(str, range(len(rows)))))
