@@ -99,7 +99,7 @@ def crop_picture(picture: Picture, place: Placement, size: int) -> Crops:
         joints, known = joints[:, list(MIRRORED)], known[:, list(MIRRORED)]
     warp = _Warp(place, size)
     shown = np.zeros((size, size), np.uint8) if picture.instances is None else warp.mask(picture.instances)
-    inside = (known & ((joints >= 0) & (joints < size)).all(axis=-1)).any(axis=1)
+    inside = np.any(known & np.all((joints >= 0) & (joints < size), axis=-1), axis=1)
     inside[[k - 1 for k in np.unique(shown) if k]] = True
     kept = np.flatnonzero(inside)
     rows = np.zeros(256, np.uint8)

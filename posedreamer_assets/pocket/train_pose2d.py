@@ -182,6 +182,7 @@ class _Run:
             steps=self.progress.step,
             batch=cfg.batch,
             minutes=self.progress.seconds / 60,
+            budget=training.minutes,
             rows="\n".join(f"| {name} | {value:.1f} |" for name, value in self.figures.items()),
             settings=json.dumps(settings | {name: getattr(training, name) for name in kept}),
         )
@@ -216,7 +217,7 @@ The student is told the mean size of an image's people, as MPII's protocol allow
 
 Settings: `{settings}`
 
-Retrain: `posedreamer train-pocket --part pose2d`
+Retrain: `posedreamer train-pocket --part pose2d --pose2d-minutes {budget:g}`
 
 Licence: Apache-2.0, as the project; the training images show the free body, whose data are CC0.
 """
