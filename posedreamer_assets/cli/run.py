@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from posedreamer_assets.cli.endings import raise_if_signalled
 from posedreamer_assets.cli.memory import PeakMemory
 from posedreamer_assets.config import Profile, is_shipped, local_path
-from posedreamer_assets.errors import DetectorError, UnreadableBatchError
+from posedreamer_assets.errors import DetectorError, RecipeError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
 from posedreamer_assets.pipeline.rounds import planned_keys
+from posedreamer_assets.pipeline.student_study import study_of
 from posedreamer_assets.progress import Display, Silent, watching
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
@@ -42,12 +43,13 @@ class StageTiming:
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a run: figures as in `summary.json`, and where the report lies."""
+    """The end of a run: figures as in `summary.json`, where the report lies, and why students were left out, if they were."""
 
     figures: dict[str, Any]
     report: str
     summary_json: str
     timings: list[StageTiming] = field(default_factory=list)
+    left_out: str | None = None
 
 
 def run_main_job(
@@ -73,6 +75,7 @@ def run_main_job(
         PoseDreamerError: the first error of a stage; what was finished before stays and is not made again.
     """
     started = time.perf_counter()
+    study_of(profile)  # a mistake in its file is told now, not after the images
     home.prepare(profile)
     home.try_storage()
     with home.lock("pose_files"):
@@ -84,14 +87,14 @@ def run_main_job(
         job = _Job(home, profile, force, display or Silent(), opened)
         if show and any(stage.key == "base/control_maps" for stage in chosen) and (first := job.first_pictures()):
             show(first)
-        timings = [job.run_stage(stage) for stage in chosen]
+        timings, left_out = job.run_stages(chosen)
     from posedreamer_assets.report.run_report import write_run_report
 
     figures = write_run_report(
         home, profile, timings=[asdict(t) for t in timings], seconds=time.perf_counter() - started
     )
     folder = home.reports / "latest"
-    return Summary(figures, str(folder / "report.html"), str(folder / "summary.json"), timings)
+    return Summary(figures, str(folder / "report.html"), str(folder / "summary.json"), timings, left_out)
 
 
 def require_models(profile: Profile) -> None:
@@ -184,6 +187,22 @@ class _Job:
         """What is stored, listed anew after something has been made."""
         self._snapshot = self._snapshot or Snapshot(self.profile, self.home.store())
         return self._snapshot
+
+    def run_stages(self, stages: Sequence[Stage]) -> tuple[list[StageTiming], str | None]:
+        """Make what is not up to date of these stages; and why the study of students was left out, which comes last.
+
+        A run of few images, or one whose filter keeps next to none, has nothing to train students on; its own figures stand.
+
+        Raises:
+            PoseDreamerError: a stage's first error.
+        """
+        timings: list[StageTiming] = []
+        for stage in stages:
+            try:
+                timings.append(self.run_stage(stage))
+            except RecipeError as error:
+                return timings, str(error)
+        return timings, None
 
     def run_stage(self, stage: Stage) -> StageTiming:
         """Make what is not up to date of a stage.
