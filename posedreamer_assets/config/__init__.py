@@ -1,6 +1,7 @@
 """What a run is configured by: `profile.py` reads profiles, the other files say what each section holds."""
 
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
+from posedreamer_assets.config.captioning import CaptionsConfig
 from posedreamer_assets.config.files import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
 from posedreamer_assets.config.judging import (
     CounterConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "AlignmentConfig",
     "BodyConfig",
     "CameraConfig",
+    "CaptionsConfig",
     "CounterConfig",
     "CrowdsConfig",
     "CurationConfig",

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from posedreamer_assets.report.coverage import COLUMNS, LOOKS, coverage
+from posedreamer_assets.report.coverage import COLUMNS, LOOKS, captions_in_words, coverage
 from posedreamer_assets.report.gallery import GallerySample
 from posedreamer_assets.report.gather import kept_by_skin_tone, pair_statuses
 from posedreamer_assets.report.html import Note, PanelRow, Section
@@ -164,9 +164,11 @@ def _coverage(snapshot: Snapshot) -> Section | None:
     chosen = judged.take(pa.array(spread(judged.num_rows, MOST_SHOWN)))
     ids = texts(chosen, "sample_id")
     kept = texts(chosen.filter(pc.field("keep")), "sample_id")
-    found = coverage(snapshot.store.take("pose_library", ids, columns=COLUMNS), kept)
+    poses = snapshot.store.take("pose_library", ids, columns=COLUMNS)
+    found = coverage(poses, kept)
     counted = {"family": "Families", **LOOKS}
-    note = "" if len(ids) == judged.num_rows else f"{len(ids):,} of {judged.num_rows:,} poses, evenly spread."
+    some = "" if len(ids) == judged.num_rows else f"{len(ids):,} of {judged.num_rows:,} poses, evenly spread. "
+    note = some + captions_in_words(texts(poses, "caption"))
     return coverage_section(
         [
             *(kept_bars(title, *found.counts(what)) for what, title in counted.items()),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from posedreamer_assets.config import WEIGHTS_DIR, Profile, local_path
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.hub import is_hub_name
 from posedreamer_assets.pipeline.student_study import spec_of
 
 
@@ -14,6 +15,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
     paths: dict[str, str | Path | None] = {
         "body": profile.body.model_path,
         "backgrounds": profile.scenes.backgrounds,
+        "captions": profile.captions.path,
         "photos": profile.photos.path,
         "photo_annotations": profile.photos.annotations,
         "reference": profile.quality.reference,
@@ -23,7 +25,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "ranker": local_path(profile.ranker.path),
         "student_init": local_path(spec_of(profile).init) if kind == "student_init" else None,
         "counter": local_path(profile.counter.path),
-        "outside_judge": profile.outside_judge.path if profile.outside_judge else None,
+        "outside_judge": local_path(profile.outside_judge.path) if profile.outside_judge else None,
     }
     path = paths[kind]
     if path is None:
@@ -32,6 +34,8 @@ def file_digest(profile: Profile, kind: str) -> str | None:
     if not found.exists():
         if kind in ("generator", "generator_control") and profile.generator.backend != "pocket":
             return str(path)  # a name on a model hub
+        if kind in ("judge", "ranker", "outside_judge", "counter") and is_hub_name(str(path)):
+            return str(path)  # its revision is a setting
         if kind != "generator" or profile.generator.model_path:
             raise ConfigError(f"{kind}: {found} does not exist")
         return None

@@ -136,14 +136,22 @@ def test_photographs_are_not_judged_by_a_detector_of_renderings_unless_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("posedreamer_assets.diffusion.sources.require", lambda _: None)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    shipped = {
+        "judge.kind": "heatmap",
+        "judge.path": "shipped:judge",
+        "counter.kind": "auto",
+        "counter.path": "shipped:counter",
+    }
     with pytest.raises(DetectorError, match="seen renderings alone"):
-        require_models(load_profile("sdxl"))
-    require_models(load_profile("sdxl", {"judge.on_photographs": True}))
+        require_models(load_profile("sdxl", shipped))
+    require_models(load_profile("sdxl", {**shipped, "judge.on_photographs": True}))
     with pytest.raises(DetectorError, match=r"ranker\.path"):
-        require_models(
-            load_profile(
-                "flux", {"judge.path": "shipped:judge", "judge.on_photographs": True, "ranker.path": "shipped:ranker"}
-            )
-        )
+        require_models(load_profile("flux", {**shipped, "judge.on_photographs": True, "ranker.path": "shipped:ranker"}))
     (tmp_path / "movenet.onnx").touch()
-    require_models(load_profile("sdxl", {"judge.kind": "onnx", "judge.path": str(tmp_path / "movenet.onnx")}))
+    movenet = {"judge.kind": "onnx", "judge.path": str(tmp_path / "movenet.onnx")}
+    require_models(load_profile("sdxl", {**shipped, **movenet}))
+    with pytest.raises(
+        DetectorError, match=r"counter\.path: PekingU/rtdetr_r50vd is not on this computer, and HF_HUB_OFFLINE"
+    ):
+        require_models(load_profile("sdxl", movenet))
