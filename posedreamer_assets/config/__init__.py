@@ -8,6 +8,7 @@ from posedreamer_assets.config.judging import (
     CurationConfig,
     CurriculumConfig,
     DetectorConfig,
+    NetworkConfig,
     QualityConfig,
     RoundConfig,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "LEAST_STAND_IN_PX",
     "LearningToTrainConfig",
     "MixedConfig",
+    "NetworkConfig",
     "PROFILES_DIR",
     "PhotosConfig",
     "PosesConfig",

@@ -77,9 +77,20 @@ class CurriculumConfig:
 
 
 @dataclass(frozen=True)
-class QualityConfig:
-    """`reference`: a folder of real images, null means the held-out rendered scenes."""
+class NetworkConfig:
+    """A network whose features images are compared by. `kind`: dinov2 or clip, of transformers; `path`: a folder, or a name on
+    the model hub. `revision`: commit or tag of such a name; null is the newest, which may be another tomorrow."""
 
+    kind: Literal["dinov2", "clip"] = "dinov2"
+    path: str = "facebook/dinov2-base"
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """`reference`: a folder of real images, null means the held-out rendered scenes. `networks`: compared by beside Inception."""
+
+    networks: tuple[NetworkConfig, ...] = ()
     reference: str | None = None
     bootstrap: int = 200
     neighbours: int = 3

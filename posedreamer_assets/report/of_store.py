@@ -153,8 +153,10 @@ def _quality(snapshot: Snapshot) -> Section | None:
     found = result_of(snapshot, "quality_report")
     if found is None:
         return None
-    plane = json.loads((found.path / _CHECKPOINT_ARRAYS).read_text())["feature_plane"]
-    return quality_section({"kept images": found.metrics}, {name: np.array(points) for name, points in plane.items()})
+    points = json.loads((found.path / _CHECKPOINT_ARRAYS).read_text())
+    planes = {"inception": points["feature_plane"], **points.get("planes_by_network", {})}
+    arrays = {by: {name: np.array(p) for name, p in plane.items()} for by, plane in planes.items() if plane}
+    return quality_section({"kept images": found.metrics}, arrays)
 
 
 def _coverage(snapshot: Snapshot) -> Section | None:

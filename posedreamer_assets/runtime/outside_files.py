@@ -5,6 +5,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from posedreamer_assets.config import WEIGHTS_DIR, Profile, local_path
+from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.hub import is_hub_name
 from posedreamer_assets.pipeline.student_study import spec_of
@@ -12,6 +13,8 @@ from posedreamer_assets.pipeline.student_study import spec_of
 
 def file_digest(profile: Profile, kind: str) -> str | None:
     """Digest of outside files: a model, a folder of poses or images; None where nothing outside is read."""
+    if kind == "quality_networks":
+        return _networks_digest(profile)
     paths: dict[str, str | Path | None] = {
         "body": profile.body.model_path,
         "backgrounds": profile.scenes.backgrounds,
@@ -40,6 +43,13 @@ def file_digest(profile: Profile, kind: str) -> str | None:
             raise ConfigError(f"{kind}: {found} does not exist")
         return None
     return path_digest(found)
+
+
+def _networks_digest(profile: Profile) -> str | None:
+    """Of the networks that images are compared by; those of the hub are their names, whose revision is a setting."""
+    folders = [Path(network.path).expanduser() for network in profile.quality.networks]
+    named = zip(folders, profile.quality.networks, strict=True)
+    return digest([path_digest(f) if f.exists() else network.path for f, network in named]) if folders else None
 
 
 def path_digest(path: Path) -> str:

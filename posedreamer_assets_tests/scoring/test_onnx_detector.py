@@ -125,22 +125,22 @@ def test_people_are_counted_above_the_threshold_and_apart(tmp_path: Path) -> Non
 
 
 def brightest(path: Path, batch: int | str) -> Path:
-    """A SimCC model that answers where its input's first plane is bright: sums over rows and over columns."""
+    """A SimCC model that answers where its input's first plane is bright: the first of the brightest rows and columns."""
     nodes = [
         helper.make_node("Slice", ["input", "zero", "one", "one"], ["plane"]),
-        helper.make_node("ReduceSum", ["plane", "two"], ["x"], keepdims=0),
-        helper.make_node("ReduceSum", ["plane", "three"], ["y"], keepdims=0),
+        helper.make_node("ReduceMax", ["plane"], ["x"], axes=[2], keepdims=0),
+        helper.make_node("ReduceMax", ["plane"], ["y"], axes=[3], keepdims=0),
         helper.make_node("Tile", ["x", "times"], ["simcc_x"]),
         helper.make_node("Tile", ["y", "times"], ["simcc_y"]),
     ]
-    constants = {"zero": [0], "one": [1], "two": [2], "three": [3], "times": [1, 17, 1]}
+    constants = {"zero": [0], "one": [1], "times": [1, 17, 1]}
     infos = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 17, side])
         for name, side in (("simcc_x", 192), ("simcc_y", 256))
     ]
     picture = helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, 256, 192])
     given = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "sums", [picture], infos, given)
+    graph = helper.make_graph(nodes, "brightest", [picture], infos, given)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
 
@@ -156,9 +156,9 @@ def test_images_of_a_batch_do_not_mix_whatever_the_file_leaves_open(
     for image, (x, y) in zip(images, spots, strict=True):
         image[y - 1 : y + 2, x - 1 : x + 2] = 255
     boxes = np.concatenate([spots - 25, np.full((11, 2), 50)], 1).astype(np.float32)
-    detector = load_detector(DetectorConfig("onnx", str(brightest(tmp_path / "sums.onnx", batch)), crop=crop))
+    detector = load_detector(DetectorConfig("onnx", str(brightest(tmp_path / "brightest.onnx", batch)), crop=crop))
     found = detector.detect(images, boxes)
-    np.testing.assert_allclose(found[:, :, :2], np.broadcast_to(spots[:, None] + 0.5, (11, 17, 2)), atol=0.8)
+    np.testing.assert_allclose(found[:, :, :2], np.broadcast_to(spots[:, None] + 0.5, (11, 17, 2)), atol=2)
     alone = np.concatenate([detector.detect(images[i : i + 1], boxes[i : i + 1]) for i in range(11)])
     np.testing.assert_array_equal(found, alone)
 
