@@ -15,7 +15,7 @@ from posedreamer_assets.cli.endings import raise_if_signalled
 from posedreamer_assets.cli.memory import PeakMemory
 from posedreamer_assets.config import Profile, is_shipped, local_path
 from posedreamer_assets.errors import DetectorError, UnreadableBatchError
-from posedreamer_assets.hub import is_hub_name
+from posedreamer_assets.hub import DETECTORS, is_hub_name
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
 from posedreamer_assets.pipeline.rounds import planned_keys, planned_of
@@ -110,7 +110,7 @@ def require_models(profile: Profile) -> None:
         detector = getattr(profile, name)
         if detector is None:
             continue
-        if is_hub_name(detector.path) and detector.kind in ON_HUB:
+        if is_hub_name(detector.path) and detector.kind in DETECTORS:
             _require_hub_model(name, detector.path, detector.revision)
         elif not local_path(detector.path).exists():
             raise DetectorError(
@@ -123,9 +123,6 @@ def require_models(profile: Profile) -> None:
                 f"{name}.path: {detector.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
                 f"--set {name}.kind=onnx --set {name}.path=FILE (docs/generators.md), or --set {name}.on_photographs=true"
             )
-
-
-ON_HUB = ("vitpose", "detr")  # as in scoring/weights.py, which loads torch
 
 
 def _require_hub_model(name: str, model: str, revision: str | None) -> None:

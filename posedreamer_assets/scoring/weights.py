@@ -12,11 +12,8 @@ from torch import nn
 
 from posedreamer_assets.config import local_path
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.hub import is_hub_name, model_folder
+from posedreamer_assets.hub import DETECTORS, is_hub_name, model_folder
 from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet
-
-ON_HUB = ("vitpose", "detr")
-"""Kinds whose weights are published on the model hub."""
 
 
 def folder_of(kind: str, path: str, revision: str | None = None) -> Path:
@@ -30,10 +27,10 @@ def folder_of(kind: str, path: str, revision: str | None = None) -> Path:
     Raises:
         DetectorError: it does not exist or holds no weights.
     """
-    if kind in ON_HUB and is_hub_name(path):
+    if kind in DETECTORS and is_hub_name(path):
         return model_folder(path, revision, DetectorError)
     folder = local_path(path)
-    if kind in ON_HUB and not (folder / "model.safetensors").is_file():
+    if kind in DETECTORS and not (folder / "model.safetensors").is_file():
         raise DetectorError(
             f"no {kind} weights at {folder} (config.json and model.safetensors), and no name on the hub"
         )
