@@ -88,9 +88,9 @@ class OnnxDetector:
         found: list[np.ndarray] = []
         for start in range(0, len(fitted), self._batch):
             part = fitted[start : start + self._batch]
-            block = np.zeros((self._batch, *part.shape[1:]), np.uint8)
+            block: np.ndarray = np.zeros((self._batch, *part.shape[1:]), np.uint8)
             block[: len(part)] = part
-            tensor = np.stack([self._prepare(image) for image in block])
+            tensor = np.stack([self._prepare(block[i]) for i in range(self._batch)])
             outputs = [np.asarray(output) for output in self._session.run(None, {self._input.name: tensor})]
             decode = DECODERS[self.layout]
             found += [

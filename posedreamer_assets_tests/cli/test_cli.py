@@ -129,8 +129,8 @@ def test_doctor_tells_licence_and_memory_of_a_large_generator_without_loading_it
     assert "Non-Commercial" in lines["generator licence"]
     assert "33.7 GB of weights" in lines["generator memory"]
     assert lines["generator weights"].startswith("missing")
-    assert "usyd-community/vitpose-plus-base: the hub" in lines["judging detector"]
-    assert "PekingU/rtdetr_r50vd: the hub" in lines["person counter"]
+    assert "usyd-community/vitpose-plus-base: HF_HUB_OFFLINE" in lines["judging detector"]
+    assert "PekingU/rtdetr_r50vd: HF_HUB_OFFLINE" in lines["person counter"]
     assert result.exit_code == 1
 
 

@@ -1,6 +1,7 @@
 """DINOv2 and CLIP as quality's networks, on checkpoints of random weights, and their figures against naive loops."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ FIGURES = {"frechet", "kd", "cmmd", "precision", "recall", "density", "coverage"
 def save_network(kind: str, folder: Path) -> torch.nn.Module:
     """A checkpoint as they are published: DINOv2 of 518 pixels, CLIP of 32."""
     torch.manual_seed(0)
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     if kind == "dinov2":
         network = Dinov2Model(Dinov2Config(image_size=518, patch_size=56, mlp_ratio=1, **small))
     else:

@@ -1,5 +1,7 @@
 """Crops by the label's box: points come back exactly, and what a network is shown is the labelled person."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -97,7 +99,7 @@ class _Brightest(torch.nn.Module):
 
 
 def detector(crop: str) -> TorchDetector:
-    options = {"height": INPUT[0], "width": INPUT[1], "maps": "log-share", "batch_size": 2}
+    options: Any = {"height": INPUT[0], "width": INPUT[1], "maps": "log-share", "batch_size": 2}
     return TorchDetector(_Brightest(), "brightest", "0", crop=crop, **options)
 
 

@@ -13,7 +13,8 @@ from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImage
 from posedreamer_assets.config import CounterConfig, load_profile
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.runtime.outside_files import file_digest
-from posedreamer_assets.scoring.people import PersonCounter, load_counter
+from posedreamer_assets.scoring.detr_counter import DetrCounter
+from posedreamer_assets.scoring.people import load_counter
 
 SIDE = 64
 BOXES = 20
@@ -25,7 +26,7 @@ def save_rt_detr(folder: Path, names: tuple[str, ...] = ("bicycle", "person")) -
         embedding_size=8,
         hidden_sizes=[8, 16, 16, 16],
         depths=[1, 1, 1, 1],
-        out_features=["stage2", "stage3", "stage4"],
+        out_features=["stage2", "stage3", "stage4"],  # pyright: ignore[reportCallIssue]
         layer_type="basic",
     )
     small = dict.fromkeys(("d_model", "encoder_hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim"), 16)
@@ -47,8 +48,10 @@ def save_rt_detr(folder: Path, names: tuple[str, ...] = ("bicycle", "person")) -
     RTDetrImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
 
 
-def counter_of(folder: Path, threshold: float | None = None, batch_size: int = 3) -> PersonCounter:
-    return load_counter(CounterConfig(str(folder), threshold, batch_size, kind="detr"))
+def counter_of(folder: Path, threshold: float | None = None, batch_size: int = 3) -> DetrCounter:
+    found = load_counter(CounterConfig(str(folder), threshold, batch_size, kind="detr"))
+    assert isinstance(found, DetrCounter)
+    return found
 
 
 def pictures(n: int) -> np.ndarray:

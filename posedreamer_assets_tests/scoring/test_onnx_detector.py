@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -148,7 +149,7 @@ def brightest(path: Path, batch: int | str) -> Path:
 @pytest.mark.parametrize("crop", ["whole", "label"])
 @pytest.mark.parametrize("batch", ["batch", 1, 4])
 def test_images_of_a_batch_do_not_mix_whatever_the_file_leaves_open(
-    batch: int | str, crop: str, tmp_path: Path
+    batch: int | str, crop: Any, tmp_path: Path
 ) -> None:
     """Eleven pictures with a bright spot each, in blocks of the file's size; the spots themselves are the oracle."""
     spots = np.random.default_rng(1).integers(30, 90, (11, 2))
