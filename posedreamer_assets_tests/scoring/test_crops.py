@@ -106,7 +106,8 @@ def detector(crop: str) -> TorchDetector:
 def test_of_two_people_the_labelled_one_is_found() -> None:
     """The other spot is brighter, so that the whole image shows that one."""
     spots = np.array([[100.0, 150.0], [300.0, 120.0]])
-    picture = np.maximum(bump(*spots[0], 9.0) // 2, bump(*spots[1], 9.0))
+    (x1, y1), (x2, y2) = spots.tolist()
+    picture = np.maximum(bump(x1, y1, 9.0) // 2, bump(x2, y2, 9.0))
     boxes = np.array([[60.0, 80.0, 80.0, 140.0]])
     found = detector("label").detect(picture[None], boxes)[0, :, :2]
     np.testing.assert_allclose(found, np.broadcast_to(spots[0], (17, 2)), atol=2)
