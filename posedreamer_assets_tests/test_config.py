@@ -38,6 +38,9 @@ def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
         ("alignment.method", "dpo", "alignment: method: expected one of flow_dpo, none, found 'dpo'"),
         ("alignment.method", None, "expected one of flow_dpo, none, found None"),
         ("generator.backend", "sdxl", "sdxl predicts noise .* set alignment.method to none"),
+        ("judge.crop", "half", "judge: crop: expected one of whole, label, found 'half'"),
+        ("counter.kind", "yolo", "counter: kind: expected one of auto, centre, onnx, detr, found 'yolo'"),
+        ("scenes.reference_batches", 0, "scenes.reference_batches is 0; expected 1 or more"),
         ("curriculum.rounds", [{"sise": 3}], "unknown key 'sise'"),
         ("curriculum.rounds", [3], "expected a mapping"),
         ("curriculum.rounds", 2, "found 2"),
@@ -86,3 +89,11 @@ def test_a_written_file_has_the_permissions_of_any_new_file_and_nothing_is_left_
     (written,) = (tmp_path / "below").iterdir()
     assert written.read_text() == "second"
     assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_some_renders_alone_are_refused_where_all_are_needed() -> None:
+    few = {"scenes.reference_batches": 2}
+    with pytest.raises(ConfigError, match="go by renders of every pose"):
+        load_profile("pocket", {**few, "curation.min_render_oks": 0.5})
+    with pytest.raises(ConfigError, match="students learn from renders"):
+        load_profile("pocket", {**few, "students.study": "pocket"})

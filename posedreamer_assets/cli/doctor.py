@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import CounterConfig, DetectorConfig, Profile
 from posedreamer_assets.errors import PoseDreamerError, StorageError
 from posedreamer_assets.runtime.home import Home
 
@@ -230,6 +230,8 @@ def look_at_detector(profile: Profile, which: str) -> Finding:
 
     name = {"ranker": "ranking detector", "judge": "judging detector"}[which]
     remedy = f"posedreamer train-pocket makes the pocket detectors; {which}.path names another (kind: onnx)"
+    if (found := _to_be_fetched(name, getattr(profile, which), which)) is not None:
+        return found
     try:
         detector = load_detector(getattr(profile, which), profile.image)
     except PoseDreamerError as error:
@@ -237,11 +239,24 @@ def look_at_detector(profile: Profile, which: str) -> Finding:
     return Finding(name, True, f"{detector.name} {detector.digest[:12]}")
 
 
+def _to_be_fetched(name: str, cfg: DetectorConfig | CounterConfig, section: str) -> Finding | None:
+    """Of a model of the hub that is not here: whether it is to be had; None of all others, which are loaded."""
+    from posedreamer_assets.hub import DETECTORS, ask, is_here, is_hub_name
+
+    if cfg.kind not in DETECTORS or not is_hub_name(cfg.path) or is_here(cfg.path, cfg.revision):
+        return None
+    why = ask(cfg.path, cfg.revision)
+    detail = f"{cfg.path}: {why}" if why else f"{cfg.path} (downloaded by the first run)"
+    return Finding(name, not why, detail, f"give a folder: --set {section}.path=DIR")
+
+
 def look_at_counter(profile: Profile) -> Finding:
     """Load the person counter."""
     from posedreamer_assets.scoring.people import load_counter
 
     name, remedy = "person counter", "counter.path names one: a folder, or an ONNX file of a detector of several people"
+    if (found := _to_be_fetched(name, profile.counter, "counter")) is not None:
+        return found
     try:
         counter = load_counter(profile.counter)
     except PoseDreamerError as error:
@@ -256,6 +271,8 @@ def look_at_outside_judge(profile: Profile) -> Finding:
     )
     if profile.outside_judge is None:
         return Finding("outside judge", False, "none configured", remedy, required=False)
+    if (found := _to_be_fetched("outside judge", profile.outside_judge, "outside_judge")) is not None:
+        return found
     from posedreamer_assets.scoring.detectors import load_detector
 
     try:

@@ -15,9 +15,10 @@ from posedreamer_assets.cli.endings import raise_if_signalled
 from posedreamer_assets.cli.memory import PeakMemory
 from posedreamer_assets.config import Profile, is_shipped, local_path
 from posedreamer_assets.errors import DetectorError, RecipeError, UnreadableBatchError
+from posedreamer_assets.hub import DETECTORS, is_hub_name
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
-from posedreamer_assets.pipeline.rounds import planned_keys
+from posedreamer_assets.pipeline.rounds import planned_keys, planned_of
 from posedreamer_assets.pipeline.student_study import study_of
 from posedreamer_assets.progress import Display, Silent, watching
 from posedreamer_assets.runtime.freshness import Snapshot
@@ -110,7 +111,11 @@ def require_models(profile: Profile) -> None:
         require(profile.generator)
     for name in ("ranker", "judge", "outside_judge", "counter"):
         detector = getattr(profile, name)
-        if detector is not None and not local_path(detector.path).exists():
+        if detector is None:
+            continue
+        if is_hub_name(detector.path) and detector.kind in DETECTORS:
+            _require_hub_model(name, detector.path, detector.revision)
+        elif not local_path(detector.path).exists():
             raise DetectorError(
                 f"{name}.path: nothing at {local_path(detector.path)}: --set {name}.path=FILE; docs/generators.md names some"
             )
@@ -121,6 +126,13 @@ def require_models(profile: Profile) -> None:
                 f"{name}.path: {detector.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
                 f"--set {name}.kind=onnx --set {name}.path=FILE (docs/generators.md), or --set {name}.on_photographs=true"
             )
+
+
+def _require_hub_model(name: str, model: str, revision: str | None) -> None:
+    from posedreamer_assets.hub import ask, is_here
+
+    if not is_here(model, revision) and (why := ask(model, revision)):
+        raise DetectorError(f"{name}.path: {model} is not on this computer, and {why}; or --set {name}.path=FOLDER")
 
 
 @dataclass
@@ -212,7 +224,7 @@ class _Job:
         """
         timing = self.early.get(stage.key, StageTiming(stage.key))
         early, seconds = timing.made, timing.seconds
-        planned = planned_keys(self.profile, stage.groups)
+        planned = planned_of(self.profile, stage)
         keys: list[str | None] = [k for k in planned if k not in self.unreadable] if stage.partitioned else [None]
         snapshot, forced = self._listed(), self.force
         todo = [

@@ -1,11 +1,13 @@
 """What a run is configured by: `profile.py` reads profiles, the other files say what each section holds."""
 
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
+from posedreamer_assets.config.captioning import CaptionsConfig
 from posedreamer_assets.config.judging import (
     CounterConfig,
     CurationConfig,
     CurriculumConfig,
     DetectorConfig,
+    NetworkConfig,
     QualityConfig,
     RoundConfig,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "AlignmentConfig",
     "BodyConfig",
     "CameraConfig",
+    "CaptionsConfig",
     "CounterConfig",
     "CrowdsConfig",
     "CurationConfig",
@@ -43,6 +46,7 @@ __all__ = [
     "LEAST_STAND_IN_PX",
     "LearningToTrainConfig",
     "MixedConfig",
+    "NetworkConfig",
     "PROFILES_DIR",
     "PhotosConfig",
     "PosesConfig",

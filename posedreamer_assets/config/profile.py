@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
+from posedreamer_assets.config.captioning import CaptionsConfig
 from posedreamer_assets.config.judging import (
     CounterConfig,
     CurationConfig,
@@ -45,6 +46,7 @@ class Profile:
     body: BodyConfig = field(default_factory=BodyConfig)
     poses: PosesConfig = field(default_factory=PosesConfig)
     cameras: CameraConfig = field(default_factory=CameraConfig)
+    captions: CaptionsConfig = field(default_factory=CaptionsConfig)
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     ranker: DetectorConfig = field(default_factory=DetectorConfig)
@@ -117,6 +119,9 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: photos.size is {profile.photos.size}; expected {LEAST_STAND_IN_PX} or more: people of a stand-in would be "
             "too small to be annotated"
         )
+    _check_renders(profile, where)
+    if (profile.captions.kind == "file") != (profile.captions.path is not None):
+        raise ConfigError(f"{where}: captions.kind file and captions.path go together; found {profile.captions}")
     ages = profile.poses.ages
     if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
         raise ConfigError(
@@ -128,6 +133,24 @@ def _check_together(profile: Profile, where: str) -> None:
         raise ConfigError(
             f"{where}: alignment.val_share and alignment.test_share are {held_out:g} together and leave no poses to train on"
         )
+
+
+def _check_renders(profile: Profile, where: str) -> None:
+    """Some batches alone may be rendered only where nothing else needs the renders of all."""
+    batches, curation = profile.scenes.reference_batches, profile.curation
+    if batches is None:
+        return
+    if batches < 1:
+        raise ConfigError(
+            f"{where}: scenes.reference_batches is {batches}; expected 1 or more, or null for all batches"
+        )
+    if curation.relative_oks or curation.min_render_oks:
+        raise ConfigError(
+            f"{where}: curation.relative_oks and curation.min_render_oks go by renders of every pose; set "
+            "scenes.reference_batches to null"
+        )
+    if not profile.students.off:
+        raise ConfigError(f"{where}: students learn from renders of every batch; set scenes.reference_batches to null")
 
 
 def profile_to_dict(profile: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ Array = np.ndarray
 # Bootstrap replicates of FID cost one SVD each; above this side length fewer are made.
 _FULL_BOOTSTRAP_SIDE = 512
 _MIN_REPLICATES = 20
+CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,45 @@ def kid_estimate(
     return _estimate(value, draws)
 
 
+def mmd_estimate(
+    generated: Float[Array, "n d"], reference: Float[Array, "m d"], replicates: int, rng: np.random.Generator
+) -> Estimate:
+    """Unbiased squared MMD with the kernel `exp(-|x - y|^2 / (2 * 10^2))` of unit vectors, times 1000, with its interval.
+
+    With CLIP's embeddings this is CMMD (Jayasumana et al. 2024, section 4), which takes no set for a Gaussian. Features are
+    scaled to length 1 here. Small negative values occur where the sets are alike.
+
+    Raises:
+        MetricsError: as `fid`.
+    """
+    x, y = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in _checked(generated, reference))
+    kernels = _gaussian(x, x), _gaussian(x, y), _gaussian(y, y)
+    value = CMMD_SCALE * _mmd(kernels, np.ones(len(x)), np.ones(len(y)))
+    draws = [CMMD_SCALE * _mmd(kernels, _resample(len(x), rng), _resample(len(y), rng)) for _ in range(replicates)]
+    return _estimate(value, draws)
+
+
+def density(generated: Float[Array, "n d"], reference: Float[Array, "m d"], neighbours: int = 3) -> Float[Array, " n"]:
+    """Of each generated image the number of reference balls around it, over k; the mean is the density (it may exceed 1).
+
+    A ball reaches a reference image's k-th nearest other one. Unlike precision, one outlier among the reference, whose ball
+    is large, counts once (Naeem et al. 2020, equation 3).
+
+    Raises:
+        MetricsError: as `inside_manifold`.
+    """
+    return _in_balls(generated, reference, neighbours).sum(axis=1) / neighbours
+
+
+def covered(generated: Float[Array, "n d"], reference: Float[Array, "m d"], neighbours: int = 3) -> Bool[Array, " m"]:
+    """Whether the ball of each reference image holds a generated one; the mean is the coverage (Naeem et al. 2020, equation 4).
+
+    Raises:
+        MetricsError: as `inside_manifold`.
+    """
+    return np.asarray(_in_balls(generated, reference, neighbours).any(axis=0))
+
+
 def inside_manifold(
     queries: Float[Array, "n d"], support: Float[Array, "m d"], neighbours: int = 3
 ) -> Bool[Array, " n"]:
@@ -134,13 +174,7 @@ def inside_manifold(
     Raises:
         MetricsError: as `fid`, or no more support points than neighbours.
     """
-    q, s = _checked(queries, support)
-    if not 1 <= neighbours < len(s):
-        raise MetricsError(f"{neighbours} neighbours need more than that many images, found {len(s)}")
-    within = _squared_distances(s, s)
-    np.fill_diagonal(within, 0.0)
-    radii = np.partition(within, neighbours, axis=1)[:, neighbours]  # column 0 is the point itself
-    return np.asarray((_squared_distances(q, s) <= radii[None, :]).any(axis=1))
+    return np.asarray(_in_balls(queries, support, neighbours).any(axis=1))
 
 
 def precision_recall(
@@ -157,8 +191,15 @@ def precision_recall(
 
 def share_estimate(hits: Bool[Array, " n"], replicates: int, rng: np.random.Generator) -> Estimate:
     """Mean of a yes/no answer per image; the manifold that answered is held fixed."""
-    draws = [float(np.mean(hits[rng.integers(len(hits), size=len(hits))])) for _ in range(replicates)]
-    return _estimate(float(hits.mean()), draws, lowest=0.0, highest=1.0)
+    return mean_estimate(hits, replicates, rng, highest=1.0)
+
+
+def mean_estimate(
+    values: Float[Array, " n"] | Bool[Array, " n"], replicates: int, rng: np.random.Generator, highest: float = np.inf
+) -> Estimate:
+    """Mean of a value per image, 0 or more; what the values were measured against is held fixed."""
+    draws = [float(np.mean(values[rng.integers(len(values), size=len(values))])) for _ in range(replicates)]
+    return _estimate(float(values.mean()), draws, lowest=0.0, highest=highest)
 
 
 def classifier_score(probs: Float[Array, "n c"]) -> float:
@@ -294,6 +335,21 @@ def _symmetric_root(matrix: Array) -> Array:
 def _kernels(x: Array, y: Array) -> tuple[Array, Array, Array]:
     d = x.shape[1]
     return (x @ x.T / d + 1.0) ** 3, (x @ y.T / d + 1.0) ** 3, (y @ y.T / d + 1.0) ** 3
+
+
+def _gaussian(x: Array, y: Array) -> Array:
+    return np.exp(-_squared_distances(x, y) / (2 * CMMD_SIGMA**2))
+
+
+def _in_balls(queries: Array, support: Array, neighbours: int) -> Bool[Array, "n m"]:
+    """Whether each query lies in the ball of each support point that reaches its k-th nearest other support point."""
+    q, s = _checked(queries, support)
+    if not 1 <= neighbours < len(s):
+        raise MetricsError(f"{neighbours} neighbours need more than that many images, found {len(s)}")
+    within = _squared_distances(s, s)
+    np.fill_diagonal(within, 0.0)
+    radii = np.partition(within, neighbours, axis=1)[:, neighbours]  # column 0 is the point itself
+    return np.asarray(_squared_distances(q, s) <= radii[None, :])
 
 
 def _mmd(kernels: tuple[Array, Array, Array], wx: Array, wy: Array) -> float:

@@ -129,6 +129,8 @@ def test_doctor_tells_licence_and_memory_of_a_large_generator_without_loading_it
     assert "Non-Commercial" in lines["generator licence"]
     assert "33.7 GB of weights" in lines["generator memory"]
     assert lines["generator weights"].startswith("missing")
+    assert "usyd-community/vitpose-plus-base: HF_HUB_OFFLINE" in lines["judging detector"]
+    assert "PekingU/rtdetr_r50vd: HF_HUB_OFFLINE" in lines["person counter"]
     assert result.exit_code == 1
 
 
@@ -136,14 +138,22 @@ def test_photographs_are_not_judged_by_a_detector_of_renderings_unless_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("posedreamer_assets.diffusion.sources.require", lambda _: None)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    shipped = {
+        "judge.kind": "heatmap",
+        "judge.path": "shipped:judge",
+        "counter.kind": "auto",
+        "counter.path": "shipped:counter",
+    }
     with pytest.raises(DetectorError, match="seen renderings alone"):
-        require_models(load_profile("sdxl"))
-    require_models(load_profile("sdxl", {"judge.on_photographs": True}))
+        require_models(load_profile("sdxl", shipped))
+    require_models(load_profile("sdxl", {**shipped, "judge.on_photographs": True}))
     with pytest.raises(DetectorError, match=r"ranker\.path"):
-        require_models(
-            load_profile(
-                "flux", {"judge.path": "shipped:judge", "judge.on_photographs": True, "ranker.path": "shipped:ranker"}
-            )
-        )
+        require_models(load_profile("flux", {**shipped, "judge.on_photographs": True, "ranker.path": "shipped:ranker"}))
     (tmp_path / "movenet.onnx").touch()
-    require_models(load_profile("sdxl", {"judge.kind": "onnx", "judge.path": str(tmp_path / "movenet.onnx")}))
+    movenet = {"judge.kind": "onnx", "judge.path": str(tmp_path / "movenet.onnx")}
+    require_models(load_profile("sdxl", {**shipped, **movenet}))
+    with pytest.raises(
+        DetectorError, match=r"counter\.path: PekingU/rtdetr_r50vd is not on this computer, and HF_HUB_OFFLINE"
+    ):
+        require_models(load_profile("sdxl", movenet))
