@@ -44,7 +44,7 @@ def stage_asset(graph: Graph, stage: Stage, deployment: Deployment) -> dg.Assets
         description=stage.about,
         metadata=definition_metadata(stage),
         pool=stage.pool,
-        op_tags={"posedreamer/stage": stage.key, **step_tags(stage.pool, deployment)},
+        op_tags={"posedreamer/stage": stage.key, **step_tags(stage.pool, deployment, only_paints=stage.only_paints)},
         automation_condition=condition_of(graph, stage, deployment),
         backfill_policy=_backfill_policy(stage, deployment),
     )
