@@ -28,6 +28,8 @@ class Deployment(EngineSettings):
         partitions_per_run: partitions that one run of a backfill takes, so that models are loaded once for all of them.
         max_retries: further attempts after a transient fault.
         retry_wait_s: wait before the first of them; doubled for each further one.
+        gpu_memory_gib: memory that a step of the pool `gpu` may use on Kubernetes and ECS, which must hold a generator's
+            weights; 0 leaves what the launcher gives every step.
         failure_hook: where run failures are told: an http(s) URL that takes JSON, or `package.module:function`.
     """
 
@@ -41,6 +43,7 @@ class Deployment(EngineSettings):
     partitions_per_run: int = 1
     max_retries: int = 4
     retry_wait_s: float = 5.0
+    gpu_memory_gib: int = 0
     failure_hook: str = dataclasses.field(default="", repr=False)
 
     def __post_init__(self) -> None:

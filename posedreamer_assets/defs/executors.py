@@ -84,13 +84,16 @@ def step_tags(pool: str | None, deployment: Deployment, *, only_paints: bool = F
     gpus, resource = deployment.gpus, deployment.ray_resource
     if pool != GPU_POOL or gpus == 0 or (only_paints and deployment.engine == "ray"):
         return {}
+    memory = deployment.gpu_memory_gib
+    limits = {"nvidia.com/gpu": str(gpus), **({"memory": f"{memory}Gi"} if memory else {})}
     return {
         "dagster-ray/config": json.dumps({"resources": {resource: gpus}} if resource else {"num_gpus": gpus}),
         "dagster-k8s/config": {
-            "container_config": {"resources": {"limits": {"nvidia.com/gpu": str(gpus)}}},
+            "container_config": {"resources": {"limits": limits}},
             "pod_spec_config": {
                 "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
             },
         },
         "ecs/container_overrides": json.dumps({"resourceRequirements": [{"type": "GPU", "value": str(gpus)}]}),
+        **({"ecs/memory": str(1024 * memory)} if memory else {}),
     }

@@ -253,7 +253,7 @@ class RayWorker:
     def _ask(self, job: Job | None) -> About | Painted:
         adapter = self._adapters.of(job.adapter_path) if job is not None and job.adapter_path is not None else None
         reason = ""
-        for _ in range(ATTEMPTS):
+        for _ in range(2):  # Ray makes the attempts; the actor that is known may have left because it was idle
             try:
                 answer = self._waited_for(self._started().answer.remote(job, adapter))
             except RayActorError as error:

@@ -1,6 +1,7 @@
 """A generator that needs no weights, writes down what it does, and fails in the ways that captions ask for.
 
-`model_path` is a folder; its file `log` has a line for each load and each row painted, whoever did it.
+`model_path` is a folder; its file `log.md`, which like a model's card is no part of the weights, has a line for each load and
+each row painted, whoever did it. `refuses.md` and `slow.md` beside it do as these words do in captions.
 """
 
 import os
@@ -20,6 +21,7 @@ from posedreamer_assets.errors import BackendError
 from posedreamer_assets.progress import advance
 
 BACKEND = "counting"
+LOG = "log.md"
 IMAGE = ImageConfig(width=8, height=8)
 SLOW_S = 0.2
 LARGEST_BATCH = 3  # of what has the caption "large"
@@ -61,6 +63,7 @@ class CountingGenerator:
         return images
 
     def _misbehave(self, caption: str, seed: int) -> None:
+        caption += "".join(word for word in ("refuses", "slow") if (self.folder / f"{word}.md").exists())
         if "slow" in caption:
             time.sleep(SLOW_S)
         if "refuses" in caption:
@@ -77,14 +80,14 @@ class CountingGenerator:
     def _first(self, name: str) -> bool:
         """Whether nobody has been here before, in any process."""
         try:
-            (self.folder / name).touch(exist_ok=False)
+            (self.folder / f"{name}.md").touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
 
     def _write(self, what: str, seed: int) -> None:
         place = os.environ.get("CUDA_VISIBLE_DEVICES", "none") or "empty"
-        with (self.folder / "log").open("a") as file:
+        with (self.folder / LOG).open("a") as file:
             file.write(f"{what} {os.getpid()} {seed} {torch.get_num_threads()} {place}\n")
 
 
@@ -113,7 +116,7 @@ def forget(folder: Path) -> None:
 
 def log(folder: Path, what: str) -> list[list[str]]:
     """What was logged, in order: process, seed, threads and visible GPUs of each."""
-    file = folder / "log"
+    file = folder / LOG
     lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
     return [line[1:] for line in lines if line[0] == what]
 
