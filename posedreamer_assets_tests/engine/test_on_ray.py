@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 SETTINGS = EngineSettings("ray", workers="2", chunk=4, ray_resource="stand_in")
-PATIENCE_S = 120
+PATIENCE_S = 600
 
 
 @pytest.fixture(scope="module", autouse=True)

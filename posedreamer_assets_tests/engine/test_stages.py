@@ -7,20 +7,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from posedreamer_assets.diffusion.generator import FlowModel, Generator
 from posedreamer_assets.engine.current import close_engine, current_engine
+from posedreamer_assets.engine.generator import EngineGenerator
 from posedreamer_assets.engine.inline import Inline
 from posedreamer_assets.engine.processes import Processes
+from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.errors import BackendError, ConfigError
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets_tests.diffusion.conftest import IMAGE as TINY_IMAGE
-from posedreamer_assets_tests.diffusion.conftest import save_tiny_parts, tiny_config
+from posedreamer_assets_tests.diffusion.conftest import draw_discs, save_tiny_parts, tiny_config
 from posedreamer_assets_tests.engine.fakes import LOG, loads, log, painted, register
 from posedreamer_assets_tests.engine.stages import KEYS, ROWS, paint, prepare
-from posedreamer_assets_tests.engine.test_processes import alive, wait_until
+from posedreamer_assets_tests.engine.test_processes import alive, wait_until, workers
 from posedreamer_assets_tests.runtime.small import small_profile
 
 pytestmark = pytest.mark.slow
@@ -105,6 +108,23 @@ def test_a_killed_run_leaves_what_is_done_and_no_process_and_the_next_finishes(
     assert paint(place) == here
     again = painted(place / "generator") - before
     assert len(again) == ROWS  # those of the second partition, and none of the first
+
+
+def test_the_pocket_generator_paints_the_same_bits_in_two_loads(tmp_path: Path) -> None:
+    save_tiny_parts(tmp_path)
+    cfg, engine = tiny_config(tmp_path), Processes(EngineSettings("processes", workers="2"))
+    _, controls, captions = draw_discs(9)
+    inline, crew = (EngineGenerator(one, cfg, TINY_IMAGE) for one in (Inline(), engine))
+    try:
+        pids = set[int | None]()
+        for first in range(0, 80, 10):  # eight partitions
+            seeds = list(range(first, first + 9))
+            assert np.array_equal(crew.generate(controls, captions, seeds), inline.generate(controls, captions, seeds))
+            pids |= {worker.pid for worker in workers(engine)}
+        assert (crew.name, crew.digest) == (inline.name, inline.digest)
+        assert len(pids - {None}) <= 2
+    finally:
+        engine.close()
 
 
 def test_what_is_trained_is_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
