@@ -10,21 +10,18 @@ import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
 from posedreamer_assets.engine.answers import Answer, Broken, Done, Failed, Painted
+from posedreamer_assets.engine.painter import Model, Painter, breaks_the_process
 from posedreamer_assets.engine.protocol import Job
 from posedreamer_assets.progress import watching
-
-if TYPE_CHECKING:
-    from posedreamer_assets.engine.painter import Model, Painter
 
 
 @dataclass(frozen=True)
 class Setup:
     """What a worker is told first."""
 
-    model: "Model"
+    model: Model
     idle_s: float
 
 
@@ -44,8 +41,6 @@ class _Telling:
 def serve(connection: Connection) -> None:
     """Answer jobs, and None, which asks what the generator is, until nothing comes any more."""
     setup: Setup = connection.recv()
-    from posedreamer_assets.engine.painter import Painter
-
     painter = Painter(setup.model)
     while connection.poll(setup.idle_s):
         job: Job | None = connection.recv()
@@ -56,10 +51,8 @@ def serve(connection: Connection) -> None:
             return
 
 
-def answer_of(painter: "Painter", job: Job | None) -> Answer:
+def answer_of(painter: Painter, job: Job | None) -> Answer:
     """What becomes of a job, or what the generator is."""
-    from posedreamer_assets.engine.painter import breaks_the_process
-
     try:
         return painter.about() if job is None else Painted(painter.paint(job))
     except Exception as error:  # noqa: BLE001, whatever it is, it is told to who gave the job
