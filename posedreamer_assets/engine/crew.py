@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from queue import LifoQueue
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,6 @@ Result = TypeVar("Result")
 AHEAD = 2  # jobs for each worker that are under way or finished and not yet asked for
 
 
-@runtime_checkable
 class Worker(Protocol):
     """One worker, as the thread sees it that hands it its jobs; it starts when it is first asked."""
 

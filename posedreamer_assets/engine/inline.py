@@ -1,13 +1,16 @@
 """The engine that paints in the process that asks."""
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.generator import Generator
 from posedreamer_assets.engine.painter import Model, Painter
 from posedreamer_assets.engine.protocol import About, Job
+
+if TYPE_CHECKING:
+    from posedreamer_assets.diffusion.generator import Generator
 
 
 class Inline:
@@ -29,7 +32,7 @@ class Inline:
         """See `Engine.paint`; what the generator raises comes as it is."""
         yield from map(self._painting(cfg, image).paint, jobs)
 
-    def local(self, cfg: GeneratorConfig, image: ImageConfig) -> Generator:
+    def local(self, cfg: GeneratorConfig, image: ImageConfig) -> "Generator":
         """See `Engine.local`."""
         return self._painting(cfg, image).generator
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import ray  # pyright: ignore[reportMissingImports]  # an extra
@@ -21,7 +21,6 @@ from ray.exceptions import GetTimeoutError, RayActorError  # pyright: ignore[rep
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.adapters import WEIGHTS_NAME, adapter_file
-from posedreamer_assets.diffusion.generator import Generator
 from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.engine.answers import ATTEMPTS, Answer, Broken, Failed, Painted, gave_up, raise_failed
 from posedreamer_assets.engine.crew import Crew
@@ -31,6 +30,9 @@ from posedreamer_assets.engine.protocol import About, Job
 from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.engine.worker import answer_of
 from posedreamer_assets.errors import EngineError
+
+if TYPE_CHECKING:
+    from posedreamer_assets.diffusion.generator import Generator
 
 NAMESPACE = "posedreamer"
 ADDRESS_VARIABLE = "RAY_ADDRESS"
@@ -59,7 +61,7 @@ class OnRay:
         """See `Engine.paint`."""
         return self._painting(cfg, image).paint(jobs)
 
-    def local(self, cfg: GeneratorConfig, image: ImageConfig) -> Generator:
+    def local(self, cfg: GeneratorConfig, image: ImageConfig) -> "Generator":
         """See `Engine.local`; the GPUs of actors are others than that of this process."""
         return self._here.local(cfg, image)
 

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.generator import Generator
 from posedreamer_assets.engine.answers import ATTEMPTS, Answer, Broken, Done, Failed, Painted, gave_up, raise_failed
 from posedreamer_assets.engine.crew import Crew
 from posedreamer_assets.engine.inline import Inline
@@ -23,6 +21,9 @@ from posedreamer_assets.engine.protocol import About, Job
 from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.engine.worker import Setup
 from posedreamer_assets.errors import EngineError
+
+if TYPE_CHECKING:
+    from posedreamer_assets.diffusion.generator import Generator
 
 GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -48,7 +49,7 @@ class Processes:
         """See `Engine.paint`."""
         return self._painting(cfg, image).paint(jobs)
 
-    def local(self, cfg: GeneratorConfig, image: ImageConfig) -> Generator:
+    def local(self, cfg: GeneratorConfig, image: ImageConfig) -> "Generator":
         """See `Engine.local`."""
         self._dismiss()
         return self._here.local(cfg, image)
@@ -80,6 +81,8 @@ def on_its_gpu(model: Model) -> Model:
 
 def environments(device: str, settings: EngineSettings, environment: Mapping[str, str]) -> list[dict[str, str]]:
     """The environment of each worker: one GPU each where there are some, and its share of the cores."""
+    import torch
+
     gpus = gpus_of(device, environment)
     count = settings.workers_of(len(gpus))
     threads = max(1, torch.get_num_threads() // count)
@@ -90,6 +93,8 @@ def environments(device: str, settings: EngineSettings, environment: Mapping[str
 
 def gpus_of(device: str, environment: Mapping[str, str]) -> list[str]:
     """Values of CUDA_VISIBLE_DEVICES that show one GPU each, of those that this process may use for `generator.device`."""
+    import torch
+
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cuda"):
         return []

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -43,7 +43,6 @@ class About:
     digest: str
 
 
-@runtime_checkable
 class Engine(Protocol):
     """Has images painted. The bits of a row are those of `Generator.generate` in this process, whoever paints it."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from posedreamer_assets.engine import processes
 from posedreamer_assets.engine.generator import EngineGenerator
@@ -259,8 +260,8 @@ def test_workers_leave_with_a_process_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_each_worker_sees_a_gpu_of_its_own_and_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(processes.torch, "get_num_threads", lambda: 12)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
     assert gpus_of("auto", {}) == ["0", "1", "2"]
     assert gpus_of("cuda:1", {}) == ["1"]
     assert gpus_of("cpu", {}) == []
