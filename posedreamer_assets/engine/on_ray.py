@@ -20,7 +20,6 @@ import ray  # pyright: ignore[reportMissingImports]  # an extra
 from ray.exceptions import GetTimeoutError, RayActorError  # pyright: ignore[reportMissingImports]
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.adapters import WEIGHTS_NAME, adapter_file
 from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.engine.answers import ATTEMPTS, Answer, Broken, Failed, Painted, gave_up, raise_failed
 from posedreamer_assets.engine.crew import Crew
@@ -151,10 +150,11 @@ def _stamps(path: str) -> list[tuple[str, int, int]]:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that goes along with a job: a digest of its file, and the bytes in the cluster's object store."""
+    """An adapter that goes along with a job: its file's name and digest, and the bytes in the cluster's object store."""
 
+    name: str
     content: str
-    file: Any
+    stored: Any
 
 
 class Adapters:
@@ -166,11 +166,13 @@ class Adapters:
 
     def of(self, path: Path) -> Adapter:
         """An adapter on this computer, as it goes along."""
+        from posedreamer_assets.diffusion.adapters import adapter_file
+
         file = adapter_file(path)
         content = file_digest(file)
         with self._lock:
             if self._last is None or self._last.content != content:
-                self._last = Adapter(content, ray.put(file.read_bytes()))
+                self._last = Adapter(file.name, content, ray.put(file.read_bytes()))
             return self._last
 
 
@@ -199,13 +201,13 @@ class Actor:
         return found
 
     def _kept(self, adapter: Adapter) -> Path:
-        """The folder of an adapter's file on the computer of the actor."""
+        """An adapter's file on the computer of the actor."""
         content, folder = self._adapter
-        place = Path(folder.name)
+        file = Path(folder.name) / adapter.name
         if content != adapter.content:
-            (place / WEIGHTS_NAME).write_bytes(ray.get(adapter.file))
+            file.write_bytes(ray.get(adapter.stored))
             self._adapter = adapter.content, folder
-        return place
+        return file
 
     def pid(self) -> int:
         """Of its process."""

@@ -50,7 +50,10 @@ class CountingGenerator:
         adapter_path: Path | None = None,
         control_strength: float = 1.0,
     ) -> np.ndarray:
-        extra = 0 if adapter_path is None else len((adapter_path / ADAPTER).read_bytes())
+        extra = 0
+        if adapter_path is not None:
+            file = adapter_path / ADAPTER if adapter_path.is_dir() else adapter_path
+            extra = len(file.read_bytes())
         images = np.empty_like(controls)
         for row, (caption, seed) in enumerate(zip(captions, seeds, strict=True)):
             self._misbehave(caption, seed)

@@ -15,8 +15,6 @@ from posedreamer_assets.engine.generator import EngineGenerator
 from posedreamer_assets.engine.inline import Inline
 from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.errors import BackendError, EngineError
-from posedreamer_assets_tests.diffusion.conftest import IMAGE as TINY_IMAGE
-from posedreamer_assets_tests.diffusion.conftest import draw_discs, save_tiny_parts, tiny_config
 from posedreamer_assets_tests.engine.fakes import (
     IMAGE,
     CountingGenerator,
@@ -109,6 +107,8 @@ def test_a_killed_actor_costs_its_chunk_and_an_adapter_goes_along(tmp_path: Path
     assert {seed for seed, times in painted(tmp_path).items() if times > 1} == {4, 5}
     assert set(painted(tmp_path)) == set(range(16))
     assert loads(tmp_path) == 3
+    with pytest.raises(BackendError, match="no LoRA adapter"):
+        generator(one, tmp_path).generate(*rows(1), adapter_path=tmp_path / "nowhere")
     here = CountingGenerator(config(tmp_path))
     assert np.array_equal(images, here.generate(*given, adapter_path=adapter(tmp_path)))
     images = generator(one, tmp_path).generate(*rows(4, "CUDA"))
@@ -166,14 +166,3 @@ def test_as_many_actors_as_there_is_place_for(tmp_path: Path) -> None:
     before = actor_names(model, SETTINGS)
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     assert not set(before) & set(actor_names(model, SETTINGS))
-
-
-def test_the_pocket_generator_paints_the_same_bits(tmp_path: Path) -> None:
-    save_tiny_parts(tmp_path)
-    cfg, one = tiny_config(tmp_path), engine()
-    _, controls, captions = draw_discs(9)
-    inline, crew = (EngineGenerator(made, cfg, TINY_IMAGE) for made in (Inline(), one))
-    seeds = list(range(9))
-    assert np.array_equal(crew.generate(controls, captions, seeds), inline.generate(controls, captions, seeds))
-    assert (crew.name, crew.digest) == (inline.name, inline.digest)
-    dismiss(one)
