@@ -44,7 +44,7 @@ def stage_asset(graph: Graph, stage: Stage, deployment: Deployment) -> dg.Assets
         description=stage.about,
         metadata=definition_metadata(stage),
         pool=stage.pool,
-        op_tags={"posedreamer/stage": stage.key, **step_tags(stage.pool, deployment)},
+        op_tags={"posedreamer/stage": stage.key, **step_tags(stage.pool, deployment, only_paints=stage.only_paints)},
         automation_condition=condition_of(graph, stage, deployment),
         backfill_policy=_backfill_policy(stage, deployment),
     )
@@ -67,6 +67,8 @@ def stage_asset(graph: Graph, stage: Stage, deployment: Deployment) -> dg.Assets
                     _note(context, str(key), error)
                     continue
                 results[key] = _reported(context, profile.place(), snapshot, stage, key, made, started)
+                if len(keys) > 1:  # Dagster records them all at the end
+                    context.log.info(f"{key} is stored, {len(results)} of {len(keys)}")
         if not results:
             raise CheckError(f"every partition of this run is held back, {refused}")
         return next(iter(results.values())) if len(keys) == 1 else _together(context, results)

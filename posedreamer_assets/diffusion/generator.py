@@ -140,7 +140,16 @@ def load_generator(cfg: GeneratorConfig, image: ImageConfig) -> Generator:
     Raises:
         BackendError: an unknown backend, or weights that are missing or do not fit.
     """
+    module, name = backend_of(cfg)
+    return getattr(importlib.import_module(module), name).load(cfg, image)
+
+
+def backend_of(cfg: GeneratorConfig) -> tuple[str, str]:
+    """Module and class of the configured backend.
+
+    Raises:
+        BackendError: an unknown one.
+    """
     if cfg.backend not in BACKENDS:
         raise BackendError(f"generator.backend: expected one of {', '.join(BACKENDS)}, found {cfg.backend!r}")
-    module, name = BACKENDS[cfg.backend]
-    return getattr(importlib.import_module(module), name).load(cfg, image)
+    return BACKENDS[cfg.backend]

@@ -40,7 +40,7 @@ def make(inputs: Inputs) -> Made:
     cfg, seed = profile.alignment, derive_seed(profile.seed, "dpo_checkpoint", "dpo")
     maps, pairs = inputs.rows("control_maps"), inputs.rows("preference_pairs")
     data = pair_data(profile.generator, maps, pairs, cfg.min_gap, cfg.min_winner)
-    result = train_dpo(data, inputs.models.generator, cfg, seed, folder)
+    result = train_dpo(data, inputs.models.local_generator, cfg, seed, folder)
     effect = measure_effect(inputs, maps, folder)
     curves = {
         "training loss": _curve(result.steps, "loss"),

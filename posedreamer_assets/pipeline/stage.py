@@ -243,6 +243,7 @@ class Stage:
         ui_group: the group in Dagster's UI.
         kinds: technologies, for the UI.
         pool: Dagster's pool; steps of `gpu` are given GPUs.
+        only_paints: nothing but the generator uses its GPU, so that it needs none where others paint for it.
         starts: by what it is made of itself: `flow`, `union`, `cron`, `import`, or on `request` alone.
     """
 
@@ -267,6 +268,7 @@ class Stage:
     ui_group: str = ""
     kinds: frozenset[str] = frozenset()
     pool: str | None = None
+    only_paints: bool = False
     starts: str = "flow"
 
     @property

@@ -64,7 +64,8 @@ def make(snapshot: Snapshot, stage: Stage, key: str | None = None, *, force: boo
         return unchanged
     as_run = snapshot.as_run(stage)
     files = snapshot.pose_files(key) if key is not None and "poses" in stage.files else None
-    inputs = Inputs(as_run, snapshot.profile, Listed(snapshot), Models(snapshot.profile), key, files)
+    models = Models(snapshot.profile, label=f"{stage.key}[{key}]" if key else stage.key)
+    inputs = Inputs(as_run, snapshot.profile, Listed(snapshot), models, key, files)
     if not stage.partitioned:
         return _write_checkpoint(snapshot, inputs)
     try:
