@@ -44,6 +44,8 @@ from posedreamer_assets.training.schedule import rate_factor
 VALIDATION_DRAWS = 2  # noise levels per validation pair
 MAX_VALIDATION_PAIRS = 96
 CPU_PAIRS = 8
+MEMORY_ALONE = ("micro_pairs", "gradient_checkpointing", "latent_cache", "save_every")
+"""Settings with which a training that was killed, for want of memory perhaps, may go on differently."""
 
 
 @dataclass(frozen=True)
@@ -242,14 +244,15 @@ def train_dpo(
         if count == 0:
             raise AlignmentError(f"no {kind} pairs among {len(pairs)}: make more poses or lower alignment.min_gap")
     generator.adapter.clear()
-    out_dir.mkdir(parents=True, exist_ok=True)
+    folder = work or out_dir
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         with fast_products(generator.device):
-            trainer = DpoTrainer(pairs, generator, cfg, seed, work or out_dir, start)
-            with parked(generator) if cfg.latent_cache else nullcontext():
-                return _train(
-                    trainer, cfg, out_dir, None if work is None else SavedTraining(trainer, work, seed, start)
-                )
+            trainer = DpoTrainer(pairs, generator, cfg, seed, folder, start)
+            saved = SavedTraining(trainer, work, seed, start) if work else None
+            aside = parked(generator.adapter.pipeline, generator.network, generator.device)
+            with aside if cfg.latent_cache else nullcontext():
+                return _train(trainer, cfg, out_dir, saved)
     finally:
         set_checkpointing(generator.network, False)
         generator.adapter.clear()
@@ -270,8 +273,6 @@ def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path, saved: "Sav
         return steps[-1]["loss"]
 
     def validate() -> None:
-        if validations[-1]["step"] == progress.step:
-            return  # of a state that was saved after the last step
         validations.append(trainer.validate(progress.step))
         if validations[-1]["loss"] < min(v["loss"] for v in validations[:-1]):
             course.best = adapter_state(network)
@@ -331,7 +332,8 @@ class SavedTraining:
     def __init__(self, trainer: DpoTrainer, folder: Path, seed: int, start: Path | None) -> None:
         self.trainer, self.file = trainer, folder / "state.pt"
         pairs, cfg = trainer.encoder.pairs, dataclasses.asdict(trainer.cfg)
-        numbers = [part.tolist() for part in (pairs.poses, pairs.winners, pairs.losers, pairs.validation)]
+        cfg = {name: value for name, value in cfg.items() if name not in MEMORY_ALONE}
+        numbers = [pairs.poses, pairs.winners, pairs.losers, pairs.validation]
         begun = None if start is None else file_digest(adapter_file(start))
         self.of = digest([cfg, seed, begun, trainer.generator.digest, pairs.captions, numbers])
 

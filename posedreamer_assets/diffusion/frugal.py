@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from posedreamer_assets.config import AlignmentConfig
-from posedreamer_assets.diffusion.generator import FlowModel
 from posedreamer_assets.errors import AlignmentError
 
 
@@ -61,18 +60,16 @@ def fast_products(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def parked(generator: FlowModel) -> Iterator[None]:
-    """Within, a GPU holds of the generator's pipeline the network that is trained; the others wait in the CPU's memory."""
-    components = getattr(generator.adapter.pipeline, "components", {})
-    others = [part for part in components.values() if isinstance(part, nn.Module) and part is not generator.network]
-    if generator.device.type == "cpu":
-        others = []
+def parked(pipeline: Any, trained: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within, `device` holds of a pipeline the network that is trained; the others wait in the CPU's memory."""
+    components = getattr(pipeline, "components", {}).values() if device.type != "cpu" else ()
+    others = [part for part in components if isinstance(part, nn.Module) and part is not trained]
     try:
         for part in others:
             part.to("cpu")
-        if others and generator.device.type == "cuda":
+        if others and device.type == "cuda":
             torch.cuda.empty_cache()
         yield
     finally:
         for part in others:
-            part.to(generator.device)
+            part.to(device)

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,7 +129,7 @@ class PairEncoder:
         )
         self.window: Int[np.ndarray, "n"] = np.concatenate(list(chosen)) if len(pairs) else np.empty(0, int)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Tokens and channels of one image, or of the half of it that is trained on."""
         return tuple(self.rows(np.array([0])).winners.shape[1:])

@@ -1,7 +1,6 @@
 """Pairs by number: what is read, how often, how much of it is in memory, and that latents are those of their images."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -37,6 +36,9 @@ class Averaging:
     """A flow model of four tokens that encodes an image as the mean colour of each quarter, and counts captions."""
 
     device, token_grid = torch.device("cpu"), (2, 2)
+    name = digest = adapter = network = lora_targets = block_size = generate = velocity = (
+        None  # of a `FlowModel`, not used
+    )
 
     def __init__(self) -> None:
         self.captions = 0
@@ -116,9 +118,8 @@ def test_mapped_tensors_keep_what_is_written(dtype: torch.dtype, tmp_path: Path)
 
 
 def test_a_pair_of_a_pose_without_a_caption_is_refused() -> None:
-    read = SimpleNamespace()
     with pytest.raises(AlignmentError, match="pose 3, there are captions of 3"):
-        PairData(np.array([3]), np.array([0]), np.array([1]), np.array([True]), ["a"] * 3, cast(Any, read))
+        PairData(np.array([3]), np.array([0]), np.array([1]), np.array([True]), ["a"] * 3, Counting())
 
 
 def test_batches_go_through_all_rows_before_any_comes_again() -> None:
