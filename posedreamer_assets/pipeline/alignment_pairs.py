@@ -40,14 +40,15 @@ def pair_data(inputs: Inputs, maps: pa.Table, pairs: pa.Table) -> "PairData":
     Raises:
         AlignmentError: there are none.
     """
+    import pyarrow.compute as pc
+
     from posedreamer_assets.tables.images import decode_all
 
     def read(ids: Sequence[str]) -> np.ndarray:
         blobs = inputs.take("preference_pairs", ids, ["candidate_images"]).column("candidate_images").to_pylist()
         return np.stack([decode_all(of_pose) for of_pose in blobs])
 
-    statuses = np.array(texts(pairs, "status"))
-    return _pairs_of(inputs, maps, pairs.filter(pa.array(statuses == "pair")), read)
+    return _pairs_of(inputs, maps, pairs.filter(pc.field("status") == "pair"), read)
 
 
 def _pairs_of(inputs: Inputs, maps: pa.Table, used: pa.Table, candidates: Any) -> "PairData":
@@ -165,7 +166,7 @@ def _with_pairs(inputs: Inputs, maps: pa.Table, scored: pa.Table, read: Any) -> 
 
     cfg = inputs.profile.alignment
     decisions = make_pairs(np.array(scored.column("candidate_oks").to_pylist()), cfg.min_gap, cfg.min_winner)
-    return _pairs_of(inputs, maps, scored.filter(pa.array([d.status == "pair" for d in decisions])), read)
+    return _pairs_of(inputs, maps, scored.filter(pa.array([d.status == "pair" for d in decisions], pa.bool_())), read)
 
 
 def _paint_block(
