@@ -44,6 +44,8 @@ def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
         ("curriculum.rounds", [{"sise": 3}], "unknown key 'sise'"),
         ("curriculum.rounds", [3], "expected a mapping"),
         ("curriculum.rounds", 2, "found 2"),
+        ("alignment.reference_every", -1, r"alignment\.reference_every is -1; expected 0 or more"),
+        ("alignment.optimizer", "sgd", "expected one of adamw, adamw8bit, found 'sgd'"),
         ("alignment.val_share", 0.5, "are 1 together and leave no poses to train on"),
     ],
 )

@@ -129,6 +129,9 @@ def _check_together(profile: Profile, where: str) -> None:
         )
     if not 0 <= profile.poses.val_share < 1:
         raise ConfigError(f"{where}: poses.val_share is {profile.poses.val_share:g}; expected a share below 1")
+    for name in ("micro_pairs", "save_every", "reference_every"):
+        if (count := getattr(profile.alignment, name)) < 0:
+            raise ConfigError(f"{where}: alignment.{name} is {count}; expected 0 or more")
     if (held_out := profile.alignment.val_share + profile.alignment.test_share) >= 1:
         raise ConfigError(
             f"{where}: alignment.val_share and alignment.test_share are {held_out:g} together and leave no poses to train on"
