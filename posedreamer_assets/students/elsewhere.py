@@ -8,8 +8,8 @@ _IMAGES = {"humandata": "datasets/posedreamer", "hmr2": "", "bedlam": "images"}
 _HEAD = """\
 # Training on recipe `{recipe}`
 
-{samples} samples of draw {draw}, written as `{form}`. What follows are the settings of the trainer's own code; nothing of that code
-is part of this export. Give every recipe that you compare equally many steps, not epochs.
+{samples} samples of draw {draw}, written as `{form}`. What follows are the settings of the trainer's own code; nothing of that
+code is part of this export. Give every recipe that you compare equally many steps, not epochs.
 
 """
 _SMPLER_X = """\
@@ -17,8 +17,8 @@ _SMPLER_X = """\
 
 A data set is a class in `data/{name}/{name}.py` that derives from `HumanDataset`, and sets `self.img_shape = None`,
 `self.cam_param = {{}}`, `self.img_dir = "<this folder>/{images}"` and `self.annot_path` to a label file below, before it sets
-`self.datalist = self.load_data(train_sample_interval=getattr(cfg, "{name}_train_sample_interval", 1))`. A label file is one data set:
-{several}
+`self.datalist = self.load_data(train_sample_interval=getattr(cfg, "{name}_train_sample_interval", 1))`. A label file is one data
+set: {several}
 
 {files}
 
