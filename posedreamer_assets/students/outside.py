@@ -163,6 +163,12 @@ def turned(person: Person, crop: Crop) -> Person:
     )
 
 
+def file_in(images: Path, name: str) -> Path:
+    """An image of a list, which may name files with or without the folders that they lie in."""
+    places = (images / name, images.parent / name, images / Path(name).name)
+    return next((path for path in places if path.is_file()), images / name)
+
+
 def needs_finite(path: Path, name: str, values: np.ndarray) -> np.ndarray:
     """The values as float64.
 

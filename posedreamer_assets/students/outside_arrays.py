@@ -16,7 +16,7 @@ from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.errors import StudentError
 from posedreamer_assets.poses.sources.npz import NpzArrays
 from posedreamer_assets.students.labels import BODY_JOINTS
-from posedreamer_assets.students.outside import Person, needs_finite, no_joints
+from posedreamer_assets.students.outside import Person, file_in, needs_finite, no_joints
 
 _BOX_UNIT = 200.0  # pixels of a box of scale 1
 # COCO's 17 among OpenPose's 25 points: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right.
@@ -65,7 +65,7 @@ def read_humandata(path: Path, images: Path) -> list[Person]:
         seen = None if points is None else points[i, COCO17_FROM_SMPLX]
         found.append(
             Person(
-                images / name,
+                file_in(images, name),
                 f"{name}#{i}",
                 name,
                 box[i],
@@ -162,7 +162,7 @@ def read_hmr2(path: Path, images: Path) -> list[Person]:
         seen = None if pixels is None else pixels[i]
         found.append(
             Person(
-                images / name,
+                file_in(images, name),
                 f"{name}#{i}",
                 name,
                 np.concatenate([centre[i] + 0.5 - size[i] / 2, size[i]]),

@@ -12,7 +12,7 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.errors import StudentError
 from posedreamer_assets.students.labels import BODY_JOINTS
-from posedreamer_assets.students.outside import Person, needs_finite
+from posedreamer_assets.students.outside import Person, file_in, needs_finite
 
 _EFT_UNIT = 200.0  # pixels that a box of scale 1 is wide
 
@@ -39,7 +39,9 @@ def read_coco(path: Path, images: Path) -> list[Person]:
         pixels = np.where(labelled[:, None], keypoints[:, :2] + 0.5, 0.0)
         box = _numbers(path, name, entry, "bbox", 4)
         found.append(
-            Person(images / picture, f"{picture}#{entry['id']}", picture, box, keypoints=pixels, labelled=labelled)
+            Person(
+                file_in(images, picture), f"{picture}#{entry['id']}", picture, box, keypoints=pixels, labelled=labelled
+            )
         )
     return found
 
@@ -64,7 +66,7 @@ def read_eft(path: Path, images: Path) -> list[Person]:
         if not picture:
             raise StudentError(f"{path}: {name}: imageName is missing")
         box = np.array([x - side / 2, y - side / 2, side, side])
-        file = _beside(images, picture)
+        file = file_in(images, picture)
         found.append(Person(file, f"{picture}#{i}", picture, box, rotations=pose[:BODY_JOINTS]))
     return found
 
@@ -173,9 +175,3 @@ def _need_rotations(path: Path, name: str, matrices: Float[np.ndarray, "j 3 3"])
     off = np.abs(matrices @ matrices.transpose(0, 2, 1) - np.eye(3)).max()
     if off > 0.01 or (np.linalg.det(matrices) < 0).any():
         raise StudentError(f"{path}: {name}: parm_pose holds matrices that are no rotations")
-
-
-def _beside(images: Path, name: str) -> Path:
-    """Lists name files with or without the folders that they were in."""
-    whole = images / name
-    return whole if whole.is_file() else images / Path(name).name

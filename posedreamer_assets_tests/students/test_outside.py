@@ -177,6 +177,7 @@ def test_eft_gives_rotations_and_a_box(tmp_path: Path) -> None:
     pose = Rotation.random(24, random_state=0).as_matrix()
     entry = {"imageName": "COCO/0.png", "bbox_center": [100, 90], "bbox_scale": 0.5, "parm_pose": pose.tolist()}
     (tmp_path / "eft.json").write_text(json.dumps({"ver": 0.1, "data": [entry]}))
+    draw(tmp_path / "0.png", np.zeros((0, 2)), [])
     (one,) = read_eft(tmp_path / "eft.json", tmp_path)
     assert one.rotations is not None and np.allclose(one.rotations, pose[:22])
     assert np.allclose(one.box, [50, 40, 100, 100]) and one.picture == tmp_path / "0.png"
