@@ -29,6 +29,7 @@ from posedreamer_assets.config.studying import (
     PhotosConfig,
     StudentsConfig,
     StyleConfig,
+    UserTestSet,
 )
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "ScenesConfig",
     "StudentsConfig",
     "StyleConfig",
+    "UserTestSet",
     "WEIGHTS_DIR",
     "YOUNGEST_YEARS",
     "is_shipped",

@@ -14,9 +14,9 @@ from posedreamer_assets.digests import digest
 from posedreamer_assets.pipeline import Graph, Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import PoseBatchFiles, PresentFiles, present_files, recorded_batches
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
-from posedreamer_assets.pipeline.student_study import STUDY_SETTINGS, study_setting
+from posedreamer_assets.pipeline.student_study import STUDY_SETTINGS, study_setting, user_set_of
 from posedreamer_assets.runtime.outcomes import Known, known_of, known_outcomes
-from posedreamer_assets.runtime.outside_files import file_digest
+from posedreamer_assets.runtime.outside_files import file_digest, user_set_digest
 from posedreamer_assets.tables.keys import of_groups
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ class Snapshot:
         return stage.under(stage, self.profile)
 
     def _file_digest(self, kind: str, key: str | None) -> str | None:
+        if kind == "test_set":
+            return user_set_digest(user_set_of(self.profile, key or ""))
         if kind != "poses":
             return file_digest(self.profile, kind)
         files = self.pose_files(key or "")

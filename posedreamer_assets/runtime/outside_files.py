@@ -4,7 +4,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
-from posedreamer_assets.config import WEIGHTS_DIR, Profile, local_path
+from posedreamer_assets.config import WEIGHTS_DIR, Profile, UserTestSet, local_path
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.hub import is_hub_name
@@ -50,6 +50,21 @@ def _networks_digest(profile: Profile) -> str | None:
     folders = [Path(network.path).expanduser() for network in profile.quality.networks]
     named = zip(folders, profile.quality.networks, strict=True)
     return digest([path_digest(f) if f.exists() else network.path for f, network in named]) if folders else None
+
+
+def user_set_digest(test_set: UserTestSet | None) -> str | None:
+    """Digest of a user's test set: annotations by their bytes, images by name, size and time of change, as they are many."""
+    if test_set is None:
+        return None
+    files = [Path(one).expanduser() for one in (test_set.path, test_set.annotations, test_set.camera) if one]
+    if missing := [str(path) for path in files if not path.exists()]:
+        raise ConfigError(f"students.test_sets: {test_set.name}: {missing[0]} does not exist")
+    folder = Path(test_set.images).expanduser() if test_set.images else None
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"students.test_sets: {test_set.name}: images: {folder} is no folder")
+    images = [] if folder is None else sorted(path for path in folder.rglob("*") if path.is_file())
+    stamps = [(str(p.relative_to(str(folder))), p.stat().st_size, p.stat().st_mtime_ns) for p in images]
+    return digest([[path_digest(path) for path in files], stamps])
 
 
 def path_digest(path: Path) -> str:
