@@ -24,7 +24,8 @@ def read(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, str]]:
     points, dimensions = description["kpt_shape"]
     found = {}
     for split in ("train", "val", "test"):
-        for image in sorted((folder / description[split]).iterdir()):
+        top = folder / description[split]
+        for image in sorted(path for path in top.rglob("*") if path.is_file()):
             label = Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt")
             (line,) = label.read_text().splitlines()
             numbers = np.array(line.split(), float)
@@ -36,7 +37,7 @@ def read(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, str]]:
             assert (numbers[1:5] >= 0).all() and (numbers[1:5] <= 1).all()
             assert (keypoints[:, :2] >= 0).all() and (keypoints[:, :2] <= 1).all()
             keypoints[:, :2] *= size
-            found[image.stem] = (numbers[1:5] * [*size, *size], keypoints, split)
+            found[str(image.relative_to(top).with_suffix(""))] = (numbers[1:5] * [*size, *size], keypoints, split)
     return found
 
 

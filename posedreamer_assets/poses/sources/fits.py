@@ -184,6 +184,7 @@ def _components(arrays: Arrays, count: int, notes: list[str], *keys: str) -> Flo
         return None
     values = arrays.numbers(key)
     values = values[None] if values.ndim == 1 else values
+    values = values[:, 0] if values.ndim == 3 and values.shape[1] == 1 else values
     if values.ndim != 2 or len(values) not in (1, count) or values.shape[1] == 0:
         raise PoseFileError(arrays.path, "shape", f"{key}: shape {values.shape}, expected ({count}, 10)")
     out = np.zeros((count, 10))
