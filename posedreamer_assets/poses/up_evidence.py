@@ -124,8 +124,15 @@ class Signs:
 
     @property
     def score(self) -> float:
-        weights = (1.0, 1.5, 0.75, 1.0, 2.5, 1.5, 1.0, 1.5, 2.0, -1.5, -1.5)
+        """All of it as one number. That the mass lies on the floor weighs less than a decision needs: who lies on the
+        belly with stretched feet has as much of it on the floor when turned upside down."""
+        weights = (1.0, 1.5, 0.75, 0.5, 2.5, 1.5, 1.0, 1.5, 2.0, -1.5, -1.5)
         return sum(w * getattr(self, f.name) for w, f in zip(weights, fields(self), strict=True))
+
+    @property
+    def tells(self) -> bool:
+        """Whether it is more than the pose of somebody who is not on their feet or hands: who lies, lies on any side."""
+        return self.upright + self.standing + self.inverted >= 0.5 or self.planted + self.at_zero + self.falling >= 0.3
 
     def words(self) -> list[str]:
         """What speaks for the axis, strongest parts alone."""

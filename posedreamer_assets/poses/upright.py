@@ -1,10 +1,9 @@
 """Which axis of a file points up, and whether bodies are upright.
 
 The axis is decided from a whole clip: every axis and sign is tried as "up" and asked whether what the body does is then
-possible. Feet lie under the head when people stand; their soles are flat and their centre of mass is over them; lying,
-sitting, crawling bodies rest on a wide base; what touches the floor does not slide while the body travels; the floor
-stays level; what flies falls along "down". To this comes what the format and the rig's rest pose make believable. The
-trunk of one frame decides nothing: of a person doing push-ups it points along the floor.
+possible (`up_evidence`). To this comes what the rig's rest pose makes believable, and the format's habit, which decides
+nothing alone. The trunk of one frame decides nothing either: of a person doing push-ups it points along the floor. Where
+two axes are as likely the user is asked.
 """
 
 from collections.abc import Mapping
@@ -111,7 +110,8 @@ def find_up_axis(
     second = min(others, key=lambda axis: min(scores[first] - scores[axis], shown[first] - shown[axis]))
     lead, seen = (each[first] - max(each[axis] for axis in others) for each in (scores, shown))
     words = {axis: _words(signs[axis], believed.get(axis, 0.0)) for axis in (first, second)}
-    if not (lead >= _LEAST_LEAD and seen >= _LEAST_SHOWN):  # a number that is no number decides nothing
+    is_told = _knowledge(believed.get(first, 0.0)) > 0 or signs[first].tells
+    if not (is_told and lead >= _LEAST_LEAD and seen >= _LEAST_SHOWN):  # a number that is no number decides nothing
         told = "; ".join(f"{axis}: {words[axis] or 'nothing'}" for axis in words)
         raise PoseFileError(
             path,

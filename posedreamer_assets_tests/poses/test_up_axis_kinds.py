@@ -25,9 +25,6 @@ EVERYDAY = (
     "handstand",
 )
 """Kinds whose axis is found, whichever it is, where the root has a path: asking for it would be a nuisance."""
-# Two kinds look like another one in another axis when nothing but a lone pose is left; they are written here so that a
-# third is seen.
-LOOKALIKES: dict[str, frozenset[str]] = {}
 
 
 def decided(params: BodyParams) -> str | None:
