@@ -24,6 +24,7 @@ _FLAT_SOLE_M = 0.06  # height of toes and heel over the floor
 _BALANCE_M = 0.10  # that the centre of mass may lie outside of what it stands on
 _FALL_TIME_S = 0.3  # height of the centre of mass over its speed of falling over: how far motion carries it
 _WIDE_BASE_M = 0.4
+_HANDS_M = 0.30  # height of wrists of hands that are on the floor, or beside a head that is
 _MOVES_M_S = 0.03  # median of the surface's points
 _FIXED_M = 0.002  # range of a root without a path, while
 _STIRS_M = 0.02  # the body moves by more
@@ -165,7 +166,7 @@ def signs_of(motion: Motion, up: Float[np.ndarray, "3"]) -> Signs:
     flat = (over[:, motion.soles].max(axis=2) < _FLAT_SOLE_M).any(axis=1)
     trunk = _cosine(_pair(motion, "shoulder").mean(axis=1) - _pair(motion, "hip").mean(axis=1), up)
     knees = (_pair(motion, "knee") @ up - low[:, None]).min(axis=1) < 0.15
-    hands = (_pair(motion, "wrist") @ up - low[:, None]).max(axis=1) < 0.22
+    hands = (_pair(motion, "wrist") @ up - low[:, None]).max(axis=1) < _HANDS_M
     planted, sliding, slide = _contacts(motion, over < _CONTACT_M)
     return Signs(
         upright=float((np.maximum(cosine, 0.0) * stays).mean()),
@@ -227,7 +228,9 @@ def _contacts(motion: Motion, touching: np.ndarray) -> tuple[float, float, np.nd
     slide = np.where(touching, speed, np.inf).min(axis=1)
     typical = np.median(speed, axis=1)
     moves = typical > _MOVES_M_S
-    if not motion.has_path or not moves.any():
+    if not motion.has_path:
+        return 0.0, 0.0, np.zeros(len(motion.points))
+    if not moves.any():
         return 0.0, 0.0, slide
     weight = min(1.0, 5 * float(moves.mean()))
     stays, slips = (slide < 0.35 * typical)[moves].mean(), (slide > 0.7 * typical)[moves].mean()

@@ -211,7 +211,7 @@ def _leaning(angles: dict[str, np.ndarray]) -> tuple[BodyParams, np.ndarray]:
     for lean in leans:
         ankles = {f"{s}_ankle_flex": angles.get(f"{s}_ankle_flex", np.zeros(FRAMES)) + lean for s in ("left", "right")}
         full = full_poses(angles | ankles, FRAMES).astype(np.float32)
-        turn = np.tile([0.0, lean, 0.0], (FRAMES, 1))
+        turn = np.tile(np.array([0.0, float(lean), 0.0]), (FRAMES, 1))
         params = BodyParams.zeros(FRAMES).replace(
             body_pose=full[:, 1:22], left_hand_pose=full[:, 25:40], right_hand_pose=full[:, 40:55]
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,14 +29,14 @@ BODY = load_body()
 OPTIONS = ReadOptions(0.0, 0, "own", BODY)
 
 
-def npz(path: Path, **arrays: object) -> PoseFrames:
+def npz(path: Path, **arrays: Any) -> PoseFrames:
     """The one clip of a file of these arrays."""
-    np.savez(path / "clip.npz", **{k: np.asarray(v) for k, v in arrays.items()})
+    np.savez(path / "clip.npz", **arrays)
     (clip,) = read_clips(path / "clip.npz", OPTIONS)
     return clip
 
 
-def without(arrays: dict[str, object], *names: str) -> dict[str, object]:
+def without(arrays: dict[str, Any], *names: str) -> dict[str, Any]:
     return {k: v for k, v in arrays.items() if k not in names}
 
 
