@@ -6,6 +6,7 @@ it is at zero, where motion files have it. Flight: what leaves the floor falls a
 shows nothing of contacts and flight.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -130,10 +131,17 @@ class Signs:
         weights = (1.0, 1.5, 0.75, 0.5, 2.5, 1.5, 1.0, 1.5, 2.0, -1.5, -1.5)
         return sum(w * getattr(self, f.name) for w, f in zip(weights, fields(self), strict=True))
 
-    @property
-    def tells(self) -> bool:
-        """Whether it is more than the pose of somebody who is not on their feet or hands: who lies, lies on any side."""
-        return self.upright + self.standing + self.inverted >= 0.5 or self.planted + self.at_zero + self.falling >= 0.3
+    def tells(self, others: Sequence["Signs"]) -> bool:
+        """Whether it is more than the pose of somebody who is not on their feet or hands: who lies, lies on any side. Then
+        contacts have to tell, and no other axis may have the floor at zero instead.
+
+        Args:
+            others: the signs of the other axes.
+        """
+        if self.upright + self.standing + self.inverted >= 0.5:
+            return True
+        elsewhere = max(other.at_zero for other in others) > self.at_zero + 0.5
+        return not elsewhere and self.planted + self.at_zero + self.falling >= 0.3
 
     def words(self) -> list[str]:
         """What speaks for the axis, strongest parts alone."""

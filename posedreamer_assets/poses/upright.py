@@ -107,10 +107,10 @@ def find_up_axis(
     scores = {axis: signs[axis].score + believed.get(axis, 0.0) for axis in AXES}
     first = max(scores, key=lambda axis: scores[axis])
     others = [axis for axis in AXES if axis != first]
-    second = min(others, key=lambda axis: min(scores[first] - scores[axis], shown[first] - shown[axis]))
+    second = max(others, key=lambda axis: (max(scores[axis] - scores[first], shown[axis] - shown[first]), scores[axis]))
     lead, seen = (each[first] - max(each[axis] for axis in others) for each in (scores, shown))
     words = {axis: _words(signs[axis], believed.get(axis, 0.0)) for axis in (first, second)}
-    is_told = _knowledge(believed.get(first, 0.0)) > 0 or signs[first].tells
+    is_told = _knowledge(believed.get(first, 0.0)) > 0 or signs[first].tells([signs[axis] for axis in others])
     if not (is_told and lead >= _LEAST_LEAD and seen >= _LEAST_SHOWN):  # a number that is no number decides nothing
         told = "; ".join(f"{axis}: {words[axis] or 'nothing'}" for axis in words)
         raise PoseFileError(
