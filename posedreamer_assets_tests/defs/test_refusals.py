@@ -18,7 +18,7 @@ from posedreamer_assets_tests.runtime.small import small_profile
 
 DEFS = build(Deployment(), graph(2))
 NO_POSES = {"poses.batches": 0}
-NO_WEIGHTS = {"generator.backend": "sdxl", "generator.model_path": "/nowhere/at/all"}
+NO_WEIGHTS = {"generator.backend": "sdxl", "generator.model_path": "/nowhere/at/all", "alignment.method": "none"}
 NO_JUDGE = {"judge.kind": "onnx", "judge.path": "/nowhere/judge.onnx"}
 
 
