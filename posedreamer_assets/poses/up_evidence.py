@@ -53,7 +53,7 @@ class Motion:
     acceleration: Float[np.ndarray, "n 3"]
     speed: Float[np.ndarray, "n"]  # of the centre of mass; 0 where nothing is known to follow
     seconds: float  # between the two; 0 where nothing is known to follow
-    has_path: bool  # whether the root goes where the body goes
+    has_path: bool  # whether the root goes where the body goes; not where the file has zeros alone
     soles: Int[np.ndarray, "2 3"]  # rows of big toe, small toe and heel
     parts: Int[np.ndarray, "k"]  # of `_MASS`, or -1
 
@@ -88,7 +88,7 @@ def watch(body: BodyModel, frames: Int[np.ndarray, "f"], at: PosesAt, count: int
         speed=np.linalg.norm(centres[2] - centres[1], axis=1) * rate,
         acceleration=(centres[0] - 2 * centres[1] + centres[2]) * rate**2,
         seconds=1 / rate if rate else 0.0,
-        has_path=_has_path(now[1][seen]),
+        has_path=bool(at(middle).transl.any()) and _has_path(now[1][seen]),
         soles=np.array(soles),
         parts=_parts(body),
     )
