@@ -69,9 +69,8 @@ def test_floor_clips_in_rare_axes_are_told_or_asked_for(name: str, axis: str, ya
 
 def test_a_habit_decides_nothing_alone_and_knowledge_does() -> None:
     sitting = in_axes(clip("sit", 0), "x")
-    with pytest.raises(PoseFileError) as caught:
+    with pytest.raises(PoseFileError, match="may be up"):
         decide(sitting, {"z": 1.9, "x": -1.9})
-    assert "z or x may be up" in caught.value.detail or "x or z may be up" in caught.value.detail
     assert decide(sitting, {"z": REST_POSE}).axis == "z"
 
 
