@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 from posedreamer_assets.config import Profile, is_shipped, local_path
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.pipeline.rounds import check_planned, rounds_of
+from posedreamer_assets.pipeline.rounds import check_planned
 from posedreamer_assets.pipeline.stage import Stage
-from posedreamer_assets.pipeline.studies import STUDIES
 
 _DETECTORS = ("ranker", "judge", "outside_judge", "counter")
 
@@ -18,12 +17,11 @@ def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
     """Refuse a stage that the profile plans nothing for, or whose models are missing.
 
     Raises:
-        ConfigError: no poses, or none to align with; studies that stand beside the graph need none.
+        ConfigError: no poses, or none to align with, where the stage learns from them.
         BackendError: as `require_models`, for the generator where the stage paints.
         DetectorError: as `require_models`, for the detectors that the stage looks with.
     """
-    beside = {one.key for make in STUDIES.values() for one in make(rounds_of(profile))}
-    if stage.key not in beside:
+    if "alignment" in stage.settings:  # others have no partitions then, and nothing to refuse
         check_planned(profile)
     require_models(profile, [name for name in stage.settings if name in ("generator", *_DETECTORS)])
 

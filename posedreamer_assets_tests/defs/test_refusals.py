@@ -11,21 +11,19 @@ from posedreamer_assets.defs.local.runner import Runner, run_config
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline import graph
 from posedreamer_assets.pipeline.refusals import refuse_unmakeable
-from posedreamer_assets.pipeline.rounds import rounds_of
-from posedreamer_assets.pipeline.studies import STUDIES
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets_tests.runtime.small import small_profile
 
 DEFS = build(Deployment(), graph(2))
-NO_POSES = {"poses.batches": 0}
+NO_POSES = {"poses.batches": 0, "poses.align_batches": 1}
 NO_WEIGHTS = {"generator.backend": "sdxl", "generator.model_path": "/nowhere/at/all", "alignment.method": "none"}
-NO_JUDGE = {"judge.kind": "onnx", "judge.path": "/nowhere/judge.onnx"}
+NO_JUDGE = {"poses.align_batches": 1, "judge.kind": "onnx", "judge.path": "/nowhere/judge.onnx"}
 
 
 @pytest.mark.parametrize(
     ("asset", "settings", "told"),
     [
-        ("body_model", NO_POSES, "poses.batches is 0"),
+        ("dpo_checkpoint", NO_POSES, "poses.batches is 0"),
         ("control_checkpoint", NO_WEIGHTS, "/nowhere/at/all"),
         ("dpo_checkpoint", NO_JUDGE, "judge.path: nothing at /nowhere/judge.onnx"),
     ],
@@ -55,8 +53,8 @@ def test_a_step_of_the_ui_is_refused_in_one_line_without_another_attempt(
 def test_the_command_line_gets_the_same_line_as_an_error_of_its_own(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.prepare(small_profile(**NO_POSES))
-    with Runner(home) as runner, pytest.raises(ConfigError, match=r"body_model: poses\.batches is 0"):
-        runner.execute(runner.graph["body_model"], None)
+    with Runner(home) as runner, pytest.raises(ConfigError, match=r"dpo_checkpoint: poses\.batches is 0"):
+        runner.execute(runner.graph["dpo_checkpoint"], None)
 
 
 def test_stages_need_their_own_models_alone() -> None:
@@ -65,9 +63,8 @@ def test_stages_need_their_own_models_alone() -> None:
     refuse_unmakeable(small_profile(**NO_JUDGE), one["base/raw_generations"])
 
 
-def test_studies_beside_the_graph_need_no_batches_of_it() -> None:
+def test_stages_that_do_not_align_need_nothing_to_align_with() -> None:
     profile = small_profile(**NO_POSES)
+    refuse_unmakeable(profile, graph(2)["rendered_scenes"])
     with pytest.raises(ConfigError):
-        refuse_unmakeable(profile, graph(2)["rendered_scenes"])
-    (scenes, *_) = STUDIES["learning_to_train"](rounds_of(profile))
-    refuse_unmakeable(profile, scenes)
+        refuse_unmakeable(profile, graph(2)["dpo_checkpoint"])
