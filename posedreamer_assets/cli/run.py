@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.cli.endings import raise_if_signalled
 from posedreamer_assets.cli.memory import PeakMemory
-from posedreamer_assets.config import Profile, is_shipped, local_path
-from posedreamer_assets.errors import DetectorError, RecipeError, UnreadableBatchError
-from posedreamer_assets.hub import DETECTORS, is_hub_name
+from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import RecipeError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
+from posedreamer_assets.pipeline.refusals import require_models
 from posedreamer_assets.pipeline.rounds import planned_keys, planned_of
 from posedreamer_assets.pipeline.student_study import study_of
 from posedreamer_assets.progress import Display, Silent, watching
@@ -96,43 +96,6 @@ def run_main_job(
     )
     folder = home.reports / "latest"
     return Summary(figures, str(folder / "report.html"), str(folder / "summary.json"), timings, left_out)
-
-
-def require_models(profile: Profile) -> None:
-    """Refuse to begin without the models that images are painted and judged with; nothing is loaded.
-
-    Raises:
-        BackendError: a generator that is neither on this computer nor to be downloaded.
-        DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
-    """
-    from posedreamer_assets.diffusion.sources import require
-
-    if profile.generator.backend != "pocket":
-        require(profile.generator)
-    for name in ("ranker", "judge", "outside_judge", "counter"):
-        detector = getattr(profile, name)
-        if detector is None:
-            continue
-        if is_hub_name(detector.path) and detector.kind in DETECTORS:
-            _require_hub_model(name, detector.path, detector.revision)
-        elif not local_path(detector.path).exists():
-            raise DetectorError(
-                f"{name}.path: nothing at {local_path(detector.path)}: --set {name}.path=FILE; docs/generators.md names some"
-            )
-    for name in ("judge",) if profile.alignment.off else ("judge", "ranker"):
-        detector = getattr(profile, name)
-        if profile.generator.backend != "pocket" and is_shipped(detector.path) and not detector.on_photographs:
-            raise DetectorError(
-                f"{name}.path: {detector.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
-                f"--set {name}.kind=onnx --set {name}.path=FILE (docs/generators.md), or --set {name}.on_photographs=true"
-            )
-
-
-def _require_hub_model(name: str, model: str, revision: str | None) -> None:
-    from posedreamer_assets.hub import ask, is_here
-
-    if not is_here(model, revision) and (why := ask(model, revision)):
-        raise DetectorError(f"{name}.path: {model} is not on this computer, and {why}; or --set {name}.path=FOLDER")
 
 
 @dataclass

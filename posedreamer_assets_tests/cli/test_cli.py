@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from posedreamer_assets.cli.commands import cli
-from posedreamer_assets.cli.run import require_models
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.pipeline.refusals import require_models
 from posedreamer_assets.runtime.home import Home
 
 
