@@ -13,7 +13,7 @@ ROOT = Path(posedreamer_assets.__file__).parent
 NAME = ROOT.name
 DOMAIN = (
     "body", "cameras", "poses", "render", "diffusion", "scoring", "curriculum", "metrics", "training", "pocket", "export",
-    "scenes", "students", "engine",
+    "scenes", "students", "people2d", "engine",
 )  # fmt: skip
 NOT_FOR_DOMAINS = {
     "dagster",

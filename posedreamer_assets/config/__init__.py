@@ -27,8 +27,10 @@ from posedreamer_assets.config.studying import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
+    Pose2dConfig,
     StudentsConfig,
     StyleConfig,
+    TeacherConfig,
     UserTestSet,
 )
 
@@ -50,6 +52,7 @@ __all__ = [
     "NetworkConfig",
     "PROFILES_DIR",
     "PhotosConfig",
+    "Pose2dConfig",
     "PosesConfig",
     "Profile",
     "QualityConfig",
@@ -58,6 +61,7 @@ __all__ = [
     "StudentsConfig",
     "StyleConfig",
     "UserTestSet",
+    "TeacherConfig",
     "WEIGHTS_DIR",
     "YOUNGEST_YEARS",
     "is_shipped",

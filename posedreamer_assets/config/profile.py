@@ -30,8 +30,10 @@ from posedreamer_assets.config.studying import (
     LearningToTrainConfig,
     MixedConfig,
     PhotosConfig,
+    Pose2dConfig,
     StudentsConfig,
     StyleConfig,
+    TeacherConfig,
 )
 from posedreamer_assets.errors import ConfigError
 
@@ -63,6 +65,8 @@ class Profile:
     photos: PhotosConfig = field(default_factory=PhotosConfig)
     mixed: MixedConfig = field(default_factory=MixedConfig)
     style: StyleConfig = field(default_factory=StyleConfig)
+    pose2d: Pose2dConfig = field(default_factory=Pose2dConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
 
     @property
     def studies(self) -> tuple[str, ...]:

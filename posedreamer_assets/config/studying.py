@@ -82,6 +82,61 @@ class UserTestSet:
 
 
 @dataclass(frozen=True)
+class Pose2dConfig:
+    """The 2D pose student of `learning_to_train`, see docs/pose2d.md. Defaults fit 150 steps into about 75 CPU seconds.
+
+    `layout`: pocket, a narrow encoder-decoder at stride 4, or vgg19, the first ten layers of VGG19 at stride 8 (weights
+    from the safetensors file `vgg19`). `masks`: what of synthetic people is masked in arms with masks: the cells of their
+    `targets`, or their `silhouette`. Lengths with `_px` are pixels of a crop.
+    """
+
+    layout: Literal["pocket", "vgg19"] = "pocket"
+    width: int = 24  # channels of the pocket layout at stride 4
+    stages: int = 2
+    size: int = 128  # of square crops, pixels; a multiple of 32
+    sigma_px: float = 5.0  # of heat maps
+    limb_px: float = 4.0  # half the width of a limb in affinity fields
+    person_share: float = 0.6  # of the crop's side that the person in its middle is long, before scaling
+    scale_min: float = 0.6
+    scale_max: float = 1.4
+    rotate_deg: float = 30.0
+    shift_share: float = 0.136  # of the crop's side, at most, in x and y
+    batch: int = 16  # half real, half synthetic
+    steps: int = 150
+    frozen: int = 4  # first convolutions that an arm leaves as the baseline has them
+    foreground: float = 12.0  # how much more a peak weighs than empty cells; half as much for limbs; 0 is plain L2
+    learning_rate: float = 3e-4
+    beta1: float = 0.9
+    decay_steps: int = 20_000  # after so many the rate is a third
+    average: float = 0.97  # of the weights, per step; 0 keeps those of the last step
+    masks: Literal["targets", "silhouette"] = "targets"
+    seeds: int = 3
+    baseline: str = "shipped:pose2d"
+    vgg19: str | None = None
+    scales: tuple[float, ...] = (1.0,)  # of an image, times what brings its people to the size that crops have
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Who chooses the groups of synthetic people that a student trains on: a network (`adversarial`), or chance (`uniform`).
+
+    The paper's authors have windows of 20 steps, a history of 10, alpha 0.01 and a rate of 5e-5; 150 steps need larger ones.
+    """
+
+    kind: Literal["adversarial", "uniform"] = "adversarial"
+    groups: int = 10
+    window: int = 5  # steps that one choice lasts
+    history: int = 5  # windows that eq. 1 looks back
+    alpha: float = 0.2  # of eq. 2
+    epsilon: float = 0.1  # share of choices that are made at random
+    spread: Literal["variance_rad", "tenth_of_range"] = "variance_rad"
+    min_samples: int = 32  # people of a group that may be chosen
+    narrow: int = 4  # what the widths of the authors' network are divided by
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
 class StudentsConfig:
     """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
 

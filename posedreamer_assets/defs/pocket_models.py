@@ -19,6 +19,8 @@ class PocketConfig(dg.Config):
     generator_minutes: float = 300.0
     detector_minutes: float = 25.0
     threads: int = 2
+    photos: int = 600
+    pose2d_minutes: float = 40.0
 
 
 _GROUP = "pocket_models"
@@ -67,11 +69,26 @@ def pocket_detectors(config: PocketConfig, profile: ProfileResource) -> dg.Mater
     return dg.MaterializeResult(metadata={name: dg.MetadataValue.json(value) for name, value in figures.items()})
 
 
+@dg.asset(
+    key=["pocket", "pose2d"],
+    kinds={"pyrender", "torch"},
+    description="Baseline of the 2D pose student, trained on rendered stand-ins for photographs.",
+    group_name=_GROUP,
+    code_version="1",
+)
+def pocket_pose2d(config: PocketConfig, profile: ProfileResource) -> dg.MaterializeResult:
+    from posedreamer_assets.pocket.recipe import train_pose2d
+
+    figures = train_pose2d(_plan(config, profile))
+    return dg.MaterializeResult(metadata={name: dg.MetadataValue.json(value) for name, value in figures.items()})
+
+
 def _plan(config: PocketConfig, profile: ProfileResource) -> "PocketPlan":
     from posedreamer_assets.pocket.recipe import PocketPlan
 
     folder = Path(config.folder) if config.folder else profile.place().path / "pocket"
-    return PocketPlan(folder, config.scenes, config.generator_minutes, config.detector_minutes, config.threads)
+    minutes = (config.generator_minutes, config.detector_minutes)
+    return PocketPlan(folder, config.scenes, *minutes, config.threads, config.photos, config.pose2d_minutes)
 
 
-POCKET_ASSETS = [pocket_scenes, pocket_generator, pocket_detectors]
+POCKET_ASSETS = [pocket_scenes, pocket_generator, pocket_detectors, pocket_pose2d]

@@ -1,7 +1,8 @@
-"""Training the pocket models: renders to shards, shards to a generator and three detectors.
+"""Training the pocket models: renders to shards, shards to a generator, three detectors and a 2D pose baseline.
 
 Two sets of scenes are rendered. The generator and the judging detector learn from the first, the ranking detector and the
-person counter from the second: ranker and judge share no rendered scene, and their augmentations differ.
+person counter from the second: ranker and judge share no rendered scene, and their augmentations differ. The baseline
+learns from stand-ins for photographs of its own.
 """
 
 import json
@@ -15,8 +16,9 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.progress import advance
 
-Part = Literal["scenes", "generator", "detectors"]
-PARTS: tuple[Part, ...] = ("scenes", "generator", "detectors")
+Part = Literal["scenes", "generator", "detectors", "pose2d"]
+PARTS: tuple[Part, ...] = ("scenes", "generator", "detectors", "pose2d")
+BASELINE = "pose2d"
 SHARD_SIZE = 512
 FIRST, SECOND = "first", "second"  # sources of the two sets
 GENERATOR_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
@@ -25,6 +27,9 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "ranker": {"kind": "heatmap", "source": SECOND, "seed": 7, "augmentation": "strong"},
     "counter": {"kind": "counter", "source": SECOND, "seed": 5},
 }
+MODELS: dict[str, tuple[str, ...]] = {
+    "scenes": (), "generator": ("generator",), "detectors": tuple(DETECTORS), "pose2d": (BASELINE,)
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,13 @@ class PocketPlan:
     """How much is rendered and for how long is trained; training resumes where it stopped.
 
     Attributes:
-        folder: holds `scenes/` and the trained folders `generator/`, `ranker/`, `judge/`, `counter/`.
+        folder: holds `scenes/`, `photos/` and the trained folders `generator/`, `ranker/`, `judge/`, `counter/`, `pose2d/`.
         scenes: of each set.
         generator_minutes: transformer and caption encoder; the autoencoder takes a seventh of it before.
         detector_minutes: each of the three.
         threads: of torch.
+        photos: stand-ins that the 2D pose baseline learns from; a quarter as many measure it.
+        pose2d_minutes: the baseline of the 2D pose student.
     """
 
     folder: Path
@@ -44,6 +51,8 @@ class PocketPlan:
     generator_minutes: float = 300.0
     detector_minutes: float = 25.0
     threads: int = 2
+    photos: int = 600
+    pose2d_minutes: float = 40.0
 
 
 def render_scenes(profile: Profile, plan: PocketPlan) -> dict[str, Any]:
@@ -96,19 +105,39 @@ def train_detectors(plan: PocketPlan) -> dict[str, Any]:
     return figures
 
 
-def ship(trained: Path, target: Path) -> dict[str, float]:
+def train_pose2d(plan: PocketPlan) -> dict[str, Any]:
+    """Render stand-ins for photographs, train the 2D pose baseline on them; returns its figures on others."""
+    from posedreamer_assets.pocket.train_pose2d import BaselineTraining, render_photos, train_baseline
+
+    photos = plan.folder / "photos"
+    render_photos(photos, plan.photos)
+    advance(1)
+    training = BaselineTraining(minutes=plan.pose2d_minutes, threads=plan.threads, photos=plan.photos)
+    figures = train_baseline(photos, plan.folder / BASELINE, training)
+    advance(1)
+    return {BASELINE: figures}
+
+
+def ship(trained: Path, target: Path, parts: Sequence[str] = PARTS) -> dict[str, float]:
     """Copy what inference needs into `target`, weights in half precision, with a model card; returns megabytes by model.
+
+    Args:
+        trained: folder of a plan.
+        target: folder of the shipped models.
+        parts: whose models.
 
     Raises:
         ConfigError: a model that has not been trained.
     """
     sizes = {}
-    for name in ("generator", *DETECTORS):
+    for name in (model for part in parts for model in MODELS[part]):
         source = trained / name
         if not source.is_dir():
             raise ConfigError(f"{source} is missing: train it first")
         if name == "generator":
             _ship_generator(source, target / name)
+        elif name == BASELINE:
+            _ship_files(source, target / name, ("model.safetensors", "README.md"))
         else:
             _ship_files(source, target / name, ("model.safetensors", "detector.json", "README.md"))
         sizes[name] = round(sum(f.stat().st_size for f in (target / name).rglob("*") if f.is_file()) / 1e6, 2)

@@ -1,5 +1,6 @@
 """The pocket models, from renders to weights that take the shipped ones' places."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,16 @@ from click.testing import CliRunner
 from posedreamer_assets.cli.commands import cli
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.people2d.network import load_baseline
+from posedreamer_assets.people2d.predict import find_people, load_network
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.pocket.recipe import ship
 
 pytestmark = pytest.mark.slow
 
-SMALL = "--scenes 96 --generator-minutes 0.05 --detector-minutes 0.02 --threads 1".split()
+SMALL = (
+    "--scenes 96 --generator-minutes 0.05 --detector-minutes 0.02 --photos 4 --pose2d-minutes 0.02 --threads 1".split()
+)
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
@@ -27,7 +32,7 @@ def test_one_command_trains_models_that_take_the_shipped_ones_places(tmp_path: P
 
     sizes = ship(trained, shipped)
 
-    assert set(sizes) == {"generator", "judge", "ranker", "counter"}
+    assert set(sizes) == {"generator", "judge", "ranker", "counter", "pose2d"}
     for name in sizes:
         card = (shipped / name / "README.md").read_text()
         assert "Retrain" in card and str(tmp_path) not in card
@@ -41,6 +46,9 @@ def test_one_command_trains_models_that_take_the_shipped_ones_places(tmp_path: P
     controls[:, 32:96, 48:80] = 200
     painted = Models(profile).generator.generate(controls, ["a person", "a person"], [1, 2])
     assert painted.shape == controls.shape
+    student = dataclasses.replace(profile.pose2d, baseline=str(shipped / "pose2d"))
+    found = find_people(load_network(load_baseline(student), student), painted[0], student)
+    assert found.joints.shape[1:] == (16, 2)
     for detector in (Models(profile).ranker, Models(profile).judge):
         assert detector.detect(painted).shape == (2, 17, 3)
 

@@ -1,0 +1,86 @@
+"""People in an image: maps of the student at some scales, averaged, and grouped."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from posedreamer_assets.config import Pose2dConfig
+from posedreamer_assets.errors import StudentError
+from posedreamer_assets.metrics.mpii_ap import Predicted
+from posedreamer_assets.people2d.grouping import group_people
+from posedreamer_assets.people2d.network import PADDED_TO, STRIDE, PoseNet
+from posedreamer_assets.scoring.weights import default_device
+
+
+def load_network(weights: Mapping[str, Tensor], cfg: Pose2dConfig) -> PoseNet:
+    """A student with its weights, of whatever precision, to predict with.
+
+    Raises:
+        StudentError: weights of another network.
+    """
+    network = PoseNet(cfg)
+    try:
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    except RuntimeError as error:
+        raise StudentError(f"weights of another student: {str(error).splitlines()[0]}") from error
+    return network.to(default_device()).eval()
+
+
+def typical_scale(sizes_px: Float[np.ndarray, "p"], cfg: Pose2dConfig) -> float:
+    """The factor that makes an image's people as large as crops show them, on average.
+
+    MPII's protocol gives a student the mean size of a group of people, and of nobody alone.
+
+    Args:
+        sizes_px: of the people, see `samples.person_sizes`.
+    """
+    return cfg.person_share * cfg.size / float(np.mean(sizes_px))
+
+
+def find_people(
+    network: PoseNet, image: UInt8[np.ndarray, "h w 3"], cfg: Pose2dConfig, scales: tuple[float, ...] = (1.0,)
+) -> Predicted:
+    """People with joints in pixels of the image.
+
+    Args:
+        network: in evaluation mode.
+        image: RGB.
+        cfg: of the network.
+        scales: factors of the image's size at which it is looked at; maps of all are averaged at the size of the largest.
+    """
+    sides = [_scaled_sides(image.shape[:2], scale) for scale in sorted(scales, reverse=True)]
+    total: Tensor | None = None
+    for height, width in sides:
+        maps = _maps(network, image, height, width, cfg)
+        if total is None:
+            total = maps
+        else:
+            total += interpolate(maps[None], total.shape[1:], mode="bilinear", align_corners=False)[0]
+    assert total is not None, "at least one scale"
+    found = group_people((total / len(sides)).numpy(), float(STRIDE[cfg.layout]))
+    height, width = sides[0]
+    return Predicted(found.joints * [image.shape[1] / width, image.shape[0] / height], found.found, found.scores)
+
+
+def _scaled_sides(sides: tuple[int, ...], scale: float) -> tuple[int, int]:
+    height, width = (max(1, round(side * scale)) for side in sides)
+    return height, width
+
+
+@torch.no_grad()
+def _maps(
+    network: PoseNet, image: UInt8[np.ndarray, "h w 3"], height: int, width: int, cfg: Pose2dConfig
+) -> Float[Tensor, "45 h2 w2"]:
+    """Maps of the image at that size, without the cells that lie outside of it."""
+    drawn = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    tensor = torch.from_numpy(np.array(drawn)).permute(2, 0, 1)[None].float().div_(255)
+    whole, stride = PADDED_TO[cfg.layout], STRIDE[cfg.layout]
+    device = next(network.parameters()).device
+    padded = pad(tensor, (0, -width % whole, 0, -height % whole), value=0.45).to(device)
+    maps = network(padded.contiguous(memory_format=torch.channels_last))[-1][0].float().cpu()
+    return maps[:, : -(-height // stride), : -(-width // stride)]
