@@ -62,7 +62,7 @@ gl:
 run: setup  ## the whole graph on the pocket profile, and what its data are worth; ARGS="--poses DIR", STUDY=none etc.
 	$(BIN)/posedreamer run --study $(STUDY) --home $(HOME_DIR) $(ARGS)
 
-study: setup  ## scenes of many people and people over photographs, see docs/scenes.md
+study: setup  ## scenes of many people, people over photographs, and networks trained on them, see docs/scenes.md
 	$(BIN)/posedreamer run --study learning_to_train --home $(HOME_DIR) $(ARGS)
 
 dev: setup  ## Dagster's UI on the same home

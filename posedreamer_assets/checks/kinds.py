@@ -4,6 +4,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from posedreamer_assets.checks.arm_kinds import ARM_KINDS
 from posedreamer_assets.checks.crowd_kinds import CROWD_KINDS
 from posedreamer_assets.checks.kind import Kind, is_plain, late
 from posedreamer_assets.pipeline.student_scores import COMPARED
@@ -247,6 +248,7 @@ KINDS: dict[str, Kind] = {
         needs=("joints_2d", "joints_cam_m", "joints_visible", "keypoints_visible", "depth"),
     ),
     **CROWD_KINDS,
+    **ARM_KINDS,
     # Of what rows were made from
     "seed_derived": Kind(
         "{column} follows from the run's seed, the sample's id and {stage}",

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option, storage_option
-from posedreamer_assets.config import Profile, study_names
+from posedreamer_assets.config import ARM_STUDY, Profile, study_names
 
 
 @click.command()
@@ -96,8 +96,10 @@ def stages_of(study: str | None, profile: Profile) -> list[str]:
 
     if study is None or study not in study_names():
         return []
-    own = STUDIES[study](rounds_of(profile))
-    return [*dict.fromkeys(name for stage in own for name in stage.checkpoints), *(stage.key for stage in own)]
+    parts = [study, *(name for name in profile.studies if name == ARM_STUDY)]
+    own = [stage for part in parts for stage in STUDIES[part](rounds_of(profile))]
+    read = (name for stage in own for name in stage.checkpoints)
+    return [*dict.fromkeys((*read, *(stage.key for stage in own)))]
 
 
 def _unread(profile: Profile) -> list[str]:

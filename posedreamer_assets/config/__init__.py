@@ -1,5 +1,6 @@
 """What a run is configured by: `profile.py` reads profiles, the other files say what each section holds."""
 
+from posedreamer_assets.config.arms import ARMS, BASELINE, CONTRASTS, PAPER, Arm, Contrast, arm_called, arm_names
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
 from posedreamer_assets.config.captioning import CaptionsConfig
 from posedreamer_assets.config.judging import (
@@ -13,6 +14,7 @@ from posedreamer_assets.config.judging import (
 )
 from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
 from posedreamer_assets.config.profile import (
+    ARM_STUDY,
     Profile,
     load_profile,
     profile_names,
@@ -35,6 +37,15 @@ from posedreamer_assets.config.studying import (
 )
 
 __all__ = [
+    "ARMS",
+    "ARM_STUDY",
+    "Arm",
+    "BASELINE",
+    "CONTRASTS",
+    "Contrast",
+    "PAPER",
+    "arm_called",
+    "arm_names",
     "AlignmentConfig",
     "BodyConfig",
     "CameraConfig",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
+from posedreamer_assets.config.arms import arm_names
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
 from posedreamer_assets.config.captioning import CaptionsConfig
 from posedreamer_assets.config.judging import (
@@ -36,6 +37,9 @@ from posedreamer_assets.config.studying import (
     TeacherConfig,
 )
 from posedreamer_assets.errors import ConfigError
+
+ARM_STUDY = "arms"
+"""Name of what the study `learning_to_train` trains on its data; there where the study names arms."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ class Profile:
 
     @property
     def studies(self) -> tuple[str, ...]:
-        """Names of the studies that are asked for, students first."""
-        return (*(() if self.students.off else ("students",)), *(n for n in study_names() if getattr(self, n).enabled))
+        """Names of the studies that are asked for, students first, and of the second half of `learning_to_train`."""
+        asked = (*(() if self.students.off else ("students",)), *(n for n in study_names() if getattr(self, n).enabled))
+        return (*asked, *((ARM_STUDY,) if self.learning_to_train.enabled and self.learning_to_train.arms else ()))
 
 
 def study_names() -> tuple[str, ...]:
@@ -116,8 +121,8 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
             "set alignment.method to none, or take another backend"
         )
-    if profile.photos.kind == "coco" and not (profile.photos.path and profile.photos.annotations):
-        raise ConfigError(f"{where}: photos.kind coco needs photos.path and photos.annotations")
+    if profile.photos.kind != "stand_in" and not (profile.photos.path and profile.photos.annotations):
+        raise ConfigError(f"{where}: photos.kind {profile.photos.kind} needs photos.path and photos.annotations")
     if profile.photos.size < LEAST_STAND_IN_PX:
         raise ConfigError(
             f"{where}: photos.size is {profile.photos.size}; expected {LEAST_STAND_IN_PX} or more: people of a stand-in would be "
@@ -126,6 +131,7 @@ def _check_together(profile: Profile, where: str) -> None:
     _check_renders(profile, where)
     if (profile.captions.kind == "file") != (profile.captions.path is not None):
         raise ConfigError(f"{where}: captions.kind file and captions.path go together; found {profile.captions}")
+    _check_arms(profile, where)
     ages = profile.poses.ages
     if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
         raise ConfigError(
@@ -158,6 +164,17 @@ def _check_renders(profile: Profile, where: str) -> None:
         )
     if not profile.students.off:
         raise ConfigError(f"{where}: students learn from renders of every batch; set scenes.reference_batches to null")
+
+
+def _check_arms(profile: Profile, where: str) -> None:
+    asked = profile.learning_to_train
+    if unknown := [name for name in asked.arms if name not in arm_names()]:
+        raise ConfigError(f"{where}: learning_to_train.arms: no arm {unknown[0]!r}; there are {', '.join(arm_names())}")
+    if len(set(asked.arms)) < len(asked.arms):
+        raise ConfigError(f"{where}: learning_to_train.arms names an arm twice: {', '.join(asked.arms)}")
+    for name, least in (("seeds", 1), ("bootstrap", 1)):
+        if getattr(asked, name) < least:
+            raise ConfigError(f"{where}: learning_to_train.{name} is {getattr(asked, name)}; expected {least} or more")
 
 
 def profile_to_dict(profile: Any) -> dict[str, Any]:

@@ -3,17 +3,27 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from posedreamer_assets.config.arms import arm_names
+
 LEAST_STAND_IN_PX = 64
 """Smallest side of a stand-in: an adult six metres away has about as many pixels there as one who is annotated needs."""
 
 
 @dataclass(frozen=True)
 class LearningToTrainConfig:
-    """The study `learning_to_train`: scenes of many people, and people painted into photographs. Off unless asked for."""
+    """The study `learning_to_train`: scenes of many people, people painted into photographs, and what is learnt from them. Off
+    unless asked for.
+
+    `arms`: what networks are trained on, see `arms.py`; none leaves it at the data. `seeds`: trainings of each arm.
+    `bootstrap`: resamples of photographs and seeds that intervals come from.
+    """
 
     enabled: bool = False
-    scene_batches: int = 2
-    photo_batches: int = 1
+    scene_batches: int = 4
+    photo_batches: int = 8
+    arms: tuple[str, ...] = arm_names()
+    seeds: int = 3
+    bootstrap: int = 1000
 
 
 @dataclass(frozen=True)
@@ -31,12 +41,12 @@ class CrowdsConfig:
 
 @dataclass(frozen=True)
 class PhotosConfig:
-    """Annotated photographs (D_R). `kind`: stand_in, a rendered domain that is held apart, or coco.
+    """Annotated photographs (D_R). `kind`: stand_in, a rendered domain that is held apart, coco or mpii.
 
-    `path`: folder of the photographs; `annotations`: COCO keypoints JSON. Both are needed for `coco`.
+    `path`: folder of the photographs; `annotations`: COCO keypoints JSON, or MPII's .mat file. Both are needed for both.
     """
 
-    kind: Literal["stand_in", "coco"] = "stand_in"
+    kind: Literal["stand_in", "coco", "mpii"] = "stand_in"
     path: str | None = None
     annotations: str | None = None
     batch_size: int = 25  # photographs of a batch

@@ -65,7 +65,9 @@ def _origin_text(found: Sequence[tuple[str, str]]) -> str:
 
 def column_lineage(graph: Graph, stage: Stage, profile: Profile) -> dg.TableColumnLineage | None:
     """The columns' origins, by the assets that write them; None where no column has one."""
-    groups = {reads.table: reads.groups or stage.groups for reads in stage.under(stage, profile).reads}
+    groups: dict[str, tuple[str, ...]] = {}
+    for reads in stage.under(stage, profile).reads:
+        groups[reads.table] = (*groups.get(reads.table, ()), *(reads.groups or stage.groups))
     found = {
         column: [
             dg.TableColumnDep(dg.AssetKey(writer.key.split("/")), name)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from posedreamer_assets.errors import MetricsError
 
@@ -50,6 +50,15 @@ class Predicted:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Predictions of one joint: scores, which are hits, and who each was kept for; -1 for those kept for nobody."""
+
+    scores: Float[np.ndarray, "k"]
+    right: Bool[np.ndarray, "k"]
+    person: Int[np.ndarray, "k"]
+
+
+@dataclass(frozen=True)
 class Precision:
     """Average precision in per cent, NaN where no joint is annotated.
 
@@ -70,10 +79,7 @@ def mpii_ap(images: Sequence[tuple[Annotated, Predicted]], near: float = NEAR) -
     Raises:
         MetricsError: people whose heads have no size.
     """
-    for annotated, _ in images:
-        if not (annotated.head_px > 0).all():
-            raise MetricsError(f"head sizes {annotated.head_px.tolist()}: expected the diagonal of a box for everybody")
-    judged = [_judged(annotated, predicted, near) for annotated, predicted in images]
+    judged = [judge(annotated, predicted, near) for annotated, predicted in images]
     total = sum((annotated.known.sum(axis=0) for annotated, _ in images), np.zeros(JOINTS, int))
     found = np.array([_of_joint(judged, joint, int(total[joint])) for joint in range(JOINTS)])
     groups = {name: _mean(found[list(joints)]) for name, joints in GROUPS.items()}
@@ -101,30 +107,35 @@ def assigned(annotated: Annotated, hits: Bool[np.ndarray, "m n 16"]) -> list[int
     return kept
 
 
-def _judged(
-    annotated: Annotated, predicted: Predicted, near: float
-) -> list[tuple[Float[np.ndarray, "k"], Bool[np.ndarray, "k"]]]:
-    """By joint, scores of an image's predictions and whether each is a hit."""
+def judge(annotated: Annotated, predicted: Predicted, near: float = NEAR) -> list[Judged]:
+    """An image's predictions by joint, 16 entries.
+
+    Raises:
+        MetricsError: people whose heads have no size.
+    """
+    if not (annotated.head_px > 0).all():
+        raise MetricsError(f"head sizes {annotated.head_px.tolist()}: expected the diagonal of a box for everybody")
     hits = matches(annotated, predicted, near)
     kept = assigned(annotated, hits)
     found = []
     for joint in range(JOINTS):
-        scores, right = [], []
+        scores, right, people = [], [], []
         for number, person in enumerate(kept):
             # A joint that is not annotated in the person who was found says nothing for or against the prediction.
             if not predicted.found[number, joint] or (person is not None and not annotated.known[person, joint]):
                 continue
             scores.append(predicted.scores[number, joint])
             right.append(person is not None and hits[number, person, joint])
-        found.append((np.array(scores, float), np.array(right, bool)))
+            people.append(-1 if person is None else person)
+        found.append(Judged(np.array(scores, float), np.array(right, bool), np.array(people, int)))
     return found
 
 
-def _of_joint(judged: Sequence[list[tuple[np.ndarray, np.ndarray]]], joint: int, total: int) -> float:
+def _of_joint(judged: Sequence[Sequence[Judged]], joint: int, total: int) -> float:
     if total == 0:
         return float("nan")
-    scores = np.concatenate([np.zeros(0), *(image[joint][0] for image in judged)])
-    right = np.concatenate([np.zeros(0, bool), *(image[joint][1] for image in judged)])
+    scores = np.concatenate([np.zeros(0), *(image[joint].scores for image in judged)])
+    right = np.concatenate([np.zeros(0, bool), *(image[joint].right for image in judged)])
     return 100 * area_under_envelope(scores, right, total)
 
 

@@ -50,6 +50,7 @@ def photos_of(inputs: Inputs) -> "list[Photo]":
     """
     from posedreamer_assets import progress
     from posedreamer_assets.errors import PhotoError
+    from posedreamer_assets.scenes.mpii_photos import mpii_photos
     from posedreamer_assets.scenes.photos import coco_photos
     from posedreamer_assets.scenes.stand_in import stand_in_photo
 
@@ -61,7 +62,8 @@ def photos_of(inputs: Inputs) -> "list[Photo]":
     first = int(inputs.key.rpartition("-")[2]) * cfg.batch_size
     assert cfg.path and cfg.annotations, "the profile is refused without them"
     folder, annotations = (str(Path(path).expanduser()) for path in (cfg.path, cfg.annotations))
-    found = coco_photos(folder, annotations, first, cfg.batch_size)
+    read = mpii_photos if cfg.kind == "mpii" else coco_photos
+    found = read(folder, annotations, first, cfg.batch_size)
     if not found:
         raise PhotoError(
             f"{inputs.key}: {cfg.annotations} has no more than {first} photographs with annotated people; lower "

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import ConfigError
+from posedreamer_assets.pipeline.arm_study import arm_keys
 from posedreamer_assets.pipeline.stage import Stage
 from posedreamer_assets.pipeline.student_study import study_keys
 from posedreamer_assets.tables.keys import ALIGN, BASE, PHOTO, SCENE, group_of, is_reserved, partition_key, round_name
@@ -62,7 +63,8 @@ def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
     planned |= {SCENE: ("scenes", study.scene_batches), PHOTO: ("photos", study.photo_batches)}
     for number, hard in enumerate(profile.curriculum.rounds, start=1):
         planned[round_name(number)] = (round_name(number), hard.batches)
-    own = {group: keys for group, keys in study_keys(profile).items() if group in groups}
+    of_studies = {**study_keys(profile), **arm_keys(profile)}
+    own = {group: keys for group, keys in of_studies.items() if group in groups}
     return [key for keys in own.values() for key in keys] + [
         partition_key(*of) for group in groups if group in planned for of in _numbered(*planned[group])
     ]

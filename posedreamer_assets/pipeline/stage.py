@@ -24,6 +24,11 @@ POSES = (BASE, ALIGN)
 """Groups of the pose batches that do not come from a difficulty model."""
 
 
+def for_all(key: str) -> bool:
+    """Whether a partition reads a table, where all of a stage do."""
+    return True
+
+
 @dataclass(frozen=True)
 class Reads:
     """Rows of a table that a stage reads.
@@ -32,11 +37,14 @@ class Reads:
         table: its name.
         columns: those that it reads; sample ids always come along.
         groups: every up-to-date partition of these groups; None means the partition that is made.
+        when: whether the partition of that key reads them at all: what it does not read makes it not out of date. A stage may
+            read other groups of one table for other keys, and one of them for each.
     """
 
     table: str
     columns: tuple[str, ...]
     groups: tuple[str, ...] | None = None
+    when: Callable[[str], bool] = for_all
 
 
 class Checkpoint(Protocol):
@@ -166,7 +174,7 @@ class Inputs:
         return self.reader.checkpoint(key)
 
     def _reads(self, table: str) -> Reads:
-        found = next((reads for reads in self.stage.reads if reads.table == table), None)
+        found = next((reads for reads in self.stage.reads_at(self.partition) if reads.table == table), None)
         if found is None:
             raise StorageError(f"{self.stage.key} reads table {table}, which it does not declare")
         return found
@@ -288,6 +296,10 @@ class Stage:
     def stored_as(self) -> str:
         """Its table, or the name of its checkpoint."""
         return self.table or self.checkpoint_name
+
+    def reads_at(self, key: str | None) -> tuple[Reads, ...]:
+        """What the partition of that key reads; everything that is declared where there are no partitions."""
+        return self.reads if key is None else tuple(reads for reads in self.reads if reads.when(key))
 
     @property
     def partitioned(self) -> bool:

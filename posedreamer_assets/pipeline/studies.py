@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from posedreamer_assets.config import ARM_STUDY
 from posedreamer_assets.pipeline import (
     annotated_photos,
     benchmark_images,
@@ -11,12 +12,17 @@ from posedreamer_assets.pipeline import (
     mixed_layouts,
     mixed_people,
     photo_people,
+    pose2d_baseline,
+    pose2d_predictions,
+    pose2d_report,
+    pose2d_students,
     scene_images,
     scene_layouts,
     scene_people,
     student_features,
     student_scores,
     styled_images,
+    teacher_log,
     training_manifests,
     user_test_images,
 )
@@ -55,8 +61,21 @@ def scene_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
     )
 
 
+def arm_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
+    """Networks trained on arms of the study `learning_to_train`, and what they find; they read the stages of that study."""
+    return (
+        pose2d_baseline.STAGE,
+        pose2d_students.STAGE,
+        teacher_log.STAGE,
+        pose2d_predictions.STAGE,
+        pose2d_report.STAGE,
+    )
+
+
 STUDIES: dict[str, Callable[[tuple[Round, ...]], tuple[Stage, ...]]] = {
     "students": student_stages,
     "learning_to_train": scene_stages,
+    ARM_STUDY: arm_stages,
 }
-"""The stages of a study in the order of the data, by the section of the profile that asks for it."""
+"""The stages of a study in the order of the data, by the section of the profile that asks for it; what a study trains on its
+data comes after them, by a name of its own."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from posedreamer_assets.config import profile_to_dict
+from posedreamer_assets.config import ARM_STUDY, profile_to_dict
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.metrics.intervals import bootstrap_difference, bootstrap_mean
 from posedreamer_assets.pipeline import Round, Stage
@@ -57,6 +57,7 @@ def gather(snapshot: Snapshot) -> Figures:
         "kept_by_skin_tone": rates.as_dict() if rates else None,
         "dataset": _metrics(snapshot, "dataset_release"),
         "quality": _metrics(snapshot, "quality_report"),
+        "arms": _metrics(snapshot, "pose2d_report") if ARM_STUDY in profile.studies else {},
         "students": {} if profile.students.off else _metrics(snapshot, "hmr_benchmark"),
     }
     return {name: value for name, value in figures.items() if name == "rejected" or value not in (None, {})}

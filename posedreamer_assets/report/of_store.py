@@ -28,6 +28,7 @@ from posedreamer_assets.report.sections import (
     samples_section,
 )
 from posedreamer_assets.report.students import students_section
+from posedreamer_assets.report.trained_arms import arms_section
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.scoring.verdict import KEPT
 from posedreamer_assets.tables.images import decode
@@ -52,6 +53,7 @@ def sections_of(snapshot: Snapshot) -> list[Section]:
     makers = (
         *(_samples, students_section, _alignment, _curation, _difficulty, _quality, _coverage, _fairness),
         scenes_section,
+        arms_section,
     )
     return [section for make in makers if (section := make(snapshot)) is not None]
 

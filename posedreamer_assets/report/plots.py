@@ -92,10 +92,10 @@ def oks_histogram(
         if threshold is not None:
             axes.axvline(threshold, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.set(xlabel="OKS", ylabel="share of images", xlim=(0, 1))
-        _legend_above(axes, columns=1)
+        legend_above(axes, columns=1)
 
     caption = "" if threshold is None else f"Dashed: the filter keeps OKS of at least {threshold:g}."
-    return _plot(title, caption, paint)
+    return plot(title, caption, paint)
 
 
 def reason_bars(counts: Mapping[str, int]) -> Plot:
@@ -123,7 +123,7 @@ def reason_bars(counts: Mapping[str, int]) -> Plot:
         axes.spines[["bottom", "left"]].set_visible(False)
         axes.tick_params(length=0, labelbottom=False, labelcolor=INK)
 
-    return _plot("Verdicts", f"{total} images, first failed test each.", paint, height=0.6 + 0.36 * len(order))
+    return plot("Verdicts", f"{total} images, first failed test each.", paint, height=0.6 + 0.36 * len(order))
 
 
 def loss_curves(
@@ -142,10 +142,10 @@ def loss_curves(
         if reference is not None:
             axes.axhline(reference, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.set(xlabel="step", ylabel="loss")
-        _legend_above(axes, columns=len(series))
+        legend_above(axes, columns=len(series))
 
     caption = "" if reference is None else f"Dashed: {reference:.3f}, the loss of a policy equal to its reference."
-    return _plot(title, caption, paint)
+    return plot(title, caption, paint)
 
 
 def difficulty_scatter(
@@ -164,7 +164,7 @@ def difficulty_scatter(
         axes.set(xlabel="predicted OKS", ylabel="measured OKS", xlim=(max(0.0, low - 0.05), 1), ylim=(0, 1))
 
     caption = " · ".join(f"{name} {value}" for name, value in (figures or {}).items())
-    return _plot(title, caption, paint)
+    return plot(title, caption, paint)
 
 
 def distributions(
@@ -184,9 +184,9 @@ def distributions(
             axes.stairs(heights, edges, color=colour, linewidth=1.5, label=f"{_brief(name)} (n={len(values)})")
         axes.set(xlabel=label, ylabel="share")
         if len(kept) > 1:
-            _legend_above(axes, columns=2)
+            legend_above(axes, columns=2)
 
-    return _plot(title, caption, paint)
+    return plot(title, caption, paint)
 
 
 def counts_bars(title: str, counts: Mapping[str, int], *, caption: str = "") -> Plot:
@@ -204,7 +204,7 @@ def counts_bars(title: str, counts: Mapping[str, int], *, caption: str = "") -> 
         axes.spines[["bottom", "left"]].set_visible(False)
         axes.tick_params(length=0, labelbottom=False, labelcolor=INK)
 
-    return _plot(title, caption, paint, height=0.6 + 0.28 * len(counts))
+    return plot(title, caption, paint, height=0.6 + 0.28 * len(counts))
 
 
 def kept_bars(title: str, asked: Mapping[str, int], kept: Mapping[str, int], *, caption: str = "") -> Plot:
@@ -226,7 +226,7 @@ def kept_bars(title: str, asked: Mapping[str, int], kept: Mapping[str, int], *, 
         axes.spines[["bottom", "left"]].set_visible(False)
         axes.tick_params(length=0, labelbottom=False, labelcolor=INK)
 
-    return _plot(title, caption or "Filled: kept.", paint, height=0.6 + 0.28 * len(asked))
+    return plot(title, caption or "Filled: kept.", paint, height=0.6 + 0.28 * len(asked))
 
 
 def feature_map(
@@ -239,10 +239,10 @@ def feature_map(
             many = len(points) > MANY_POINTS
             axes.scatter(*points.T, s=9, color=colour, alpha=0.55, linewidths=0, label=_brief(name), rasterized=many)
         axes.set(xlabel="first component", ylabel="second component")
-        _legend_above(axes, columns=len(groups))
+        legend_above(axes, columns=len(groups))
 
     features = "Inception's 2048 features" if network == "inception" else f"the features of {network}"
-    return _plot(title, f"First two principal components of {features}, both sets together.", paint)
+    return plot(title, f"First two principal components of {features}, both sets together.", paint)
 
 
 def forest(lines: Mapping[str, Mapping[str, Any]], *, title: str, label: str) -> Plot:
@@ -278,7 +278,7 @@ def forest(lines: Mapping[str, Mapping[str, Any]], *, title: str, label: str) ->
         "others, coloured where they are told from zero without correction. Intervals are without correction. Grey: smaller "
         "than what four of five such comparisons would see."
     )
-    return _plot(title, caption, paint, width=6.0, height=0.26 * len(lines) + 1.0)
+    return plot(title, caption, paint, width=6.0, height=0.26 * len(lines) + 1.0)
 
 
 def themed_svg(figure: Figure) -> Markup:
@@ -295,16 +295,16 @@ def themed_svg(figure: Figure) -> Markup:
     return Markup(text)
 
 
-def _plot(
-    title: str, caption: str, paint: Callable[[Axes], None], *, width: float = 4.35, height: float = 2.75
-) -> Plot:
+def plot(title: str, caption: str, paint: Callable[[Axes], None], *, width: float = 4.35, height: float = 2.75) -> Plot:
+    """A picture that a function paints in the report's style; sizes in inches."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, max(height, 1.2)))
         paint(figure.add_subplot())
         return Plot(themed_svg(figure), title, caption)
 
 
-def _legend_above(axes: Axes, columns: int) -> None:
+def legend_above(axes: Axes, columns: int) -> None:
+    """The legend over the picture, where no point is."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=max(columns, 1), borderaxespad=0.1, handlelength=1.2)
 
 

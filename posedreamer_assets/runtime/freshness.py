@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from posedreamer_assets.config import Profile
 from posedreamer_assets.digests import digest
 from posedreamer_assets.pipeline import Graph, Stage, graph_of
+from posedreamer_assets.pipeline.arm_study import ARM_SETTINGS, arm_setting
 from posedreamer_assets.pipeline.pose_batches import PoseBatchFiles, PresentFiles, present_files, recorded_batches
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
 from posedreamer_assets.pipeline.student_study import STUDY_SETTINGS, study_setting, user_set_of
@@ -49,6 +50,7 @@ NOT_CONTENT = {
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",
+    "pose2d.threads",
 }
 
 # Where files lie that are digested by their bytes: moved to another folder, they change nothing.
@@ -62,6 +64,8 @@ PLACES = {
     "counter.path",
     "captions.path",
     "scenes.backgrounds",
+    "pose2d.baseline",
+    "pose2d.vgg19",
     "quality.reference",
 }
 
@@ -151,7 +155,7 @@ class Snapshot:
         """What `input_digest` covers, by name: for looking at why a partition is out of date."""
         stage = self.as_run(stage)
         upstream: dict[str, str | None] = {}
-        for reads in stage.reads:
+        for reads in stage.reads_at(key):
             stored = self.table(reads.table)
             keys = [key or ""] if reads.groups is None else self.current_keys(reads.table, reads.groups)
             upstream |= {f"{reads.table}[{k}]": stored[k].content if k in stored else None for k in keys}
@@ -212,7 +216,7 @@ class Snapshot:
         if stored is None or stored.input_digest != self.input_digest(stage, key):
             return False
         as_run = self.as_run(stage)
-        writers = [(self.graph.writer(r.table, key or ""), key) for r in as_run.reads if r.groups is None]
+        writers = [(self.graph.writer(r.table, key or ""), key) for r in as_run.reads_at(key) if r.groups is None]
         writers += [(self.graph[name], None) for name in as_run.checkpoints]
         return all(writer is not None and self.is_current(writer, at) for writer, at in writers)
 
@@ -256,6 +260,8 @@ def setting(profile: Profile, name: str, key: str | None = None) -> Any:
     section_name, _, field = name.partition(".")
     if name in STUDY_SETTINGS:
         return study_setting(profile, name, key or "")
+    if name in ARM_SETTINGS:
+        return arm_setting(profile, name, key or "")
     section = getattr(profile, section_name)
     if not dataclasses.is_dataclass(section) or isinstance(section, type):
         return section

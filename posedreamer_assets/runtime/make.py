@@ -162,7 +162,7 @@ def refuse_bad_rows(snapshot: Snapshot, stage: Stage, key: str | None) -> None:
 def _above(snapshot: Snapshot, stage: Stage, key: str | None) -> list[Stage]:
     """The stages whose rows at the same partition a stage reads, and those above them, nearest last."""
     found: dict[str, Stage] = {}
-    for reads in snapshot.as_run(stage).reads:
+    for reads in snapshot.as_run(stage).reads_at(key):
         writer = snapshot.graph.writer(reads.table, key or "") if reads.groups is None else None
         if writer:
             found |= {one.key: one for one in (*_above(snapshot, writer, key), writer)}
@@ -190,7 +190,7 @@ def _read_by(snapshot: Snapshot, stage: Stage, key: str | None) -> list[tuple[St
     """Every stored partition, and every checkpoint, that a stage reads."""
     as_run, graph = snapshot.as_run(stage), snapshot.graph
     found: list[tuple[Stage, str | None]] = [(graph[name], None) for name in as_run.checkpoints]
-    for reads in as_run.reads:
+    for reads in as_run.reads_at(key):
         if reads.groups is None:
             writer = graph.writer(reads.table, key or "")
             found += [(writer, key)] if writer else []

@@ -20,6 +20,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "backgrounds": profile.scenes.backgrounds,
         "captions": profile.captions.path,
         "photos": profile.photos.path,
+        "pose2d": local_path(profile.pose2d.baseline),
         "photo_annotations": profile.photos.annotations,
         "reference": profile.quality.reference,
         "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from posedreamer_assets.tables.arm_fields import ARM_TABLES
 from posedreamer_assets.tables.columns import (
     ALIGNMENT_SPLIT,
     BODY,
@@ -208,6 +209,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *LABELS,
     ),
     **SCENE_TABLES,
+    **ARM_TABLES,
     **STUDENT_TABLES,
     "checkpoints": (
         *IDENTITY,  # sample_id: "<name>/<digest>"

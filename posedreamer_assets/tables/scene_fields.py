@@ -97,7 +97,11 @@ SCENE_TABLES: dict[str, tuple[Column, ...]] = {
     ),
     "annotated_photos": (
         *OF_IMAGE,
-        Column("kind", TEXT, "stand_in for what was rendered in place of a photograph, coco for a photograph."),
+        Column(
+            "kind",
+            TEXT,
+            "stand_in: rendered in place of a photograph; coco, mpii: how photographs are annotated.",
+        ),
         Column("name", TEXT, "File, relative to the folder of photographs, or what the stand-in was drawn from."),
         replace(IMAGE, meaning="The photograph as its file has it, PNG or JPEG."),
         *SIZE,

@@ -21,7 +21,9 @@ STUDY = "learning_to_train"
 KEYS = {"scene": "scenes-0000", "photo": "photos-0000"}
 SMALL: Mapping[str, object] = {
     f"{STUDY}.enabled": True,
+    f"{STUDY}.arms": [],
     f"{STUDY}.scene_batches": 1,
+    f"{STUDY}.photo_batches": 1,
     "crowds.batch_size": 4,
     "crowds.people_mean": 4.0,
     "crowds.size": 128,

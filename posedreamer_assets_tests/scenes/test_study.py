@@ -58,7 +58,9 @@ def test_a_plain_profile_has_no_stage_of_the_study() -> None:
     plain = graph_of(load_profile("pocket"))
     assert not {stage.key for stage in STAGES} & {stage.key for stage in plain}
     assert [stage.key for stage in plain] == [stage.key for stage in graph(2)]
-    with_study = [stage.key for stage in graph_of(load_profile("pocket", {f"{STUDY}.enabled": True}))]
+    with_study = [
+        stage.key for stage in graph_of(load_profile("pocket", {f"{STUDY}.enabled": True, f"{STUDY}.arms": []}))
+    ]
     assert with_study == [*(stage.key for stage in plain), *(stage.key for stage in STAGES)]
 
 

@@ -1,0 +1,249 @@
+"""The study's tables: what each arm finds in test photographs, with intervals over photographs and training seeds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from posedreamer_assets.config import BASELINE, CONTRASTS, PAPER, arm_called
+from posedreamer_assets.errors import StudentError
+from posedreamer_assets.pipeline import annotated_photos, photo_people, pose2d_predictions
+from posedreamer_assets.pipeline.arm_samples import TEST
+from posedreamer_assets.pipeline.arm_study import TRAINED, arm_key
+from posedreamer_assets.pipeline.stage import Inputs, Made, Reads, Stage
+from posedreamer_assets.tables.keys import PHOTO, image_of
+from posedreamer_assets.tables.rows import array, texts
+
+if TYPE_CHECKING:
+    from posedreamer_assets.metrics.arm_tables import Draws, Interval, Judgement
+    from posedreamer_assets.metrics.mpii_ap import Annotated, Predicted
+
+KEY = "pose2d_report"
+FILE = "report.json"
+MAP = "mean"
+SEEDS_ASKED = (3, 6, 12)
+_OF_PERSON = ("mpii_2d", "mpii_labelled", "mpii_visible", "head_size_px", "bbox")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Who is annotated in a test photograph.
+
+    Attributes:
+        people: those whose heads have a size.
+        seen: share of annotated joints of each that is seen.
+        ignored: pixels (h, w) of all others; people who are found there count neither for nor against a network.
+    """
+
+    people: "Annotated"
+    seen: np.ndarray
+    ignored: np.ndarray
+
+
+def make(inputs: Inputs) -> Made:
+    """All tables; nothing is chosen by what comes out.
+
+    Raises:
+        StudentError: an arm without predictions, or no annotated person in any test photograph.
+    """
+    from posedreamer_assets.metrics.arm_tables import draw, judged
+
+    asked = inputs.profile.learning_to_train
+    truths = truths_of(inputs)
+    draws = draw(len(truths), asked.seeds, asked.bootstrap, inputs.profile.seed)
+    networks: dict[str, list[Judgement]] = {}
+    for arm, found in predictions_of(inputs, list(truths)).items():
+        networks[arm] = [
+            judged([(one.people, without_ignored(p, one.ignored)) for one, p in zip(truths.values(), of, strict=True)])
+            for of in found
+        ]
+    tables = {arm: _precisions(of, draws) for arm, of in networks.items()}
+    people = sum(len(one.seen) for one in truths.values())
+    found = {
+        "kind": texts(inputs.rows(annotated_photos.TABLE, ["kind"]), "kind")[0],
+        "photos": len(truths),
+        "people": people,
+        "seeds": asked.seeds,
+        "steps": inputs.profile.pose2d.steps,
+        "resamples": asked.bootstrap,
+        "arms": {arm: _arm(arm, table, tables, draws) for arm, table in tables.items()},
+        "contrasts": _contrasts(tables, draws, people),
+        "seen": _seen(networks, list(truths.values()), draws),
+    }
+    (inputs.place / FILE).write_text(json.dumps(found, indent=2, sort_keys=True, allow_nan=False))
+    return Made(figures=found)
+
+
+def truths_of(inputs: Inputs) -> dict[str, Truth]:
+    """By test photograph, who is annotated in it.
+
+    Raises:
+        StudentError: nobody is, in any of them.
+    """
+    from posedreamer_assets.metrics.mpii_ap import Annotated
+    from posedreamer_assets.tables.images import decode
+
+    photos = inputs.rows(annotated_photos.TABLE, ["split", "ignore_mask"])
+    rows = inputs.rows(photo_people.TABLE, _OF_PERSON)
+    numbers: dict[str, list[int]] = {}
+    for row, name in enumerate(texts(rows, "sample_id")):
+        numbers.setdefault(image_of(name), []).append(row)
+    joints = array(rows, "mpii_2d").astype(float).reshape(-1, 16, 2)
+    known, seen = array(rows, "mpii_labelled").astype(bool), array(rows, "mpii_visible").astype(bool)
+    head, boxes = np.nan_to_num(np.asarray(array(rows, "head_size_px"), float)), array(rows, "bbox")
+    found = {}
+    for name, split, mask in zip(
+        texts(photos, "sample_id"), texts(photos, "split"), photos.column("ignore_mask"), strict=True
+    ):
+        if split != TEST:
+            continue
+        own = np.array(numbers.get(name, []), int)
+        counted = own[(head[own] > 0) & known[own].any(axis=1)]
+        ignored = decode(mask.as_py()) > 0
+        for row in sorted({*own.tolist()} - {*counted.tolist()}):
+            x, y, w, h = (round(float(v)) for v in boxes[row])
+            ignored = ignored | _box(ignored.shape, x, y, w, h)
+        ratio = (seen[counted] & known[counted]).sum(axis=1) / np.maximum(known[counted].sum(axis=1), 1)
+        found[name] = Truth(Annotated(joints[counted], known[counted], head[counted]), ratio, ignored)
+    if not sum(len(one.seen) for one in found.values()):
+        raise StudentError(
+            "nobody is annotated in a photograph of the split test: make more, or raise photos.test_share"
+        )
+    return found
+
+
+def _box(shape: tuple[int, ...], x: int, y: int, w: int, h: int) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)] = True
+    return mask
+
+
+def without_ignored(found: "Predicted", ignored: np.ndarray) -> "Predicted":
+    """The people found, but for those with more than half of their joints on pixels of people who are not annotated."""
+    from posedreamer_assets.metrics.mpii_ap import Predicted
+
+    height, width = ignored.shape
+    x = np.clip(np.floor(found.joints[..., 0]).astype(int), 0, width - 1)
+    y = np.clip(np.floor(found.joints[..., 1]).astype(int), 0, height - 1)
+    inside = (ignored[y, x] & found.found).sum(axis=1)
+    kept = 2 * inside <= found.found.sum(axis=1)
+    return Predicted(found.joints[kept], found.found[kept], found.scores[kept])
+
+
+def predictions_of(inputs: Inputs, photos: Sequence[str]) -> "dict[str, list[list[Predicted]]]":
+    """By arm and seed, the people found in each photograph.
+
+    Raises:
+        StudentError: an arm of the study has no predictions of a photograph.
+    """
+    asked, columns = inputs.profile.learning_to_train, ("photo_id", *pose2d_predictions.FOUND)
+    there = inputs.keys(pose2d_predictions.TABLE)
+    wanted = {BASELINE: [arm_key(BASELINE, 0)]}
+    wanted |= {arm: [arm_key(arm, seed) for seed in range(asked.seeds)] for arm in asked.arms}
+    if missing := [key for keys in wanted.values() for key in keys if key not in there]:
+        raise StudentError(f"{len(missing)} networks of the study have found nobody yet, {missing[0]} among them")
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in inputs.rows(pose2d_predictions.TABLE, columns).to_pylist():
+        rows.setdefault(row["sample_id"].partition("/")[0], {})[row["photo_id"]] = row
+    found = {}
+    for arm, keys in wanted.items():
+        for key in keys:
+            if lacking := [photo for photo in photos if photo not in rows[key]]:
+                raise StudentError(f"{key} has not looked at {lacking[0]}; make its predictions again")
+        found[arm] = [[pose2d_predictions.predicted_of(rows[key][photo]) for photo in photos] for key in keys]
+    return found
+
+
+def _precisions(networks: "Sequence[Judgement]", draws: "Draws") -> np.ndarray:
+    """(s, q, 8) of an arm's networks; the baseline, which is one, is the same for every seed."""
+    from posedreamer_assets.metrics.arm_tables import precisions
+
+    found = np.stack([precisions(one.rankings(), draws.with_all) for one in networks])
+    return np.repeat(found, draws.seeds.shape[1] // len(found), axis=0)
+
+
+def _arm(arm: str, table: np.ndarray, tables: Mapping[str, np.ndarray], draws: "Draws") -> dict[str, Any]:
+    from posedreamer_assets.metrics.arm_tables import COLUMNS, interval
+
+    of = arm_called(arm)
+    cells = {name: _cell(interval(table[..., k], draws)) for k, name in enumerate(COLUMNS)}
+    against = {
+        other: _cell(interval(table[..., -1] - tables[other][..., -1], draws))
+        for other in ("real", BASELINE)
+        if other in tables and other != arm
+    }
+    return {"about": of.about, "table": of.table, "cells": cells, "minus": against, "paper": PAPER.get(arm)}
+
+
+def _cell(found: "Interval") -> dict[str, Any]:
+    names = ("mean", "low", "high")
+    values = {name: float(getattr(found, name)) for name in names}
+    if not all(np.isfinite(list(values.values()))):
+        return {**dict.fromkeys(names), "told": False}
+    return {**{name: round(value, 4) for name, value in values.items()}, "told": found.told}
+
+
+def _contrasts(tables: Mapping[str, np.ndarray], draws: "Draws", people: int) -> list[dict[str, Any]]:
+    """Two arms each, and what would tell the paper's difference from zero."""
+    from posedreamer_assets.metrics.arm_power import spread_of
+    from posedreamer_assets.metrics.arm_tables import interval
+
+    found = []
+    for one in CONTRASTS:
+        if one.a not in tables or one.b not in tables:
+            continue
+        difference = tables[one.a][..., -1] - tables[one.b][..., -1]
+        spread, seeds = spread_of(difference, people), len(difference)
+        line = {"a": one.a, "b": one.b, "paper": one.paper, "minus": _cell(interval(difference, draws))}
+        line["detectable"] = _number(spread.detectable(people, seeds))
+        line["spread"] = {name: _number(getattr(spread, name)) for name in ("photos", "seeds", "rest")}
+        if one.paper and line["detectable"] is not None:
+            line["people_needed"] = {str(k): spread.people_for(one.paper, k) for k in SEEDS_ASKED}
+        found.append(line)
+    return found
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if np.isfinite(value) else None
+
+
+def _seen(
+    networks: "Mapping[str, Sequence[Judgement]]", truths: Sequence[Truth], draws: "Draws"
+) -> list[dict[str, Any]]:
+    """Precision and recall of people by the share of their joints that is seen."""
+    from posedreamer_assets.metrics.arm_tables import BINS, interval, precisions, seen_bins, weighted_recall
+
+    bins, found = [seen_bins(one.seen) for one in truths], []
+    for number in range(BINS):
+        among = [of == number for of in bins]
+        line: dict[str, Any] = {"from": number / BINS, "people": int(sum(of.sum() for of in among)), "arms": {}}
+        for arm, judgements in networks.items():
+            if not line["people"]:
+                continue
+            rankings = [one.rankings(among) for one in judgements]
+            times = draws.seeds.shape[1] // len(rankings)
+            ap = np.repeat(np.stack([precisions(of, draws.with_all)[:, -1] for of in rankings]), times, axis=0)
+            recall = np.repeat(np.stack([weighted_recall(of, draws.with_all) for of in rankings]), times, axis=0)
+            line["arms"][arm] = {"map": _cell(interval(ap, draws)), "recall": _cell(interval(recall, draws))}
+        found.append(line)
+    return found
+
+
+STAGE = Stage(
+    KEY,
+    "One set of tables: average precision by arm and group of joints with intervals over photographs and training seeds, paired "
+    "differences, the same by share of joints seen, and how many people and seeds would tell the paper's differences.",
+    make,
+    "1",
+    settings=("learning_to_train.arms", "learning_to_train.seeds", "learning_to_train.bootstrap"),
+    reads=(
+        Reads(pose2d_predictions.TABLE, ("photo_id", *pose2d_predictions.FOUND), TRAINED),
+        Reads(annotated_photos.TABLE, ("split", "kind", "ignore_mask"), (PHOTO,)),
+        Reads(photo_people.TABLE, _OF_PERSON, (PHOTO,)),
+    ),
+    ui_group="arms",
+    kinds=frozenset(("scipy",)),
+    starts="request",
+)

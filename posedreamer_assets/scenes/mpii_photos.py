@@ -1,0 +1,134 @@
+"""Photographs with annotated people, from MPII Human Pose's own file of annotations.
+
+MATLAB's structures come out of the file in several forms: one person is no list of people, a person without joints lacks the
+field or has an empty one, and whether a joint is visible is a number, a text, or nothing. People without joints are no people
+here: their pixels, guessed from the head's box, are to be ignored.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from posedreamer_assets.body.joints import COCO17
+from posedreamer_assets.errors import ImageError, PhotoError
+from posedreamer_assets.scenes.photos import Photo, PhotoPeople
+from posedreamer_assets.scenes.points import MPII16
+from posedreamer_assets.tables.images import opened
+
+_LICENCE = "not stated in the annotations"
+_CORNER = 0.5  # MATLAB counts pixels from 1 at the centre of the first, this project from 0 at its corner
+# A standing person of whom the head alone is known, in sizes of the head's box.
+_HEADS_HIGH, _HEADS_BESIDE = 7.0, 1.0
+_HEAD_BOX = ("x1", "y1", "x2", "y2")
+
+
+def mpii_photos(folder: str, annotations: str, first: int, count: int) -> list[Photo]:
+    """Photographs with at least one person who has a joint, in the order of the file: a stretch of them.
+
+    Args:
+        folder: of the images.
+        annotations: MPII's .mat file.
+        first: number of the first photograph of the stretch.
+        count: how many at most.
+
+    Raises:
+        PhotoError: a file that is missing or is not what it should be, or an image that cannot be read.
+    """
+    stamp = Path(annotations).stat().st_mtime_ns if Path(annotations).exists() else 0
+    return [_photo(Path(folder), *found) for found in _annotated(annotations, stamp)[first : first + count]]
+
+
+@lru_cache(maxsize=2)
+def _annotated(path: str, stamp: int) -> list[tuple[str, list[Any]]]:
+    """Names of the images with an annotated person, and all their people."""
+    from scipy.io import loadmat
+
+    try:
+        release = loadmat(path, squeeze_me=True, struct_as_record=False)["RELEASE"]
+        listed = [(str(one.image.name), _several(getattr(one, "annorect", None))) for one in _several(release.annolist)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        raise PhotoError(f"photos.annotations: {path} is not MPII's file of annotations: {error!r}") from error
+    return [(name, people) for name, people in listed if any(_points(person) for person in people)]
+
+
+def _several(value: Any) -> list[Any]:
+    """A list of structures, of which there may be one or none."""
+    return [one for one in np.atleast_1d(np.array(value, dtype=object)).ravel() if hasattr(one, "_fieldnames")]
+
+
+def _points(person: Any) -> list[Any]:
+    """The annotated joints of a person; none where there are none."""
+    found = _several(getattr(person, "annopoints", None))
+    return _several(getattr(found[0], "point", None)) if found else []
+
+
+def _is_visible(point: Any) -> bool:
+    """Neck and top of the head have no flag and are taken to be seen."""
+    flag = np.atleast_1d(np.array(getattr(point, "is_visible", 1), dtype=object)).ravel()
+    return len(flag) == 0 or str(flag[0]).strip() not in ("0", "0.0")
+
+
+def _photo(folder: Path, name: str, entries: Sequence[Any]) -> Photo:
+    path = folder / name
+    try:
+        data = path.read_bytes()
+        with opened(path) as file:
+            width, height = file.size
+    except (OSError, UnidentifiedImageError, ImageError) as error:
+        raise PhotoError(f"photos.path: {path} cannot be read: {error}") from error
+    try:
+        people = _people([entry for entry in entries if _points(entry)])
+        ignore = np.zeros((height, width), bool)
+        for entry in entries:
+            if not _points(entry):
+                ignore |= _ignored(entry, width, height)
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        raise PhotoError(f"photos.annotations: {name}: {error!r}") from error
+    return Photo(name, data, width, height, _LICENCE, people, ignore)
+
+
+def _people(entries: Sequence[Any]) -> PhotoPeople:
+    count = len(entries)
+    mpii, known, seen = np.zeros((count, 16, 2)), np.zeros((count, 16), bool), np.zeros((count, 16), bool)
+    boxes, head = np.zeros((count, 4)), np.full(count, np.nan)
+    for row, entry in enumerate(entries):
+        for point in _points(entry):
+            joint = int(point.id)
+            mpii[row, joint] = float(point.x) - _CORNER, float(point.y) - _CORNER
+            known[row, joint], seen[row, joint] = True, _is_visible(point)
+        corners = mpii[row, known[row]]
+        if (box := _head_box(entry)) is not None:
+            head[row] = float(np.hypot(box[2] - box[0], box[3] - box[1])) or np.nan
+            corners = np.concatenate([corners, box.reshape(2, 2)])
+        boxes[row] = *corners.min(axis=0), *np.ptp(corners, axis=0)
+    keypoints, labelled, keypoints_seen = np.zeros((count, 17, 2)), *(np.zeros((count, 17), bool) for _ in range(2))
+    for number, name in enumerate(COCO17):
+        if name in MPII16:
+            joint = MPII16.index(name)
+            keypoints[:, number], labelled[:, number] = mpii[:, joint], known[:, joint]
+            keypoints_seen[:, number] = seen[:, joint]
+    return PhotoPeople(keypoints, labelled, keypoints_seen, mpii, known, seen, boxes, head, [None] * count)
+
+
+def _head_box(entry: Any) -> np.ndarray | None:
+    """Left, top, right and bottom of the head's box; None where it is not annotated."""
+    values = [np.atleast_1d(np.array(getattr(entry, name, []), dtype=object)).ravel() for name in _HEAD_BOX]
+    if any(len(value) != 1 for value in values):
+        return None
+    return np.array([float(value[0]) for value in values]) - _CORNER
+
+
+def _ignored(entry: Any, width: int, height: int) -> np.ndarray:
+    """Where somebody without joints stands, who is taken to stand upright below the head."""
+    mask = np.zeros((height, width), bool)
+    box = _head_box(entry)
+    if box is not None:
+        left, top, right, bottom = box
+        beside, below = _HEADS_BESIDE * (right - left), _HEADS_HIGH * (bottom - top)
+        rows = slice(max(0, int(top)), max(0, int(np.ceil(top + below))))
+        mask[rows, max(0, int(left - beside)) : max(0, int(np.ceil(right + beside)))] = True
+    return mask
