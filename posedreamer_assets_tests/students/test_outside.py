@@ -331,7 +331,7 @@ def truth_of(found: Predictions) -> Partial:
 def test_the_truth_has_no_error_and_finds_all_keypoints() -> None:
     found = predictions_of(3)
     scores = score_partial(BODY, found, truth_of(found))
-    for name, bound in (("mpjpe_mm", 1e-3), ("pa_mpjpe_mm", 1e-3), ("orient_deg", 0.05), ("body_angle_deg", 0.05)):
+    for name, bound in (("mpjpe_mm", 0.01), ("pa_mpjpe_mm", 0.01), ("orient_deg", 0.05), ("body_angle_deg", 0.05)):
         assert (scores[name] <= bound).all(), name
     assert all((scores[name] == 1).all() for name in ("pck05", "pck10", "pck10_aligned"))
 
@@ -352,10 +352,10 @@ def test_joints_that_are_not_known_count_nothing_and_hips_stand_for_a_missing_pe
     truth.joints_m[1, 5] = np.nan
     truth.joints_m[1, 0] = np.nan
     scores = score_partial(BODY, found, truth)
-    assert scores["mpjpe_mm"][0] == pytest.approx(1, abs=1e-3) and scores["mpjpe_mm"][1] < 1e-3
+    assert scores["mpjpe_mm"][0] == pytest.approx(1, abs=0.01) and scores["mpjpe_mm"][1] < 0.01
     truth.joints_m[1, 1] = np.nan
     again = score_partial(BODY, found, truth)
-    assert np.isnan(again["mpjpe_mm"][1]) and again["pa_mpjpe_mm"][1] < 1e-3, "neither pelvis nor hips: only aligned"
+    assert np.isnan(again["mpjpe_mm"][1]) and again["pa_mpjpe_mm"][1] < 0.01, "neither pelvis nor hips: only aligned"
 
 
 def test_pck_counts_as_a_loop_does_and_alignment_undoes_shift_and_scale() -> None:

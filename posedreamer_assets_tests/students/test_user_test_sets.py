@@ -106,7 +106,9 @@ def test_scores_of_the_other_sets_stay_as_they_were(tested: Tested, study: tuple
     key = student_key("rendered", 0, 1)
     before, after = (store.read("student_scores", [key], columns).to_pylist() for store in (study[0], tested[0]))
     theirs = {row["test_sample_id"]: row for row in after}
-    assert all({**theirs[row["test_sample_id"]], "sample_id": 0} == {**row, "sample_id": 0} for row in before)
+    for row in before:
+        for name in columns[1:]:  # other images beside them may change how sums round
+            assert theirs[row["test_sample_id"]][name] == pytest.approx(row[name], rel=1e-4, abs=1e-3)
 
 
 def test_they_are_shown_and_never_primary_by_themselves(tested: Tested) -> None:
