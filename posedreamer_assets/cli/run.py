@@ -98,13 +98,15 @@ def require_models(profile: Profile) -> None:
     """Refuse to begin without the models that images are painted and judged with; nothing is loaded.
 
     Raises:
-        BackendError: a generator that is neither on this computer nor to be downloaded.
+        BackendError: a generator that is neither on this computer nor to be downloaded, or too large for the GPU.
         DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
     """
+    from posedreamer_assets.diffusion.memory import gpu_gb, require_room
     from posedreamer_assets.diffusion.sources import require
 
     if profile.generator.backend != "pocket":
         require(profile.generator)
+        require_room(profile.generator, profile.image, gpu_gb())
     for name in ("ranker", "judge", "outside_judge", "counter"):
         detector = getattr(profile, name)
         if detector is not None and not local_path(detector.path).exists():

@@ -34,6 +34,12 @@ from posedreamer_assets.config.studying import (
 )
 from posedreamer_assets.errors import ConfigError
 
+# Backends that Flow-DPO cannot train, and why.
+NOT_ALIGNED = {
+    "sdxl": "predicts noise and alignment.method flow_dpo needs a flow-matching model",
+    "zimage": "takes captions of a length each, which alignment.method flow_dpo does not",
+}
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -105,10 +111,16 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
 
 def _check_together(profile: Profile, where: str) -> None:
     """Find what cannot work before anything is painted."""
-    if profile.generator.backend == "sdxl" and profile.alignment.method == "flow_dpo":
+    if (why := NOT_ALIGNED.get(profile.generator.backend)) and profile.alignment.method == "flow_dpo":
         raise ConfigError(
-            f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
+            f"{where}: generator.backend {profile.generator.backend} {why}; "
             "set alignment.method to none, or take another backend"
+        )
+    if profile.generator.memory == "park_text" and profile.generator.backend != "zimage":
+        raise ConfigError(f"{where}: generator.memory park_text is for zimage; found {profile.generator.backend}")
+    if not 0 <= profile.generator.control_strength <= 2:
+        raise ConfigError(
+            f"{where}: generator.control_strength is {profile.generator.control_strength:g}; expected 0 to 2"
         )
     if profile.photos.kind == "coco" and not (profile.photos.path and profile.photos.annotations):
         raise ConfigError(f"{where}: photos.kind coco needs photos.path and photos.annotations")

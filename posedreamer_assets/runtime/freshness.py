@@ -30,6 +30,7 @@ NOT_CONTENT = {
     "poses.files_per_batch",
     "generator.batch_size",
     "generator.device",
+    "generator.memory",
     "ranker.batch_size",
     "judge.batch_size",
     "outside_judge.batch_size",
