@@ -74,7 +74,10 @@ class ZImageGenerator(PipelineGenerator):
         pipeline.vae.enable_slicing()  # one image of a block after another
         generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
         generator.parks = parks_text(cfg, image, gpu_gb() if device.type == "cuda" else None)
-        pipeline.vae.to(device) if generator.parks else pipeline.to(device)
+        if generator.parks:
+            pipeline.vae.to(device)  # the others come and go
+        else:
+            pipeline.to(device)
         return generator
 
     def generate(
