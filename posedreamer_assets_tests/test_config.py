@@ -72,6 +72,18 @@ def test_the_sdxl_profile_names_public_weights_a_depth_control_and_no_alignment(
     assert (profile.generator.control, profile.alignment.off) == ("depth", True)
 
 
+def test_the_zimage_profile_paints_over_depth_at_the_strength_its_controlnet_is_meant_for() -> None:
+    profile = load_profile("zimage")
+    assert (profile.generator.control, profile.generator.control_strength) == ("depth", 0.75)
+    assert (profile.generator.guidance, profile.alignment.off) == (0.0, True)
+    with pytest.raises(ConfigError, match=r"zimage takes captions .* set alignment\.method to none"):
+        load_profile("zimage", {"alignment.method": "flow_dpo"})
+    with pytest.raises(ConfigError, match=r"control_strength is -1; expected 0 to 2"):
+        load_profile("zimage", {"generator.control_strength": -1})
+    with pytest.raises(ConfigError, match=r"park_text is for zimage; found sdxl"):
+        load_profile("sdxl", {"generator.memory": "park_text"})
+
+
 def test_rounds_are_a_list_of_sections_whose_fields_have_defaults(tmp_path: Path) -> None:
     profile = load_profile("pocket", {"curriculum.rounds": [{"size": 5}, {"batches": 2, "size": 7}]})
     assert profile.curriculum.rounds == (RoundConfig(1, 5), RoundConfig(2, 7))

@@ -182,32 +182,25 @@ def look_at_licence(profile: Profile) -> Finding:
 
 
 def look_at_memory(profile: Profile) -> Finding:
-    """Weights of the generator against the memory of the GPU; what an image needs while it is painted comes on top."""
+    """The plan of the generator's memory for three sizes of GPU, and whether it fits the one that is here."""
+    from posedreamer_assets.diffusion.memory import fitting, gpu_gb, on_cards, plan
     from posedreamer_assets.diffusion.pocket_files import pocket_folder
-    from posedreamer_assets.diffusion.sources import BYTES, needs, stored_gigabytes
+    from posedreamer_assets.diffusion.sources import BYTES, stored_gigabytes
 
     name = "generator memory"
     if profile.generator.backend == "pocket":
         weights = stored_gigabytes(pocket_folder(profile.generator, profile.image), BYTES["float32"])
         return Finding(name, True, f"{1000 * sum(weights.values()):.0f} MB of weights")
-    parts = {part: size for need in needs(profile.generator) for part, size in need.gigabytes.items()}
-    total = sum(parts.values())
-    if not parts:
+    cfg, image = profile.generator, profile.image
+    if (planned := plan(cfg, image)) is None:
         return Finding(name, False, "not known before the download", required=False)
-    listed = ", ".join(f"{part} {size:.1f}" for part, size in parts.items())
-    detail = f"{total:.1f} GB of weights ({listed}), all resident; painting needs more on top"
-    room_gb = _gpu_gb()
+    listed = ", ".join(f"{part} {size:.1f}" for part, size in planned.parts.items())
+    detail = f"{sum(planned.parts.values()):.1f} GB of weights ({listed}); planned: {on_cards(cfg, image)}"
+    room_gb = gpu_gb()
     if room_gb is None:
         return Finding(name, False, f"{detail}; no GPU", "a GPU with more memory than that", required=False)
     remedy = "a GPU with more memory, or another profile"
-    return Finding(name, total < room_gb, f"{detail}; the GPU has {room_gb:.1f} GB", remedy)
-
-
-def _gpu_gb() -> float | None:
-    """Memory of the first GPU; None where there is none."""
-    import torch
-
-    return torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else None
+    return Finding(name, fitting(cfg, image, room_gb) is not None, f"{detail}; the GPU has {room_gb:.1f} GB", remedy)
 
 
 def _pocket_generator(profile: Profile) -> str:

@@ -15,11 +15,14 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The image generator. `backend`: pocket, flux or sdxl; paths are null for shipped weights.
+    """The image generator. `backend`: pocket, flux, sdxl or zimage; paths are null for shipped weights.
 
     `control`: which map of the body it is given: `mesh`, the mesh-to-RGB image of the pocket generator and of the paper's
     control LoRA; `depth` or `normals`, for what was trained on those. `revision`: commit or tag of `model_path` on the model
-    hub, where that is a name and no folder; null is the newest, which may be another tomorrow.
+    hub, where that is a name and no folder; null is the newest, which may be another tomorrow. `control_strength`: what a
+    control image's strength is multiplied with; some ControlNets are meant for less than 1. `memory`: `resident` keeps all
+    weights on the GPU, `park_text` (zimage alone) embeds the captions of a batch first and then puts the text encoder aside;
+    `auto` does so where a GPU has no room for all.
     """
 
     backend: str = "pocket"
@@ -27,11 +30,13 @@ class GeneratorConfig:
     control_lora_path: str | None = None
     revision: str | None = None
     control: Literal["mesh", "depth", "normals"] = "mesh"
+    control_strength: float = 1.0
     steps: int = 4
     guidance: float = 1.0
     batch_size: int = 16
     dtype: str = "auto"  # bfloat16 where the device multiplies in it, else float32
     device: str = "auto"
+    memory: Literal["auto", "resident", "park_text"] = "auto"
 
 
 @dataclass(frozen=True)

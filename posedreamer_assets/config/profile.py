@@ -40,6 +40,11 @@ from posedreamer_assets.errors import ConfigError
 
 ARM_STUDY = "arms"
 """Name of what the study `learning_to_train` trains on its data; there where the study names arms."""
+# Backends that Flow-DPO cannot train, and why.
+NOT_ALIGNED = {
+    "sdxl": "predicts noise and alignment.method flow_dpo needs a flow-matching model",
+    "zimage": "takes captions of a length each, which alignment.method flow_dpo does not",
+}
 
 
 @dataclass(frozen=True)
@@ -116,10 +121,16 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
 
 def _check_together(profile: Profile, where: str) -> None:
     """Find what cannot work before anything is painted."""
-    if profile.generator.backend == "sdxl" and profile.alignment.method == "flow_dpo":
+    if (why := NOT_ALIGNED.get(profile.generator.backend)) and profile.alignment.method == "flow_dpo":
         raise ConfigError(
-            f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
+            f"{where}: generator.backend {profile.generator.backend} {why}; "
             "set alignment.method to none, or take another backend"
+        )
+    if profile.generator.memory == "park_text" and profile.generator.backend != "zimage":
+        raise ConfigError(f"{where}: generator.memory park_text is for zimage; found {profile.generator.backend}")
+    if not 0 <= profile.generator.control_strength <= 2:
+        raise ConfigError(
+            f"{where}: generator.control_strength is {profile.generator.control_strength:g}; expected 0 to 2"
         )
     if profile.photos.kind != "stand_in" and not (profile.photos.path and profile.photos.annotations):
         raise ConfigError(f"{where}: photos.kind {profile.photos.kind} needs photos.path and photos.annotations")

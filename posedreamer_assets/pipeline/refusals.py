@@ -35,14 +35,16 @@ def require_models(profile: Profile, names: Iterable[str] = ("generator", *_DETE
         names: sections of the profile whose models are needed.
 
     Raises:
-        BackendError: a generator that is neither on this computer nor to be downloaded.
+        BackendError: a generator that is neither on this computer nor to be downloaded, or too large for the GPU.
         DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
     """
+    from posedreamer_assets.diffusion.memory import gpu_gb, require_room
     from posedreamer_assets.diffusion.sources import require
 
     names = tuple(names)
     if "generator" in names and profile.generator.backend != "pocket":
         require(profile.generator)
+        require_room(profile.generator, profile.image, gpu_gb())
     for name in (one for one in _DETECTORS if one in names):
         detector = getattr(profile, name)
         if detector is None:

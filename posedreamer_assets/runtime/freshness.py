@@ -32,6 +32,7 @@ NOT_CONTENT = {
     "scenes.reference_batches",
     "generator.batch_size",
     "generator.device",
+    "generator.memory",
     "ranker.batch_size",
     "judge.batch_size",
     "outside_judge.batch_size",

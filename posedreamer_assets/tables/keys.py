@@ -59,8 +59,8 @@ def source_of(key: str) -> str:
 
 
 def group_of(key: str) -> str:
-    """The group of a partition key: `align`, `scene`, `photo`, `arm`, `teacher`, `bench`, `bench-generated`, `bench-user`, `student`,
-    or the round of its images: `base`, `hard`, `hard2`, ..."""
+    """The group of a partition key: `align`, `scene`, `photo`, `arm`, `teacher`, `bench`, `bench-generated`, `bench-user`,
+    `student`, or the round of its images: `base`, `hard`, `hard2`, ..."""
     source = source_of(key)
     first = source.split("-")[0]
     if source in _STUDY:

@@ -106,11 +106,12 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_a_run_without_its_models_is_refused_before_a_pose_is_made(tmp_path: Path) -> None:
-    result = _run("run", "--profile", "sdxl", "--home", str(tmp_path / "home"))
+@pytest.mark.parametrize(("name", "model"), [("sdxl", "stable-diffusion-xl-base-1.0"), ("zimage", "Z-Image-Turbo")])
+def test_a_run_without_its_models_is_refused_before_a_pose_is_made(tmp_path: Path, name: str, model: str) -> None:
+    result = _run("run", "--profile", name, "--home", str(tmp_path / "home"))
     assert result.exit_code == 1
     assert len(result.stderr.strip().splitlines()) == 1
-    assert "stable-diffusion-xl-base-1.0 is not on this computer" in result.stderr
+    assert f"{model} is not on this computer" in result.stderr
     assert Home(tmp_path / "home").store().partitions("pose_library") == {}
 
 
@@ -128,6 +129,7 @@ def test_doctor_tells_licence_and_memory_of_a_large_generator_without_loading_it
     lines = {line[9:27].strip(): line for line in result.output.splitlines()}
     assert "Non-Commercial" in lines["generator licence"]
     assert "33.7 GB of weights" in lines["generator memory"]
+    assert "24 GiB: does not fit; 48 GiB: " in lines["generator memory"]
     assert lines["generator weights"].startswith("missing")
     assert "usyd-community/vitpose-plus-base: HF_HUB_OFFLINE" in lines["judging detector"]
     assert "PekingU/rtdetr_r50vd: HF_HUB_OFFLINE" in lines["person counter"]
