@@ -38,6 +38,7 @@ SHARED_NAMES = {
     "generator": "the protocol of what paints, and one behind an engine",
     "hub": "where models come from, where a dataset is published",
     "labels": "of scenes, of students, in files of data sets, and their checks",
+    "memory": "of a process, of a GPU",
     "model": "of a body, of a check",
     "networks": "of each family of models",
     "people": "who are counted, who stand in a scene, who are in a file",
