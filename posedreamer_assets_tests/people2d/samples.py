@@ -19,7 +19,7 @@ _STANDING = np.array(
             [0.7, 3.8],
             [0.0, 0.0],
             [0.0, -2.2],
-            [0.0, -2.5],
+            [0.0, -2.9],
         ),
         *([0.1, -3.6], [-1.5, 0.2], [-1.3, -0.9], [-0.9, -2.2], [0.9, -2.2], [1.3, -0.9], [1.5, 0.2]),
     ]
@@ -28,7 +28,7 @@ _STANDING = np.array(
 
 def person_at(rng: np.random.Generator, x: float, y: float, head_px: float) -> np.ndarray:
     """Joints of somebody about there."""
-    return _STANDING * head_px + [x, y] + rng.normal(0, 0.15 * head_px, (16, 2))
+    return _STANDING * head_px + [x, y] + rng.normal(0, 0.06 * head_px, (16, 2))
 
 
 def picture(rng: np.random.Generator, people: int = 2, size: int = 96, synthetic: tuple[int, ...] = ()) -> Picture:
