@@ -90,11 +90,13 @@ def scores_follow_predictions(rows: Rows, check: DataCheck, around: Around) -> V
 def labels_are_there(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Joints or rotations, a mesh of this home's body, or keypoints are there where `labels` says so."""
     known = {
-        "pose": np.isfinite(np.concatenate([rows.numbers("true_joints_m"), rows.numbers("true_rotations")], 1)).any(1),
-        "keypoints": np.isfinite(rows.numbers("labelled_keypoints")).any(1),
+        "pose": np.any(
+            np.isfinite(np.concatenate([rows.numbers("true_joints_m"), rows.numbers("true_rotations")], 1)), axis=1
+        ),
+        "keypoints": np.any(np.isfinite(rows.numbers("labelled_keypoints")), axis=1),
     }
     kinds = rows.values("labels")
     if "mesh" in kinds:
         size = 12 * len(around.body().v_template)  # three numbers of four bytes
         known["mesh"] = np.array([blob is not None and len(blob) == size for blob in rows.values("true_vertices_m")])
-    return [bool(known[kind][i]) if kind in known else None for i, kind in enumerate(kinds)]
+    return [bool(np.asarray(known[kind])[i]) if kind in known else None for i, kind in enumerate(kinds)]

@@ -164,7 +164,7 @@ def load_controlnet(path: str, dtype: torch.dtype) -> ZImageControlNetModel:
         with torch.device("meta"):
             model = ZImageControlNetModel(**config)
         model.load_state_dict(state, assign=True)
-        return model.to(dtype)
+        return model.to(dtype=dtype)
 
 
 def controlnet_config(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:

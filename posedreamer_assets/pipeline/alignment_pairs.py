@@ -96,7 +96,9 @@ def train_in_rounds(
 
     cfg = inputs.profile.alignment
     count = math.ceil(cfg.steps / cfg.reference_every)
-    adapter, data, rounds = None, first, []
+    results: list[DpoResult] = []
+    adapter: Path | None = None
+    data, rounds = first, []
     with tempfile.TemporaryDirectory() as scratch:
         work = inputs.unfinished or Path(scratch)
         for number in range(count):
@@ -108,11 +110,13 @@ def train_in_rounds(
             # Painting may unload the local generator of a worker elsewhere, so each round asks for it.
             generator = inputs.models.local_generator
             result = train_dpo(data, generator, of_round, seed + number, place, start=adapter, work=place)
+            results.append(result)
             adapter = place
             rounds.append({"pairs": len(data), "steps": len(result.steps), "best_step": result.best_step})
-        for name in (result.adapter_path.name, "trajectory.json"):
-            shutil.copyfile(place / name, inputs.place / name)
-    return replace(result, adapter_path=inputs.place / result.adapter_path.name), {"rounds": rounds}
+        last = results[-1].adapter_path
+        for name in (last.name, "trajectory.json"):
+            shutil.copyfile(last.with_name(name), inputs.place / name)
+    return replace(results[-1], adapter_path=inputs.place / last.name), {"rounds": rounds}
 
 
 def renewed_pairs(

@@ -75,9 +75,9 @@ def score_meshes(
     moved = [v - p for v, p in zip(vertices, pelves, strict=True)]
     placed = [j - p for j, p in zip(joints, pelves, strict=True)]
     return {
-        "pve_mm": mean_distance_mm(*moved),
-        "pve_area_mm": mean_distance_mm(*moved, vertex_areas(body)),
-        "pa_pve_mm": mean_distance_mm(similarity_aligned(*moved), moved[1]),
+        "pve_mm": mean_distance_mm(moved[0], moved[1]),
+        "pve_area_mm": mean_distance_mm(moved[0], moved[1], vertex_areas(body)),
+        "pa_pve_mm": mean_distance_mm(similarity_aligned(moved[0], moved[1]), moved[1]),
         "mpjpe_mm": mean_distance_mm(*placed),
         "pa_mpjpe_mm": mean_distance_mm(similarity_aligned(*placed), placed[1]),
     }
@@ -88,7 +88,7 @@ def _of_joints(
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """MPJPE and PA-MPJPE over the joints that are known."""
     plain, aligned = np.full(len(found), np.nan), np.full(len(found), np.nan)
-    for i, known in enumerate(np.isfinite(true).all(2)):
+    for i, known in enumerate(np.asarray(np.isfinite(true).all(2))):
         if not known.any():
             continue
         a, b = found[i, known].astype(float), true[i, known].astype(float)
@@ -116,7 +116,7 @@ def pck_of(
     found: Float[np.ndarray, "n 17 2"], true: Float[np.ndarray, "n 17 2"], box: Float[np.ndarray, "n 4"]
 ) -> dict[str, Float[np.ndarray, "n"]]:
     """Share of labelled keypoints that are found, as they are and after the best shift and scale of the found ones."""
-    labelled = np.isfinite(true).all(2)
+    labelled = np.asarray(np.isfinite(true).all(2))
     side = box[:, 2:].max(1)
     shares = {name: _share(found, true, labelled, bound * side) for name, bound in PCK_AT.items()}
     return {**shares, "pck10_aligned": _share(_moved(found, true, labelled), true, labelled, PCK_AT["pck10"] * side)}

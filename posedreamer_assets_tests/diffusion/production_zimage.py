@@ -39,7 +39,7 @@ def save_tiny_zimage(folder: Path) -> None:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=tiny_vae(scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=text,
-        tokenizer=tokenizer,
+        tokenizer=tokenizer,  # type: ignore[arg-type]
         transformer=transformer,
     ).save_pretrained(str(folder))
 

@@ -86,7 +86,7 @@ def test_humandata_of_plain_arrays_is_read_whole(tmp_path: Path) -> None:
     assert one.rotations is not None
     assert np.allclose(one.rotations[0], Rotation.from_rotvec(truth.global_orient[0]).as_matrix(), atol=1e-6)
     mean_hands = read_humandata(
-        humandata_set(tmp_path, "abc", **{"misc/flat_hand_mean": np.array(False)}), tmp_path / "images"
+        humandata_set(tmp_path, "abc", **{"misc/flat_hand_mean": np.array(False)})  # type: ignore[arg-type], tmp_path / "images"
     )
     assert mean_hands[0].body == "", "not posed whole: nobody says what its hands are relative to"
 
@@ -174,7 +174,7 @@ def test_3dpw_is_moved_to_its_camera(tmp_path: Path) -> None:
 
 
 def test_eft_gives_rotations_and_a_box(tmp_path: Path) -> None:
-    pose = Rotation.random(24, random_state=0).as_matrix()
+    pose = Rotation.random(24, rng=np.random.default_rng(0)).as_matrix()
     entry = {"imageName": "COCO/0.png", "bbox_center": [100, 90], "bbox_scale": 0.5, "parm_pose": pose.tolist()}
     (tmp_path / "eft.json").write_text(json.dumps({"ver": 0.1, "data": [entry]}))
     draw(tmp_path / "0.png", np.zeros((0, 2)), [])
@@ -391,7 +391,7 @@ def test_a_mesh_is_compared_vertex_by_vertex() -> None:
 def test_labels_are_turned_with_the_crop() -> None:
     crop = crop_about(BOX, MATRIX, 128, 128)
     joints = BODY.joints(params_of(0))[0, :22].astype(float)
-    rotations = Rotation.random(22, random_state=1).as_matrix()
+    rotations = Rotation.random(22, rng=np.random.default_rng(1)).as_matrix()
     one = Person(Path("a.png"), "a", "a", BOX, MATRIX, joints_m=joints, rotations=rotations)
     moved = turned(one, crop)
     assert moved.joints_m is not None and moved.rotations is not None
