@@ -135,7 +135,7 @@ HELD_OUT: dict[str, Kind] = {
         ]
     ),
 }
-"""Kinds that no weight and no threshold was chosen on."""
+"""Kinds that weights were first chosen without; what was found on them has changed four rules since."""
 
 KINDS = CHOSEN_ON | HELD_OUT
 
