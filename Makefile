@@ -1,4 +1,4 @@
-# One command per job; every job sets up what it needs first. HOME_DIR, PYTHON and ARGS can be given: make run ARGS="--batches 4"
+# One command per job; every job sets up what it needs first. HOME_DIR, PYTHON, STUDY and ARGS can be given: make run ARGS="--batches 4"
 # PyPI's torch for Linux on x86 brings CUDA, several GB. Without a GPU: make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
 SHELL := /bin/bash
 .SHELLFLAGS := -e -u -o pipefail -c
@@ -15,6 +15,7 @@ DEV_STAMP := $(VENV)/.posedreamer-setup-dev
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 HOME_DIR ?= posedreamer_home
 ARGS ?=
+STUDY ?= pocket
 GL_PACKAGES := libegl1 libgl1-mesa-dri
 export PYOPENGL_PLATFORM ?= egl
 export TOKENIZERS_PARALLELISM ?= false
@@ -58,8 +59,8 @@ gl:
 	    echo "    sudo apt-get install -y $(GL_PACKAGES)" >&2
 	fi
 
-run: setup  ## the whole graph on the pocket profile; ARGS="--poses DIR" etc.
-	$(BIN)/posedreamer run --home $(HOME_DIR) $(ARGS)
+run: setup  ## the whole graph on the pocket profile, and what its data are worth; ARGS="--poses DIR", STUDY=none etc.
+	$(BIN)/posedreamer run --study $(STUDY) --home $(HOME_DIR) $(ARGS)
 
 study: setup  ## scenes of many people, people over photographs, and networks trained on them, see docs/scenes.md
 	$(BIN)/posedreamer run --study learning_to_train --home $(HOME_DIR) $(ARGS)

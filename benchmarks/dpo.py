@@ -14,16 +14,20 @@ images, the pocket profile's default, which the reference structure does not hav
 import argparse
 import itertools
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from posedreamer_assets.config import AlignmentConfig, GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.adapters import without_adapter
-from posedreamer_assets.diffusion.dpo import DpoTrainer, PairData, PairErrors, flow_dpo_loss, velocity_error
+from posedreamer_assets.diffusion.dpo import DpoTrainer
+from posedreamer_assets.diffusion.dpo_loss import PairErrors, flow_dpo_loss, velocity_error
+from posedreamer_assets.diffusion.pair_data import PairData
 from posedreamer_assets.diffusion.pocket import PocketGenerator
 
 SIDE = 128
@@ -35,7 +39,9 @@ def made_pairs(n: int, seed: int = 0) -> PairData:
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (3, n, SIDE, SIDE, 3), dtype=np.uint8)
     images[0] *= (np.abs(np.arange(SIDE) - SIDE // 2) < 24)[:, None, None]
-    return PairData(images[0], images[1], images[2], [CAPTIONS[i % 2] for i in range(n)], np.arange(n) == n - 1)
+    return PairData.of_images(
+        images[0], images[1], images[2], [CAPTIONS[i % 2] for i in range(n)], np.arange(n) == n - 1
+    )
 
 
 def reference_step(
@@ -44,21 +50,23 @@ def reference_step(
     """The mean loss of the pairs, with gradients of the adapter, in the reference structure."""
     generator, cfg = trainer.generator, trainer.cfg
     losses = []
+    pixels = pairs.read(pairs.poses[indices])
     for place, index in enumerate(indices):
-        control = generator.encode_controls(pairs.controls[index : index + 1])
+        winner, loser = pixels.candidates[place]
+        control = generator.encode_controls(pixels.controls[place : place + 1])
         weight = 1.0 + cfg.body_weight * trainer.encoder.rows(np.array([index])).body
 
-        def error(images: np.ndarray, index: int = int(index), place: int = place, control=control, weight=weight):
-            image = generator.encode_image(images[index])[None]
+        def error(image: np.ndarray, index: int = int(index), place: int = place, control=control, weight=weight):
+            encoded = generator.encode_image(image)[None]
             captions = generator.encode_captions([pairs.captions[index]])
             level = sigma[place : place + 1]
-            noisy = torch.lerp(image, noise[place : place + 1], level[:, None, None])
+            noisy = torch.lerp(encoded, noise[place : place + 1], level[:, None, None])
             velocity = generator.velocity(noisy, control, captions, level)
-            return velocity_error(velocity, noise[place : place + 1] - image, weight)
+            return velocity_error(velocity, noise[place : place + 1] - encoded, weight)
 
-        policy = PairErrors(error(pairs.winners), error(pairs.losers))
+        policy = PairErrors(error(winner), error(loser))
         with torch.no_grad(), without_adapter(generator.network):
-            reference = PairErrors(error(pairs.winners), error(pairs.losers))
+            reference = PairErrors(error(winner), error(loser))
         loss = flow_dpo_loss(policy, reference, sigma[place : place + 1], cfg.beta).sum() / len(indices)
         loss.backward()
         losses.append(float(loss.detach()))
@@ -75,12 +83,12 @@ def cpu_seconds(work: Callable[[], object], times: int) -> float:
     return min(found)
 
 
-def compare(count: int, steps: int) -> dict[str, object]:
+def compare(count: int, steps: int, folder: Path) -> dict[str, object]:
     """Figures of both structures and their losses."""
     generator = PocketGenerator.load(GeneratorConfig(dtype="float32", device="cpu"), ImageConfig())
     cfg = AlignmentConfig(batch_size=count, half_images=False, max_epochs=1e9, steps=1_000_000)
     pairs = made_pairs(count + 1)
-    trainer = DpoTrainer(pairs, generator, cfg, seed=0)
+    trainer = DpoTrainer(pairs, generator, cfg, 0, folder)
     with torch.no_grad():  # an adapter that changes something
         for parameter in trainer.parameters:
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -99,8 +107,8 @@ def compare(count: int, steps: int) -> dict[str, object]:
     ours_s = cpu_seconds(lambda: trainer.step(1), steps)
     reference_s = cpu_seconds(lambda: reference_step(trainer, pairs, indices, noise, sigma), max(1, steps - 1))
     generator.adapter.clear()
-    halves = DpoTrainer(pairs, generator, replace(cfg, half_images=True), seed=0)
-    halves.step(1)  # encodes
+    halves = DpoTrainer(pairs, generator, replace(cfg, half_images=True), 0, folder)
+    halves.step(1)
     halves_s = cpu_seconds(lambda: halves.step(2), steps)
     if abs(ours - reference) > 1e-5:
         raise SystemExit(f"losses differ: {ours} here, {reference} in the reference structure")
@@ -124,7 +132,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps(compare(args.pairs, args.steps), indent=1))
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(compare(args.pairs, args.steps, Path(folder)), indent=1))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ PoseDreamerError
 ├── CaptionError           text that the caption grammar does not know
 ├── RenderError            OpenGL is missing or a frame could not be drawn
 ├── BackendError           an image generator could not be loaded or run
+│   └── EngineError            a worker that paints failed, or could not be kept alive
 ├── DetectorError          a keypoint or person detector could not be loaded or run
 ├── AlignmentError         preference pairs or a DPO run that cannot go on
 ├── CurriculumError        a difficulty model or hard-sample selection that cannot be made
@@ -96,6 +97,10 @@ class RenderError(PoseDreamerError):
 
 class BackendError(PoseDreamerError):
     """An image generator could not be loaded or run."""
+
+
+class EngineError(BackendError):
+    """A worker that paints failed with an error that is not of this project, or ended again and again."""
 
 
 class DetectorError(PoseDreamerError):

@@ -130,7 +130,7 @@ def read_array(stream: Any, size: int) -> np.ndarray:
     """The array of an npy of which `size` bytes are announced, header included; read-only.
 
     Raises:
-        ArrayFileError: `pickle`: it holds Python objects.
+        ArrayFileError: `pickle`: it holds Python objects; `dtype`: a structured array.
         ValueError, and the other errors of `BROKEN`: a header that does not fit, or data that are cut off.
     """
     head = io.BytesIO(stream.read(min(size, _MAX_HEADER)))
@@ -138,7 +138,7 @@ def read_array(stream: Any, size: int) -> np.ndarray:
     if dtype.hasobject:
         raise ArrayFileError("pickle", "array of Python objects; pickles are never loaded")
     if dtype.fields is not None:
-        raise ValueError("a structured array")
+        raise ArrayFileError("dtype", "a structured array")
     counts = [int(count) for count in shape]
     expected = dtype.itemsize * math.prod(counts)
     if min(counts, default=0) < 0 or expected != size - head.tell():

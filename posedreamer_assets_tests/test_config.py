@@ -38,9 +38,14 @@ def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
         ("alignment.method", "dpo", "alignment: method: expected one of flow_dpo, none, found 'dpo'"),
         ("alignment.method", None, "expected one of flow_dpo, none, found None"),
         ("generator.backend", "sdxl", "sdxl predicts noise .* set alignment.method to none"),
+        ("judge.crop", "half", "judge: crop: expected one of whole, label, found 'half'"),
+        ("counter.kind", "yolo", "counter: kind: expected one of auto, centre, onnx, detr, found 'yolo'"),
+        ("scenes.reference_batches", 0, "scenes.reference_batches is 0; expected 1 or more"),
         ("curriculum.rounds", [{"sise": 3}], "unknown key 'sise'"),
         ("curriculum.rounds", [3], "expected a mapping"),
         ("curriculum.rounds", 2, "found 2"),
+        ("alignment.reference_every", -1, r"alignment\.reference_every is -1; expected 0 or more"),
+        ("alignment.optimizer", "sgd", "expected one of adamw, adamw8bit, found 'sgd'"),
         ("alignment.val_share", 0.5, "are 1 together and leave no poses to train on"),
     ],
 )
@@ -67,6 +72,18 @@ def test_the_sdxl_profile_names_public_weights_a_depth_control_and_no_alignment(
     assert (profile.generator.control, profile.alignment.off) == ("depth", True)
 
 
+def test_the_zimage_profile_paints_over_depth_at_the_strength_its_controlnet_is_meant_for() -> None:
+    profile = load_profile("zimage")
+    assert (profile.generator.control, profile.generator.control_strength) == ("depth", 0.75)
+    assert (profile.generator.guidance, profile.alignment.off) == (0.0, True)
+    with pytest.raises(ConfigError, match=r"zimage takes captions .* set alignment\.method to none"):
+        load_profile("zimage", {"alignment.method": "flow_dpo"})
+    with pytest.raises(ConfigError, match=r"control_strength is -1; expected 0 to 2"):
+        load_profile("zimage", {"generator.control_strength": -1})
+    with pytest.raises(ConfigError, match=r"park_text is for zimage; found sdxl"):
+        load_profile("sdxl", {"generator.memory": "park_text"})
+
+
 def test_rounds_are_a_list_of_sections_whose_fields_have_defaults(tmp_path: Path) -> None:
     profile = load_profile("pocket", {"curriculum.rounds": [{"size": 5}, {"batches": 2, "size": 7}]})
     assert profile.curriculum.rounds == (RoundConfig(1, 5), RoundConfig(2, 7))
@@ -86,3 +103,11 @@ def test_a_written_file_has_the_permissions_of_any_new_file_and_nothing_is_left_
     (written,) = (tmp_path / "below").iterdir()
     assert written.read_text() == "second"
     assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_some_renders_alone_are_refused_where_all_are_needed() -> None:
+    few = {"scenes.reference_batches": 2}
+    with pytest.raises(ConfigError, match="go by renders of every pose"):
+        load_profile("pocket", {**few, "curation.min_render_oks": 0.5})
+    with pytest.raises(ConfigError, match="students learn from renders"):
+        load_profile("pocket", {**few, "students.study": "pocket"})

@@ -13,7 +13,7 @@ ROOT = Path(posedreamer_assets.__file__).parent
 NAME = ROOT.name
 DOMAIN = (
     "body", "cameras", "poses", "render", "diffusion", "scoring", "curriculum", "metrics", "training", "pocket", "export",
-    "scenes", "students", "people2d",
+    "scenes", "students", "people2d", "engine",
 )  # fmt: skip
 NOT_FOR_DOMAINS = {
     "dagster",
@@ -29,15 +29,20 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # Names that several packages may have: what the word means is the same, of what it is said differs by package.
 SHARED_NAMES = {
     "augment": "of a student's samples, of the pocket models' images",
+    "crops": "of people for detectors, of pictures for the 2D student",
     "columns": "what a table has, what a stored table lacks, what an npz grows by",
     "crowds": "cameras above many people, checks of scenes with many",
     "draw": "poses at random, pixels",
     "features": "of images for FID, of images for students",
     "folder": "that poses are read from, that an export writes",
+    "generator": "the protocol of what paints, and one behind an engine",
+    "hub": "where models come from, where a dataset is published",
     "labels": "of scenes, of students, in files of data sets, and their checks",
+    "memory": "of a process, of a GPU",
     "model": "of a body, of a check",
     "networks": "of each family of models",
     "people": "who are counted, who stand in a scene, who are in a file",
+    "predict": "by students in 3D, in 2D",
     "reading": "of tables, of what a report shows",
     "rows": "to arrays and back, under test",
     "run": "the command, an export",

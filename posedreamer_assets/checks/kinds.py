@@ -7,6 +7,7 @@ import pyarrow as pa
 from posedreamer_assets.checks.arm_kinds import ARM_KINDS
 from posedreamer_assets.checks.crowd_kinds import CROWD_KINDS
 from posedreamer_assets.checks.kind import Kind, is_plain, late
+from posedreamer_assets.pipeline.student_scores import COMPARED
 from posedreamer_assets.scoring.verdict import COLUMNS as JUDGED
 from posedreamer_assets.tables.fields import BODY_COLUMNS, CAMERA, names_of
 
@@ -322,7 +323,14 @@ KINDS: dict[str, Kind] = {
         {"tolerance_mm": float},
         None,
         _students("scores_follow_predictions"),
-        needs=("test_sample_id", "predicted_rotations", "predicted_betas", "predicted_pelvis_m", "pve_mm"),
+        needs=("test_sample_id", "predicted_rotations", "predicted_betas", "predicted_pelvis_m", *COMPARED),
+    ),
+    "labels_are_there": Kind(
+        "What `labels` says is known of a person is there",
+        {},
+        None,
+        _students("labels_are_there"),
+        needs=("labels", "true_joints_m", "true_rotations", "true_vertices_m", "labelled_keypoints"),
     ),
     "checkpoint_intact": Kind(
         "The files are those that the folder is named after",

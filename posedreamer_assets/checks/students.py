@@ -4,12 +4,10 @@ import numpy as np
 
 from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdicts
 from posedreamer_assets.checks.rows import Rows
+from posedreamer_assets.pipeline.student_scores import COMPARED, OF_TRUTH, errors_of
 from posedreamer_assets.pipeline.student_study import study_of
-from posedreamer_assets.tables.fields import BODY, CAMERA, names_of
-from posedreamer_assets.tables.rows import bodies, cameras
 
 _LOOKED_AT = 12  # scores that are computed again
-_GEOMETRY = (*names_of(BODY), *names_of(CAMERA))
 
 
 def nowhere_in(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -57,7 +55,6 @@ def scores_follow_predictions(rows: Rows, check: DataCheck, around: Around) -> V
     from posedreamer_assets.students.labels import BODY_JOINTS
     from posedreamer_assets.students.metrics import Protocol
     from posedreamer_assets.students.predict import Predictions
-    from posedreamer_assets.students.scoring import score, truth_of
 
     profile = around.profile()
     verdicts: Verdicts = [None] * len(rows)
@@ -65,7 +62,7 @@ def scores_follow_predictions(rows: Rows, check: DataCheck, around: Around) -> V
         return verdicts
     chosen = np.unique(np.linspace(0, len(rows) - 1, _LOOKED_AT).astype(int))
     some = rows.take(chosen)
-    tests = Rows(around.everywhere("benchmark_images", ["sample_id", *_GEOMETRY]))
+    tests = Rows(around.everywhere("benchmark_images", ["sample_id", *OF_TRUTH]))
     place = {name: i for i, name in enumerate(tests.ids)}
     known = [i for i, name in enumerate(some.values("test_sample_id")) if name in place]
     for i in set(range(len(chosen))) - set(known):
@@ -80,10 +77,26 @@ def scores_follow_predictions(rows: Rows, check: DataCheck, around: Around) -> V
         some.numbers("predicted_pelvis_m").astype(np.float32),
     )
     body, protocol = around.body(), Protocol(profile.students.pelvis)
-    again = score(body, found, truth_of(protocol, body, bodies(labels), cameras(labels)))
+    again = errors_of(protocol, body, found, labels)
     tolerance = check.args.get("tolerance_mm", 0.05)
-    names = ("pve_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm")
-    same = np.logical_and.reduce([np.abs(again[name] - some.numbers(name)) <= tolerance for name in names])
+    same = np.logical_and.reduce(
+        [np.isclose(some.numbers(name), again[name], rtol=0, atol=tolerance, equal_nan=True) for name in COMPARED]
+    )
     for i, ok in zip(known, same, strict=True):
         verdicts[chosen[i]] = bool(ok)
     return verdicts
+
+
+def labels_are_there(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """Joints or rotations, a mesh of this home's body, or keypoints are there where `labels` says so."""
+    known = {
+        "pose": np.any(
+            np.isfinite(np.concatenate([rows.numbers("true_joints_m"), rows.numbers("true_rotations")], 1)), axis=1
+        ),
+        "keypoints": np.any(np.isfinite(rows.numbers("labelled_keypoints")), axis=1),
+    }
+    kinds = rows.values("labels")
+    if "mesh" in kinds:
+        size = 12 * len(around.body().v_template)  # three numbers of four bytes
+        known["mesh"] = np.array([blob is not None and len(blob) == size for blob in rows.values("true_vertices_m")])
+    return [bool(np.asarray(known[kind])[i]) if kind in known else None for i, kind in enumerate(kinds)]

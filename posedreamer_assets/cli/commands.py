@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": ("doctor_command", "doctor", "Say what is there, what is missing and how to get it."),
     "view": ("view_command", "view", "Write a gallery of a table, or of one partition of it, as one HTML file."),
     "export": ("export_command", "export_command", "Write the dataset in a format that others train from."),
+    "publish": ("publish_command", "publish_command", "Export the dataset and upload it to a model hub."),
     "students": (
         "students_command",
         "students",

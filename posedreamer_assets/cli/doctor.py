@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import CounterConfig, DetectorConfig, Profile
 from posedreamer_assets.errors import PoseDreamerError, StorageError
 from posedreamer_assets.runtime.home import Home
 
@@ -182,32 +182,25 @@ def look_at_licence(profile: Profile) -> Finding:
 
 
 def look_at_memory(profile: Profile) -> Finding:
-    """Weights of the generator against the memory of the GPU; what an image needs while it is painted comes on top."""
+    """The plan of the generator's memory for three sizes of GPU, and whether it fits the one that is here."""
+    from posedreamer_assets.diffusion.memory import fitting, gpu_gb, on_cards, plan
     from posedreamer_assets.diffusion.pocket_files import pocket_folder
-    from posedreamer_assets.diffusion.sources import BYTES, needs, stored_gigabytes
+    from posedreamer_assets.diffusion.sources import BYTES, stored_gigabytes
 
     name = "generator memory"
     if profile.generator.backend == "pocket":
         weights = stored_gigabytes(pocket_folder(profile.generator, profile.image), BYTES["float32"])
         return Finding(name, True, f"{1000 * sum(weights.values()):.0f} MB of weights")
-    parts = {part: size for need in needs(profile.generator) for part, size in need.gigabytes.items()}
-    total = sum(parts.values())
-    if not parts:
+    cfg, image = profile.generator, profile.image
+    if (planned := plan(cfg, image)) is None:
         return Finding(name, False, "not known before the download", required=False)
-    listed = ", ".join(f"{part} {size:.1f}" for part, size in parts.items())
-    detail = f"{total:.1f} GB of weights ({listed}), all resident; painting needs more on top"
-    room_gb = _gpu_gb()
+    listed = ", ".join(f"{part} {size:.1f}" for part, size in planned.parts.items())
+    detail = f"{sum(planned.parts.values()):.1f} GB of weights ({listed}); planned: {on_cards(cfg, image)}"
+    room_gb = gpu_gb()
     if room_gb is None:
         return Finding(name, False, f"{detail}; no GPU", "a GPU with more memory than that", required=False)
     remedy = "a GPU with more memory, or another profile"
-    return Finding(name, total < room_gb, f"{detail}; the GPU has {room_gb:.1f} GB", remedy)
-
-
-def _gpu_gb() -> float | None:
-    """Memory of the first GPU; None where there is none."""
-    import torch
-
-    return torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else None
+    return Finding(name, fitting(cfg, image, room_gb) is not None, f"{detail}; the GPU has {room_gb:.1f} GB", remedy)
 
 
 def _pocket_generator(profile: Profile) -> str:
@@ -230,6 +223,8 @@ def look_at_detector(profile: Profile, which: str) -> Finding:
 
     name = {"ranker": "ranking detector", "judge": "judging detector"}[which]
     remedy = f"posedreamer train-pocket makes the pocket detectors; {which}.path names another (kind: onnx)"
+    if (found := _to_be_fetched(name, getattr(profile, which), which)) is not None:
+        return found
     try:
         detector = load_detector(getattr(profile, which), profile.image)
     except PoseDreamerError as error:
@@ -237,11 +232,24 @@ def look_at_detector(profile: Profile, which: str) -> Finding:
     return Finding(name, True, f"{detector.name} {detector.digest[:12]}")
 
 
+def _to_be_fetched(name: str, cfg: DetectorConfig | CounterConfig, section: str) -> Finding | None:
+    """Of a model of the hub that is not here: whether it is to be had; None of all others, which are loaded."""
+    from posedreamer_assets.hub import DETECTORS, ask, is_here, is_hub_name
+
+    if cfg.kind not in DETECTORS or not is_hub_name(cfg.path) or is_here(cfg.path, cfg.revision):
+        return None
+    why = ask(cfg.path, cfg.revision)
+    detail = f"{cfg.path}: {why}" if why else f"{cfg.path} (downloaded by the first run)"
+    return Finding(name, not why, detail, f"give a folder: --set {section}.path=DIR")
+
+
 def look_at_counter(profile: Profile) -> Finding:
     """Load the person counter."""
     from posedreamer_assets.scoring.people import load_counter
 
     name, remedy = "person counter", "counter.path names one: a folder, or an ONNX file of a detector of several people"
+    if (found := _to_be_fetched(name, profile.counter, "counter")) is not None:
+        return found
     try:
         counter = load_counter(profile.counter)
     except PoseDreamerError as error:
@@ -256,6 +264,8 @@ def look_at_outside_judge(profile: Profile) -> Finding:
     )
     if profile.outside_judge is None:
         return Finding("outside judge", False, "none configured", remedy, required=False)
+    if (found := _to_be_fetched("outside judge", profile.outside_judge, "outside_judge")) is not None:
+        return found
     from posedreamer_assets.scoring.detectors import load_detector
 
     try:

@@ -154,7 +154,7 @@ def _findings(profile: "Profile", folder: "Folder", pages: _Pages, quiet: bool) 
 
 
 def line_of(finding: "FileFinding") -> str:
-    """One line on a file."""
+    """One line on a file; what would break the line or speak to the terminal, as names may, is spelt out."""
     many = len(finding.clips) > 1
     told = [f"{clip.name}: {_clip(clip)}" if many else _clip(clip) for clip in finding.clips]
     if not finding.clips and not finding.refused:
@@ -164,7 +164,11 @@ def line_of(finding: "FileFinding") -> str:
         more = f" (and {len(finding.refused) - 1} more)" if len(finding.refused) > 1 else ""
         what = "some frames refused" if finding.clips else "refused"
         told.append(f"{what}: {reason}: {detail}{more}")
-    return f"{finding.path}  " + " | ".join(told)
+    return _plain(f"{finding.path}  " + " | ".join(told))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _clip(clip: "ClipFinding") -> str:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.cli.endings import raise_if_signalled
 from posedreamer_assets.cli.memory import PeakMemory
-from posedreamer_assets.config import Profile, is_shipped, local_path
-from posedreamer_assets.errors import DetectorError, UnreadableBatchError
+from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import RecipeError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
-from posedreamer_assets.pipeline.rounds import planned_keys
+from posedreamer_assets.pipeline.refusals import require_models
+from posedreamer_assets.pipeline.rounds import planned_keys, planned_of
+from posedreamer_assets.pipeline.student_study import study_of
 from posedreamer_assets.progress import Display, Silent, watching
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
@@ -42,12 +44,13 @@ class StageTiming:
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a run: figures as in `summary.json`, and where the report lies."""
+    """The end of a run: figures as in `summary.json`, where the report lies, and why students were left out, if they were."""
 
     figures: dict[str, Any]
     report: str
     summary_json: str
     timings: list[StageTiming] = field(default_factory=list)
+    left_out: str | None = None
 
 
 def run_main_job(
@@ -73,6 +76,7 @@ def run_main_job(
         PoseDreamerError: the first error of a stage; what was finished before stays and is not made again.
     """
     started = time.perf_counter()
+    study_of(profile)  # a mistake in its file is told now, not after the images
     home.prepare(profile)
     home.try_storage()
     with home.lock("pose_files"):
@@ -84,40 +88,14 @@ def run_main_job(
         job = _Job(home, profile, force, display or Silent(), opened)
         if show and any(stage.key == "base/control_maps" for stage in chosen) and (first := job.first_pictures()):
             show(first)
-        timings = [job.run_stage(stage) for stage in chosen]
+        timings, left_out = job.run_stages(chosen)
     from posedreamer_assets.report.run_report import write_run_report
 
     figures = write_run_report(
         home, profile, timings=[asdict(t) for t in timings], seconds=time.perf_counter() - started
     )
     folder = home.reports / "latest"
-    return Summary(figures, str(folder / "report.html"), str(folder / "summary.json"), timings)
-
-
-def require_models(profile: Profile) -> None:
-    """Refuse to begin without the models that images are painted and judged with; nothing is loaded.
-
-    Raises:
-        BackendError: a generator that is neither on this computer nor to be downloaded.
-        DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
-    """
-    from posedreamer_assets.diffusion.sources import require
-
-    if profile.generator.backend != "pocket":
-        require(profile.generator)
-    for name in ("ranker", "judge", "outside_judge", "counter"):
-        detector = getattr(profile, name)
-        if detector is not None and not local_path(detector.path).exists():
-            raise DetectorError(
-                f"{name}.path: nothing at {local_path(detector.path)}: --set {name}.path=FILE; docs/generators.md names some"
-            )
-    for name in ("judge",) if profile.alignment.off else ("judge", "ranker"):
-        detector = getattr(profile, name)
-        if profile.generator.backend != "pocket" and is_shipped(detector.path) and not detector.on_photographs:
-            raise DetectorError(
-                f"{name}.path: {detector.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
-                f"--set {name}.kind=onnx --set {name}.path=FILE (docs/generators.md), or --set {name}.on_photographs=true"
-            )
+    return Summary(figures, str(folder / "report.html"), str(folder / "summary.json"), timings, left_out)
 
 
 @dataclass
@@ -185,6 +163,22 @@ class _Job:
         self._snapshot = self._snapshot or Snapshot(self.profile, self.home.store())
         return self._snapshot
 
+    def run_stages(self, stages: Sequence[Stage]) -> tuple[list[StageTiming], str | None]:
+        """Make what is not up to date of these stages; and why the study of students was left out, which comes last.
+
+        A run of few images, or one whose filter keeps next to none, has nothing to train students on; its own figures stand.
+
+        Raises:
+            PoseDreamerError: a stage's first error.
+        """
+        timings: list[StageTiming] = []
+        for stage in stages:
+            try:
+                timings.append(self.run_stage(stage))
+            except RecipeError as error:
+                return timings, str(error)
+        return timings, None
+
     def run_stage(self, stage: Stage) -> StageTiming:
         """Make what is not up to date of a stage.
 
@@ -193,7 +187,7 @@ class _Job:
         """
         timing = self.early.get(stage.key, StageTiming(stage.key))
         early, seconds = timing.made, timing.seconds
-        planned = planned_keys(self.profile, stage.groups)
+        planned = planned_of(self.profile, stage)
         keys: list[str | None] = [k for k in planned if k not in self.unreadable] if stage.partitioned else [None]
         snapshot, forced = self._listed(), self.force
         todo = [

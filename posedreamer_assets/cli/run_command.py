@@ -78,6 +78,8 @@ def run(
             show=lambda path: display.say(f"first pictures: {path} (control image, render, unaligned generator)"),
         )
     print_summary(summary.figures)
+    if summary.left_out:
+        click.echo(f"\nno students: {summary.left_out}", err=True)
     click.echo(f"\nreport   {summary.report}\nfigures  {summary.summary_json}")
 
 

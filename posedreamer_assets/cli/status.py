@@ -10,7 +10,7 @@ from pyarrow import fs
 
 from posedreamer_assets.cli.dagster_log import DagsterKnows, dagster_knows
 from posedreamer_assets.pipeline import Stage
-from posedreamer_assets.pipeline.rounds import planned_keys
+from posedreamer_assets.pipeline.rounds import planned_keys, planned_of
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.tables.fields import NO_ROOM
@@ -90,7 +90,10 @@ def _expected(snapshot: Snapshot, stage: Stage, log: DagsterKnows) -> set[str | 
     """Keys that the profile asks for or that Dagster knows."""
     if not stage.partitioned:
         return {None}
-    return {*planned_keys(snapshot.profile, stage.groups), *log.partitions.get(stage.groups, ())}
+    planned = planned_of(snapshot.profile, stage)
+    if len(planned) < len(planned_keys(snapshot.profile, stage.groups)):
+        return {*planned}
+    return {*planned, *log.partitions.get(stage.groups, ())}
 
 
 def _counted(names: Iterable[Sequence[str]]) -> dict[str, int]:

@@ -87,11 +87,16 @@ def export_recipe(
     mean_hands: bool,
     home: Path | None,
 ) -> None:
-    """Write the very samples of a recipe for another trainer; see docs/exports.md for what each format can hold."""
+    """Write the very samples of a recipe for another trainer, and train.md with the keys of its configuration.
+
+    See docs/exports.md for what each format can hold.
+    """
     from posedreamer_assets.cli.export_command import write_export
+    from posedreamer_assets.config import write_whole
     from posedreamer_assets.export.run import Request
     from posedreamer_assets.export.shards import Options
     from posedreamer_assets.runtime.recipe_export import ManifestReader
+    from posedreamer_assets.students.elsewhere import train_notes
 
     place = find_home(home)
     reader = ManifestReader(place.store(), place.profile(), recipe, draw)
@@ -99,3 +104,7 @@ def export_recipe(
     what = f"samples of recipe {recipe}, draw {draw}"
     options = Options(pickles=pickles, keypoints_only=keypoints_only)
     write_export(place, request, options, len(reader), reader, what)
+    notes = train_notes(form, recipe, draw, len(reader), out)
+    if notes is not None:
+        write_whole(out / "train.md", notes)
+        click.echo(f"keys of the trainer's configuration  {out / 'train.md'}")

@@ -2,11 +2,13 @@
 
 from posedreamer_assets.config.arms import ARMS, BASELINE, CONTRASTS, PAPER, Arm, Contrast, arm_called, arm_names
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
+from posedreamer_assets.config.captioning import CaptionsConfig
 from posedreamer_assets.config.judging import (
     CounterConfig,
     CurationConfig,
     CurriculumConfig,
     DetectorConfig,
+    NetworkConfig,
     QualityConfig,
     RoundConfig,
 )
@@ -31,6 +33,7 @@ from posedreamer_assets.config.studying import (
     StudentsConfig,
     StyleConfig,
     TeacherConfig,
+    UserTestSet,
 )
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "AlignmentConfig",
     "BodyConfig",
     "CameraConfig",
+    "CaptionsConfig",
     "CounterConfig",
     "CrowdsConfig",
     "CurationConfig",
@@ -56,6 +60,7 @@ __all__ = [
     "LEAST_STAND_IN_PX",
     "LearningToTrainConfig",
     "MixedConfig",
+    "NetworkConfig",
     "PROFILES_DIR",
     "PhotosConfig",
     "Pose2dConfig",
@@ -66,6 +71,7 @@ __all__ = [
     "ScenesConfig",
     "StudentsConfig",
     "StyleConfig",
+    "UserTestSet",
     "TeacherConfig",
     "WEIGHTS_DIR",
     "YOUNGEST_YEARS",

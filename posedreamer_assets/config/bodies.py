@@ -46,8 +46,13 @@ class CameraConfig:
 
 @dataclass(frozen=True)
 class ScenesConfig:
-    """Rendered scenes; `backgrounds`: a folder of images, null means procedural ones."""
+    """Rendered scenes; `backgrounds`: a folder of images, null means procedural ones.
+
+    `reference_batches`: so many base batches are rendered, as reference of the quality report; null is all of base and
+    alignment. Fewer than all leave `render_oks` empty, since most poses have no render then.
+    """
 
     backgrounds: str | None = None
+    reference_batches: int | None = None
     reference_share: float = 0.5  # share of scenes held out as FID reference
     supersample: int = 2

@@ -1,15 +1,26 @@
 """Sections of a profile about detectors, the filter, rounds of hard poses and quality, see `profile.py`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """One keypoint detector. `kind`: vitpose, heatmap, or onnx (MoveNet, RTMPose and YOLO-pose files)."""
+    """One keypoint detector. `kind`: vitpose, heatmap, or onnx (MoveNet, RTMPose and YOLO-pose files).
+
+    `path`: a folder of weights, an ONNX file, or, of a ViTPose, its name on the model hub; `shipped:NAME` comes with the
+    package. `revision`: commit or tag of such a name; null is the newest, which may be another tomorrow.
+    `crop`: what it is shown: `whole`, the image fitted into its input, or `label`, the labelled person's box with a margin of a
+    quarter, which top-down networks (ViTPose, RTMPose) learnt from.
+    `providers`: of onnxruntime, by preference, such as CUDAExecutionProvider; empty is CUDA where there is one, else the CPU.
+    """
 
     kind: str = "heatmap"
-    path: str = "shipped:ranker"  # a folder of weights or an ONNX file; `shipped:NAME` comes with the package
+    path: str = "shipped:ranker"
+    revision: str | None = None
+    crop: Literal["whole", "label"] = "whole"
     batch_size: int = 32
+    providers: tuple[str, ...] = ()
     on_photographs: bool = (
         False  # let a shipped one, which has seen renderings alone, judge what a large generator paints
     )
@@ -17,12 +28,20 @@ class DetectorConfig:
 
 @dataclass(frozen=True)
 class CounterConfig:
-    """Counts the people of an image. `path`: the shipped one, a folder of weights, or an ONNX file of a detector of several
-    people (MoveNet multi-pose, YOLO-pose). `threshold`: the least score of a person; null is the weights' own."""
+    """Counts the people of an image. `kind`: `centre`, the shipped one or a folder of such weights; `onnx`, a file of a
+    detector of several people (MoveNet multi-pose, YOLO-pose); `detr`, an object detector of transformers (RT-DETR and others
+    of its kind) in a folder or on the model hub. `auto` is onnx for a path that ends so, else centre.
+
+    `revision`: commit or tag of a name on the hub; null is the newest. `threshold`: the least score of a person; null is the
+    weights' own, of `onnx` 0.3 and of `detr` 0.5. `providers`: of onnxruntime, see `DetectorConfig`.
+    """
 
     path: str = "shipped:counter"
     threshold: float | None = None
     batch_size: int = 32
+    kind: Literal["auto", "centre", "onnx", "detr"] = "auto"
+    revision: str | None = None
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,9 +77,20 @@ class CurriculumConfig:
 
 
 @dataclass(frozen=True)
-class QualityConfig:
-    """`reference`: a folder of real images, null means the held-out rendered scenes."""
+class NetworkConfig:
+    """A network whose features images are compared by. `kind`: dinov2 or clip, of transformers; `path`: a folder, or a name on
+    the model hub. `revision`: commit or tag of such a name; null is the newest, which may be another tomorrow."""
 
+    kind: Literal["dinov2", "clip"] = "dinov2"
+    path: str = "facebook/dinov2-base"
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """`reference`: a folder of real images, null means the held-out rendered scenes. `networks`: compared by beside Inception."""
+
+    networks: tuple[NetworkConfig, ...] = ()
     reference: str | None = None
     bootstrap: int = 200
     neighbours: int = 3

@@ -15,11 +15,14 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The image generator. `backend`: pocket, flux or sdxl; paths are null for shipped weights.
+    """The image generator. `backend`: pocket, flux, sdxl or zimage; paths are null for shipped weights.
 
     `control`: which map of the body it is given: `mesh`, the mesh-to-RGB image of the pocket generator and of the paper's
     control LoRA; `depth` or `normals`, for what was trained on those. `revision`: commit or tag of `model_path` on the model
-    hub, where that is a name and no folder; null is the newest, which may be another tomorrow.
+    hub, where that is a name and no folder; null is the newest, which may be another tomorrow. `control_strength`: what a
+    control image's strength is multiplied with; some ControlNets are meant for less than 1. `memory`: `resident` keeps all
+    weights on the GPU, `park_text` (zimage alone) embeds the captions of a batch first and then puts the text encoder aside;
+    `auto` does so where a GPU has no room for all.
     """
 
     backend: str = "pocket"
@@ -27,11 +30,13 @@ class GeneratorConfig:
     control_lora_path: str | None = None
     revision: str | None = None
     control: Literal["mesh", "depth", "normals"] = "mesh"
-    steps: int = 4
+    control_strength: float = 1.0
+    steps: int = 3
     guidance: float = 1.0
     batch_size: int = 16
     dtype: str = "auto"  # bfloat16 where the device multiplies in it, else float32
     device: str = "auto"
+    memory: Literal["auto", "resident", "park_text"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,14 @@ class AlignmentConfig:
     learnt by heart, and images get worse while the loss on validation pairs still falls.
     `body_weight`: how much more a token full of body counts in the errors; 0 is the paper's mean. `half_images`: train on
     the half of each image that shows most of the body, which the generator must have been trained on, too.
+    `reference_every`: 0 trains on the candidates of `preference_pairs` alone. N is online DPO: after every N steps the
+    adapter becomes the reference, and candidates of the same poses are painted by it and ranked anew.
+
+    Memory and time, which change what is learnt by rounding at most: `micro_pairs`: pairs that go through the model
+    together, whose gradients are summed up to `batch_size`; 0 is half of the generator's batch on a GPU and 8 on a CPU.
+    `gradient_checkpointing`: activations are computed again on the way back instead of kept. `latent_cache`: everything is
+    encoded once, at the start, into files; autoencoder and text encoders then leave the GPU. `save_every`: steps between
+    saved states, from which a killed training goes on; 0 saves none. `optimizer`: adamw8bit needs bitsandbytes.
     """
 
     method: Literal["flow_dpo", "none"] = "flow_dpo"
@@ -65,6 +78,11 @@ class AlignmentConfig:
     body_weight: float = 4.0
     half_images: bool = True
     latent_cache: bool = True
+    micro_pairs: int = 0
+    gradient_checkpointing: bool = False
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    save_every: int = 50
+    reference_every: int = 0
 
     @property
     def off(self) -> bool:

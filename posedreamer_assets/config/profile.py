@@ -15,6 +15,7 @@ import yaml
 
 from posedreamer_assets.config.arms import arm_names
 from posedreamer_assets.config.bodies import YOUNGEST_YEARS, BodyConfig, CameraConfig, PosesConfig, ScenesConfig
+from posedreamer_assets.config.captioning import CaptionsConfig
 from posedreamer_assets.config.judging import (
     CounterConfig,
     CurationConfig,
@@ -39,6 +40,11 @@ from posedreamer_assets.errors import ConfigError
 
 ARM_STUDY = "arms"
 """Name of what the study `learning_to_train` trains on its data; there where the study names arms."""
+# Backends that Flow-DPO cannot train, and why.
+NOT_ALIGNED = {
+    "sdxl": "predicts noise and alignment.method flow_dpo needs a flow-matching model",
+    "zimage": "takes captions of a length each, which alignment.method flow_dpo does not",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Profile:
     body: BodyConfig = field(default_factory=BodyConfig)
     poses: PosesConfig = field(default_factory=PosesConfig)
     cameras: CameraConfig = field(default_factory=CameraConfig)
+    captions: CaptionsConfig = field(default_factory=CaptionsConfig)
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     ranker: DetectorConfig = field(default_factory=DetectorConfig)
@@ -114,10 +121,16 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
 
 def _check_together(profile: Profile, where: str) -> None:
     """Find what cannot work before anything is painted."""
-    if profile.generator.backend == "sdxl" and profile.alignment.method == "flow_dpo":
+    if (why := NOT_ALIGNED.get(profile.generator.backend)) and profile.alignment.method == "flow_dpo":
         raise ConfigError(
-            f"{where}: generator.backend sdxl predicts noise and alignment.method flow_dpo needs a flow-matching model; "
+            f"{where}: generator.backend {profile.generator.backend} {why}; "
             "set alignment.method to none, or take another backend"
+        )
+    if profile.generator.memory == "park_text" and profile.generator.backend != "zimage":
+        raise ConfigError(f"{where}: generator.memory park_text is for zimage; found {profile.generator.backend}")
+    if not 0 <= profile.generator.control_strength <= 2:
+        raise ConfigError(
+            f"{where}: generator.control_strength is {profile.generator.control_strength:g}; expected 0 to 2"
         )
     if profile.photos.kind != "stand_in" and not (profile.photos.path and profile.photos.annotations):
         raise ConfigError(f"{where}: photos.kind {profile.photos.kind} needs photos.path and photos.annotations")
@@ -126,6 +139,9 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: photos.size is {profile.photos.size}; expected {LEAST_STAND_IN_PX} or more: people of a stand-in would be "
             "too small to be annotated"
         )
+    _check_renders(profile, where)
+    if (profile.captions.kind == "file") != (profile.captions.path is not None):
+        raise ConfigError(f"{where}: captions.kind file and captions.path go together; found {profile.captions}")
     _check_arms(profile, where)
     ages = profile.poses.ages
     if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
@@ -134,10 +150,31 @@ def _check_together(profile: Profile, where: str) -> None:
         )
     if not 0 <= profile.poses.val_share < 1:
         raise ConfigError(f"{where}: poses.val_share is {profile.poses.val_share:g}; expected a share below 1")
+    for name in ("micro_pairs", "save_every", "reference_every"):
+        if (count := getattr(profile.alignment, name)) < 0:
+            raise ConfigError(f"{where}: alignment.{name} is {count}; expected 0 or more")
     if (held_out := profile.alignment.val_share + profile.alignment.test_share) >= 1:
         raise ConfigError(
             f"{where}: alignment.val_share and alignment.test_share are {held_out:g} together and leave no poses to train on"
         )
+
+
+def _check_renders(profile: Profile, where: str) -> None:
+    """Some batches alone may be rendered only where nothing else needs the renders of all."""
+    batches, curation = profile.scenes.reference_batches, profile.curation
+    if batches is None:
+        return
+    if batches < 1:
+        raise ConfigError(
+            f"{where}: scenes.reference_batches is {batches}; expected 1 or more, or null for all batches"
+        )
+    if curation.relative_oks or curation.min_render_oks:
+        raise ConfigError(
+            f"{where}: curation.relative_oks and curation.min_render_oks go by renders of every pose; set "
+            "scenes.reference_batches to null"
+        )
+    if not profile.students.off:
+        raise ConfigError(f"{where}: students learn from renders of every batch; set scenes.reference_batches to null")
 
 
 def _check_arms(profile: Profile, where: str) -> None:

@@ -72,6 +72,26 @@ class StyleConfig:
 
 
 @dataclass(frozen=True)
+class UserTestSet:
+    """A test set of students from the user's own files, see docs/students.md for what each kind holds.
+
+    `name`: of its partition, bench-user-NAME. `path`: the annotations, or the folder of `ehf`. `images`: the folder that file
+    names are relative to. `annotations`: of `neuralannot`, the COCO JSON with images and boxes. `camera`: of `ehf`, a JSON.
+    """
+
+    name: str = ""
+    kind: Literal["coco", "humandata", "hmr2", "ehf", "3dpw", "eft", "neuralannot"] = "coco"
+    path: str = ""
+    images: str | None = None
+    annotations: str | None = None
+    camera: str | None = None
+    licence: str = "not stated"
+    people: int = 500  # at most; chosen by a hash of their names
+    least_keypoints: int = 10  # of 2D annotations: people with fewer are left out
+    least_px: int = 96  # longer side of the box; smaller people are left out
+
+
+@dataclass(frozen=True)
 class Pose2dConfig:
     """The 2D pose student of `learning_to_train`, see docs/pose2d.md. Defaults fit 150 steps into about 75 CPU seconds.
 
@@ -138,6 +158,7 @@ class StudentsConfig:
     test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
     test_generated: int = 96  # of bench-generated
     pelvis: Literal["posed-mesh", "chain", "hips"] = "posed-mesh"  # where bodies are laid over each other
+    test_sets: tuple[UserTestSet, ...] = ()  # of the user's own files
 
     @property
     def off(self) -> bool:

@@ -15,8 +15,9 @@ from posedreamer_assets.defs.partitions import partition_set
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.defs.retries import retrying
 from posedreamer_assets.digests import digest
-from posedreamer_assets.errors import CheckError
+from posedreamer_assets.errors import BackendError, CheckError, ConfigError, DetectorError
 from posedreamer_assets.pipeline import Graph, Stage
+from posedreamer_assets.pipeline.refusals import refuse_unmakeable
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.runtime.make import UNCHANGED, Result, make
@@ -44,7 +45,7 @@ def stage_asset(graph: Graph, stage: Stage, deployment: Deployment) -> dg.Assets
         description=stage.about,
         metadata=definition_metadata(stage),
         pool=stage.pool,
-        op_tags={"posedreamer/stage": stage.key, **step_tags(stage.pool, deployment)},
+        op_tags={"posedreamer/stage": stage.key, **step_tags(stage.pool, deployment, only_paints=stage.only_paints)},
         automation_condition=condition_of(graph, stage, deployment),
         backfill_policy=_backfill_policy(stage, deployment),
     )
@@ -53,6 +54,7 @@ def stage_asset(graph: Graph, stage: Stage, deployment: Deployment) -> dg.Assets
     ) -> dg.MaterializeResult:
         forced = context.run.tags.get(FORCE_TAG) == "true"
         keys = partitions_of(context)
+        _refuse(profile.get(), stage)
         results: dict[str | None, dg.MaterializeResult] = {}
         refused: CheckError | None = None
         for key in keys:
@@ -67,11 +69,25 @@ def stage_asset(graph: Graph, stage: Stage, deployment: Deployment) -> dg.Assets
                     _note(context, str(key), error)
                     continue
                 results[key] = _reported(context, profile.place(), snapshot, stage, key, made, started)
+                if len(keys) > 1:  # Dagster records them all at the end
+                    context.log.info(f"{key} is stored, {len(results)} of {len(keys)}")
         if not results:
             raise CheckError(f"every partition of this run is held back, {refused}")
         return next(iter(results.values())) if len(keys) == 1 else _together(context, results)
 
     return asset
+
+
+def _refuse(profile: Profile, stage: Stage) -> None:
+    """End the step at once, without another attempt, where it could not be made.
+
+    Raises:
+        dagster.Failure: one line that says what is missing and what to do.
+    """
+    try:
+        refuse_unmakeable(profile, stage)
+    except (ConfigError, BackendError, DetectorError) as error:
+        raise dg.Failure(f"{stage.key}: {' '.join(str(error).split())}", allow_retries=False) from None
 
 
 def partitions_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[str | None]:

@@ -14,6 +14,7 @@ import dagster as dg
 from posedreamer_assets.checks.files import has_checks, load_table_checks
 from posedreamer_assets.checks.model import CheckOutcome
 from posedreamer_assets.defs.assets import partitions_of
+from posedreamer_assets.defs.checks_here import CHECKS_TAG
 from posedreamer_assets.defs.metadata import contact_sheet_markdown, page_link
 from posedreamer_assets.defs.partitions import partition_set
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
@@ -38,7 +39,7 @@ def stage_checks(graph: Graph, stage: Stage) -> dg.AssetChecksDefinition:
     specs = _specs(stage)
     blocking = {spec.name for spec in specs if spec.blocking}
 
-    @dg.multi_asset_check(name=f"{stage.checkpoint_name}_checks", specs=specs)
+    @dg.multi_asset_check(name=f"{stage.checkpoint_name}_checks", specs=specs, op_tags={CHECKS_TAG: stage.key})
     def run(
         context: dg.AssetCheckExecutionContext, profile: ProfileResource, store: LanceStoreResource
     ) -> Iterator[dg.AssetCheckResult]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from posedreamer_assets.defs.checks_here import with_checks_here
 from posedreamer_assets.defs.deployment import SECRETS, Deployment
 from posedreamer_assets.errors import ConfigError
 
@@ -39,9 +40,9 @@ def _multiprocess() -> dg.ExecutorDefinition:
 
 
 def _ray() -> dg.ExecutorDefinition:
-    from dagster_ray import ray_executor
+    from dagster_ray import ray_executor  # pyright: ignore[reportMissingImports]  # an extra
 
-    return ray_executor.configured({"ray": {"env_vars": carried(os.environ)}}, name="ray")
+    return with_checks_here(ray_executor).configured({"ray": {"env_vars": carried(os.environ)}}, name="ray")
 
 
 def carried(environment: Mapping[str, str]) -> list[str]:
@@ -56,13 +57,13 @@ def carried(environment: Mapping[str, str]) -> list[str]:
 def _k8s() -> dg.ExecutorDefinition:
     from dagster_k8s import k8s_job_executor
 
-    return k8s_job_executor
+    return with_checks_here(k8s_job_executor)
 
 
 def _ecs() -> dg.ExecutorDefinition:
     from dagster_aws.ecs import ecs_executor
 
-    return ecs_executor
+    return with_checks_here(ecs_executor)
 
 
 _EXECUTORS = {
@@ -75,18 +76,24 @@ _EXECUTORS = {
 _EXTRAS = ("ray", "k8s")
 
 
-def step_tags(pool: str | None, deployment: Deployment) -> dict[str, Any]:
-    """Tags with which Ray, Kubernetes and ECS give a step of the GPU pool its GPUs; each reads its own alone."""
+def step_tags(pool: str | None, deployment: Deployment, *, only_paints: bool = False) -> dict[str, Any]:
+    """Tags with which Ray, Kubernetes and ECS give a step of the GPU pool its GPUs; each reads its own alone.
+
+    A step that does nothing on a GPU but paint needs none where actors on Ray paint for it.
+    """
     gpus, resource = deployment.gpus, deployment.ray_resource
-    if pool != GPU_POOL or gpus == 0:
+    if pool != GPU_POOL or gpus == 0 or (only_paints and deployment.engine == "ray"):
         return {}
+    memory = deployment.gpu_memory_gib
+    limits = {"nvidia.com/gpu": str(gpus), **({"memory": f"{memory}Gi"} if memory else {})}
     return {
         "dagster-ray/config": json.dumps({"resources": {resource: gpus}} if resource else {"num_gpus": gpus}),
         "dagster-k8s/config": {
-            "container_config": {"resources": {"limits": {"nvidia.com/gpu": str(gpus)}}},
+            "container_config": {"resources": {"limits": limits}},
             "pod_spec_config": {
                 "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
             },
         },
         "ecs/container_overrides": json.dumps({"resourceRequirements": [{"type": "GPU", "value": str(gpus)}]}),
+        **({"ecs/memory": str(1024 * memory)} if memory else {}),
     }

@@ -139,6 +139,37 @@ def without_adapter(network: nn.Module) -> Iterator[None]:
             layer.scaling[ADAPTER] = scaling
 
 
+@contextmanager
+def holding(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
+    """Within, the parameters have these values; afterwards their own."""
+    kept = [parameter.data for parameter in parameters]
+    try:
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.data = value
+        yield
+    finally:
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.data = value
+
+
+def load_adapter_state(network: Any, network_name: str, path: Path) -> None:
+    """Give the adapter in place the weights of the file at `path`.
+
+    Raises:
+        BackendError: no such file, or not an adapter of the same layers and ranks.
+    """
+    file = adapter_file(path)
+    state, metadata = read_adapter(file)
+    check_adapter(state, metadata, network, network_name, str(file))
+    stored = {key.removeprefix(f"{network_name}."): value for key, value in state.items()}
+    own = get_peft_model_state_dict(network, adapter_name=ADAPTER)
+    if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in own.items()}:
+        raise BackendError(f"{file}: an adapter of other layers or of another rank than is trained")
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(stored[key])
+
+
 def adapter_file(path: Path) -> Path:
     """The safetensors file of an adapter given as a file or as its folder.
 

@@ -1,68 +1,51 @@
-"""Flow-DPO: teach a flow-matching model to prefer the images of a pose that show it better.
+"""Flow-DPO: teach a flow-matching model to prefer the images of a pose that show it better; the loss is in `dpo_loss.py`.
 
-For a winner and a loser image of the same pose, with velocity targets v_w and v_l, the loss of paper section 3.2 is
-
-    L = -E log sigmoid(-beta_t / 2 * ((|v_w - v_theta|^2 - |v_w - v_ref|^2) - (|v_l - v_theta|^2 - |v_l - v_ref|^2)))
-
-with beta_t = beta (1 - t^2), where t is the noise level (0 is the image, 1 is noise) and |.|^2 is the mean over tokens
-and channels, in which tokens that show the body may count for more: the preference is about the body, and what is behind
-it differs between winner and loser by chance. v_theta is the model with a LoRA adapter, v_ref the same model with the
-adapter switched off; both see the same noise, noise level, latents, control and caption, and so do winner and loser.
+v_theta is the model with a LoRA adapter, v_ref the same model with the adapter switched off or as it was at the start; both
+see the same noise, noise level, latents, control and caption, and so do winner and loser.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from posedreamer_assets.config import AlignmentConfig
 from posedreamer_assets.diffusion.adapters import (
     WEIGHTS_NAME,
+    adapter_file,
     adapter_state,
     add_adapter,
+    holding,
+    load_adapter_state,
     without_adapter,
 )
 from posedreamer_assets.diffusion.cores import cores_of, map_on_cores
+from posedreamer_assets.diffusion.dpo_loss import PairErrors, flow_dpo_loss, pair_figures, velocity_error
+from posedreamer_assets.diffusion.frugal import build_optimizer, fast_products, parked, set_checkpointing
 from posedreamer_assets.diffusion.generator import FlowModel, Generator
-from posedreamer_assets.diffusion.halves import body_share, body_window, half_windows
 from posedreamer_assets.diffusion.networks import PlainAttention
+from posedreamer_assets.diffusion.pair_data import PairData, PairEncoder, PairRows, batches_of
+from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.training.loop import Budget, Duty, Progress, run_loop
+from posedreamer_assets.training.resume import read_state, write_state
 from posedreamer_assets.training.schedule import rate_factor
 
 VALIDATION_DRAWS = 2  # noise levels per validation pair
 MAX_VALIDATION_PAIRS = 96
 CPU_PAIRS = 8
-
-
-@dataclass(frozen=True)
-class PairData:
-    """n preference pairs; `validation` marks those that choose the checkpoint and are never trained on."""
-
-    controls: UInt8[np.ndarray, "n h w 3"]
-    winners: UInt8[np.ndarray, "n h w 3"]
-    losers: UInt8[np.ndarray, "n h w 3"]
-    captions: list[str]
-    validation: Bool[np.ndarray, "n"]
-
-    def __post_init__(self) -> None:
-        n = len(self.controls)
-        if not n == len(self.winners) == len(self.losers) == len(self.captions) == len(self.validation):
-            raise AlignmentError("controls, winners, losers, captions and validation differ in length")
-
-    def __len__(self) -> int:
-        return len(self.controls)
+MEMORY_ALONE = ("micro_pairs", "gradient_checkpointing", "latent_cache", "save_every")
+"""Settings with which a training that was killed, for want of memory perhaps, may go on differently."""
 
 
 @dataclass(frozen=True)
@@ -84,52 +67,6 @@ class DpoResult:
     validations: list[dict[str, float]]
 
 
-class PairErrors(NamedTuple):
-    """Velocity errors of b pairs, each (b,): mean squares over tokens and channels."""
-
-    winner: Float[Tensor, "b"]
-    loser: Float[Tensor, "b"]
-
-
-def velocity_error(
-    velocity: Float[Tensor, "b tokens c"], target: Float[Tensor, "b tokens c"], weight: Float[Tensor, "b tokens"]
-) -> Float[Tensor, "b"]:
-    """Mean square of the difference over channels, then its mean over tokens with these weights, in float32."""
-    error = (velocity.float() - target.float()).square().mean(2)
-    return (weight * error).sum(1) / weight.sum(1)
-
-
-def beta_at(sigma: Float[Tensor, "b"], beta: float) -> Float[Tensor, "b"]:
-    """beta_t = beta (1 - t^2)."""
-    return beta * (1.0 - sigma.square())
-
-
-def preference_margin(
-    policy: PairErrors, reference: PairErrors, sigma: Float[Tensor, "b"], beta: float
-) -> Float[Tensor, "b"]:
-    """The argument of the log-sigmoid: positive where the policy, more than the reference, prefers the winner."""
-    gain = (policy.winner - reference.winner) - (policy.loser - reference.loser)
-    return -0.5 * beta_at(sigma, beta) * gain
-
-
-def flow_dpo_loss(
-    policy: PairErrors, reference: PairErrors, sigma: Float[Tensor, "b"], beta: float
-) -> Float[Tensor, "b"]:
-    """The loss of each pair; log 2 where policy and reference agree."""
-    return -F.logsigmoid(preference_margin(policy, reference, sigma, beta))
-
-
-class PairRows(NamedTuple):
-    """Encoded pairs on the model's device."""
-
-    winners: Float[Tensor, "b tokens c"]
-    losers: Float[Tensor, "b tokens c"]
-    controls: Float[Tensor, "b tokens c"]
-    body: Float[Tensor, "b tokens"]  # share of the token's pixels that show the body
-    window: Int[Tensor, "b"]  # index of the half image that the tokens are of; 0 where they are of the whole
-    captions: tuple[Float[Tensor, "b ..."], ...]  # what the model is told about each caption
-
-
 class Part(NamedTuple):
     """Pairs that go through the model together, with their noise and noise levels."""
 
@@ -138,75 +75,46 @@ class Part(NamedTuple):
     sigma: Float[Tensor, "b"]
 
 
-class PairEncoder:
-    """Latents and caption embeddings of pairs; each pair is encoded once where `cache` is true."""
-
-    def __init__(self, pairs: PairData, generator: FlowModel, *, cache: bool, halves: bool) -> None:
-        self.pairs, self.generator, self.cache = pairs, generator, cache
-        rows, columns = generator.token_grid
-        self.windows = half_windows(rows, columns) if halves else np.arange(rows * columns)[None]
-        self._kept: dict[int, PairRows] = {}
-
-    def rows(self, indices: np.ndarray) -> PairRows:
-        """The pairs at these indices, as one batch."""
-        found = [self._row(int(i)) for i in indices]
-        captions = zip(*(row.captions for row in found), strict=True)
-        images = (self._stack(part) for part in zip(*(row[:-1] for row in found), strict=True))
-        return PairRows._make((*images, tuple(map(self._stack, captions))))
-
-    def _stack(self, rows: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(rows)).to(self.generator.device)
-
-    def window_of(self, indices: np.ndarray) -> Int[np.ndarray, "b"]:
-        """The half image of each pair."""
-        return np.array([int(self._row(int(i)).window) for i in indices])
-
-    def _row(self, index: int) -> PairRows:
-        if index not in self._kept:
-            row = self._encode(index)
-            if not self.cache:
-                return row
-            self._kept[index] = row
-        return self._kept[index]
-
-    def _encode(self, index: int) -> PairRows:
-        pairs, generator = self.pairs, self.generator
-        winner, loser = (generator.encode_image(images[index]).cpu() for images in (pairs.winners, pairs.losers))
-        control = generator.encode_controls(pairs.controls[index : index + 1])[0].cpu()
-        body = body_share(pairs.controls[index], *generator.token_grid)
-        window = int(body_window(body[None], self.windows, np.random.default_rng(index))[0])
-        tokens = torch.from_numpy(self.windows[window])
-        captions = generator.encode_captions([pairs.captions[index]])
-        return PairRows(
-            winner[tokens],
-            loser[tokens],
-            control[tokens],
-            torch.from_numpy(body)[tokens],
-            torch.tensor(window),
-            tuple(part[0].cpu() for part in captions),
-        )
-
-
 class DpoTrainer:
-    """The adapter's training steps."""
+    """The adapter's training steps.
 
-    def __init__(self, pairs: PairData, generator: FlowModel, cfg: AlignmentConfig, seed: int) -> None:
+    The reference is the model without the adapter, or with the adapter in `start`, from which training then begins.
+    Pixels, latents and embeddings are those of `PairEncoder`, whose files lie in `folder`.
+
+    Raises:
+        AlignmentError: a network that cannot compute activations again, or an optimizer that is not installed.
+    """
+
+    def __init__(
+        self,
+        pairs: PairData,
+        generator: FlowModel,
+        cfg: AlignmentConfig,
+        seed: int,
+        folder: Path,
+        start: Path | None = None,
+    ) -> None:
         self.cfg, self.generator = cfg, generator
         self.cores = cores_of(generator.device)
-        self.encoder = PairEncoder(pairs, generator, cache=cfg.latent_cache, halves=cfg.half_images)
+        self.encoder = PairEncoder(pairs, generator, cache=cfg.latent_cache, halves=cfg.half_images, folder=folder)
         self.noise = torch.Generator().manual_seed(seed)
-        self.rng = np.random.default_rng(seed)
         self.train = np.flatnonzero(~pairs.validation)
         self.validation = np.flatnonzero(pairs.validation)[:MAX_VALIDATION_PAIRS].repeat(VALIDATION_DRAWS)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.lora = add_adapter(generator.network, cfg.lora_rank, generator.lora_targets)
         self.parameters = [p for p in generator.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=cfg.learning_rate, weight_decay=0.01)
+        self.reference: list[Tensor] | None = None
+        if start is not None:
+            load_adapter_state(generator.network, generator.adapter.network_name, start)
+            self.reference = [p.detach().clone() for p in self.parameters]
+        if cfg.gradient_checkpointing:
+            set_checkpointing(generator.network, True)
+        self.optimizer = build_optimizer(cfg, self.parameters)
         self.batch_size = min(cfg.batch_size, len(self.train))
         self.steps = min(cfg.steps, math.ceil(cfg.max_epochs * len(self.train) / self.batch_size))
         self._validation_reference: list[PairErrors] = []
-        self._batches = self._endless_batches()
+        self._batches = batches_of(self.train, self.batch_size, np.random.default_rng(seed))
 
     def step(self, number: int) -> dict[str, float]:
         """One optimizer step on the next batch."""
@@ -219,10 +127,11 @@ class DpoTrainer:
 
         def differentiate(work: tuple[Part, PairErrors]) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
             part, reference = work
-            policy = self._errors(part)
-            losses = flow_dpo_loss(policy, reference, part.sigma, self.cfg.beta)
-            gradients = torch.autograd.grad(losses.sum() / len(indices), self.parameters)
-            return _figures(policy, reference, part.sigma, self.cfg.beta), gradients
+            with self._attention():  # backwards, too: activations may be computed again there
+                policy = self._errors(part)
+                losses = flow_dpo_loss(policy, reference, part.sigma, self.cfg.beta)
+                gradients = torch.autograd.grad(losses.sum() / len(indices), self.parameters)
+            return pair_figures(policy, reference, part.sigma, self.cfg.beta), gradients
 
         self.optimizer.zero_grad()
         figures = []
@@ -246,7 +155,7 @@ class DpoTrainer:
             self._validation_reference = self._reference_errors(parts)
         policies = map_on_cores(torch.no_grad()(self._errors), parts, self.cores)
         figures = [
-            _figures(policy, reference, part.sigma, self.cfg.beta)
+            pair_figures(policy, reference, part.sigma, self.cfg.beta)
             for policy, reference, part in zip(policies, self._validation_reference, parts, strict=True)
         ]
         return _averages(figures, number)
@@ -256,7 +165,8 @@ class DpoTrainer:
         return Part(self.encoder.rows(indices), noise.to(device), sigma.to(device))
 
     def _reference_errors(self, parts: list[Part]) -> list[PairErrors]:
-        with without_adapter(self.generator.network):
+        network = self.generator.network
+        with without_adapter(network) if self.reference is None else holding(self.parameters, self.reference):
             return list(map_on_cores(torch.no_grad()(self._errors), parts, self.cores))
 
     def _errors(self, part: Part) -> PairErrors:
@@ -268,45 +178,65 @@ class DpoTrainer:
         controls, *captions = (torch.cat([half, half]) for half in (rows.controls, *rows.captions))
         weight = 1.0 + self.cfg.body_weight * torch.cat([rows.body, rows.body])
         tokens = self.encoder.windows[int(rows.window[0])]
-        with PlainAttention() if self.generator.device.type == "cpu" else nullcontext():
+        with self._attention():
             velocity = self.generator.velocity(noisy, controls, tuple(captions), sigma, tokens)
         errors = velocity_error(velocity, noise - images, weight)
         return PairErrors._make(errors.chunk(2))
 
+    def _attention(self) -> AbstractContextManager[object]:
+        return PlainAttention() if self.generator.device.type == "cpu" else nullcontext()
+
+    def skip(self, steps: int) -> None:
+        """Leave out the batches of steps that were done before the training was stopped."""
+        for _ in range(steps):
+            next(self._batches)
+
     def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        shape = self.encoder.rows(self.train[:1]).winners.shape[1:]
-        return torch.randn(n, *shape, generator=generator), torch.rand(n, generator=generator)
+        return torch.randn(n, *self.encoder.shape, generator=generator), torch.rand(n, generator=generator)
 
     def _chunks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
         """Positions of pairs that go through the model together: pairs of the same half image.
 
-        On a GPU as many images as the generator makes at a time; on a CPU always the same number, so that the adapter
-        does not depend on the generator's batch size.
+        `micro_pairs` of them, or, where that is 0, on a GPU as many images as the generator makes at a time and on a CPU
+        always the same number, so that the adapter does not depend on the generator's batch size.
         """
         on_cpu = self.generator.device.type == "cpu"
-        size = CPU_PAIRS if on_cpu else max(1, self.generator.block_size // 2)
-        windows = self.encoder.window_of(indices)
+        size = self.cfg.micro_pairs or (CPU_PAIRS if on_cpu else max(1, self.generator.block_size // 2))
+        windows = self.encoder.window[indices]
         for window in np.unique(windows):
             mates = np.flatnonzero(windows == window)
             yield from (mates[start : start + size] for start in range(0, len(mates), size))
 
-    def _endless_batches(self) -> Iterator[np.ndarray]:
-        size = self.batch_size
-        while True:
-            order = self.rng.permutation(self.train)
-            for start in range(0, len(order) - size + 1, size):
-                yield order[start : start + size]
 
-
-def train_dpo(pairs: PairData, generator: Generator, cfg: AlignmentConfig, seed: int, out_dir: Path) -> DpoResult:
+def train_dpo(
+    pairs: PairData,
+    generator: Generator,
+    cfg: AlignmentConfig,
+    seed: int,
+    out_dir: Path,
+    *,
+    start: Path | None = None,
+    work: Path | None = None,
+) -> DpoResult:
     """Train an adapter and write `pytorch_lora_weights.safetensors` and `trajectory.json` into `out_dir`.
 
     The weights kept are those with the lowest loss on the validation pairs, looked at every `cfg.eval_every` steps and
-    at the start. The generator is left as it was. The same arguments give the same adapter on the same machine.
+    at the start. The generator is left as it was. The same arguments give the same adapter on the same machine, whether
+    or not the training was killed meanwhile.
+
+    Args:
+        pairs: what is preferred to what.
+        generator: a `FlowModel`.
+        cfg: how it is trained.
+        seed: of the adapter's first weights, the order of pairs, noise and noise levels.
+        out_dir: where the adapter is written.
+        start: an adapter of the same rank to begin with, which is the reference, too; None is no adapter.
+        work: a folder that outlives a killed process: every `cfg.save_every` steps the training's state is written there,
+            and a state of the same training is gone on from. None keeps none.
 
     Raises:
-        AlignmentError: a backend that does not predict velocities, no training or no validation pairs, or a loss that
-            is not finite.
+        AlignmentError: a backend that does not predict velocities, no training or no validation pairs, an optimizer that
+            is not installed, or a loss that is not finite.
     """
     if not isinstance(generator, FlowModel):
         raise AlignmentError(f"Flow-DPO needs a generator that predicts velocities (FlowModel), found {generator.name}")
@@ -314,18 +244,26 @@ def train_dpo(pairs: PairData, generator: Generator, cfg: AlignmentConfig, seed:
         if count == 0:
             raise AlignmentError(f"no {kind} pairs among {len(pairs)}: make more poses or lower alignment.min_gap")
     generator.adapter.clear()
+    folder = work or out_dir
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        trainer = DpoTrainer(pairs, generator, cfg, seed)
-        return _train(trainer, cfg, out_dir)
+        with fast_products(generator.device):
+            trainer = DpoTrainer(pairs, generator, cfg, seed, folder, start)
+            saved = SavedTraining(trainer, work, seed, start) if work else None
+            aside = parked(generator.adapter.pipeline, generator.network, generator.device)
+            with aside if cfg.latent_cache else nullcontext():
+                return _train(trainer, cfg, out_dir, saved)
     finally:
+        set_checkpointing(generator.network, False)
         generator.adapter.clear()
 
 
-def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path) -> DpoResult:
-    network, progress = trainer.generator.network, Progress()
-    steps: list[dict[str, float]] = []
-    validations = [trainer.validate(0)]
-    best = adapter_state(network)
+def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path, saved: "SavedTraining | None") -> DpoResult:
+    network = trainer.generator.network
+    course = saved.read() if saved else None
+    if course is None:
+        course = Course(best=adapter_state(network), validations=[trainer.validate(0)])
+    progress, steps, validations = Progress(course.step), course.steps, course.validations
 
     def step(_: float) -> float:
         number = progress.step + 1
@@ -335,19 +273,26 @@ def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path) -> DpoResul
         return steps[-1]["loss"]
 
     def validate() -> None:
-        nonlocal best
         validations.append(trainer.validate(progress.step))
         if validations[-1]["loss"] < min(v["loss"] for v in validations[:-1]):
-            best = adapter_state(network)
+            course.best = adapter_state(network)
 
     def report() -> None:
         advance(1, f"loss {steps[-1]['loss']:.3f}")
 
+    def save() -> None:
+        course.step = progress.step
+        if saved:
+            saved.write(course)
+
+    advance(progress.step)
     duties = [Duty(validate, steps=cfg.eval_every), Duty(report, steps=1)]
+    if saved and cfg.save_every:
+        duties.append(Duty(save, steps=cfg.save_every))
     run_loop(step, Budget(max_steps=trainer.steps), progress, duties)
     advance(cfg.steps - trainer.steps)  # progress counts on all steps
     chosen = min(validations, key=lambda v: v["loss"])
-    _write(best, trainer, out_dir, steps, validations, int(chosen["step"]))
+    _write(course.best, trainer, out_dir, steps, validations, int(chosen["step"]))
     return DpoResult(out_dir / WEIGHTS_NAME, int(chosen["step"]), chosen["loss"], steps, validations)
 
 
@@ -371,24 +316,60 @@ def _write(
     (out_dir / "trajectory.json").write_text(json.dumps(trajectory, indent=1))
 
 
+@dataclass
+class Course:
+    """How a training has gone so far: the adapter that is best, the entries of steps and validations."""
+
+    best: dict[str, Tensor]
+    validations: list[dict[str, float]]
+    steps: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
+
+
+class SavedTraining:
+    """The state of one training in `folder/state.pt`; that of another training, by settings or pairs, is not taken up."""
+
+    def __init__(self, trainer: DpoTrainer, folder: Path, seed: int, start: Path | None) -> None:
+        self.trainer, self.file = trainer, folder / "state.pt"
+        pairs, cfg = trainer.encoder.pairs, dataclasses.asdict(trainer.cfg)
+        cfg = {name: value for name, value in cfg.items() if name not in MEMORY_ALONE}
+        numbers = [pairs.poses, pairs.winners, pairs.losers, pairs.validation]
+        begun = None if start is None else file_digest(adapter_file(start))
+        self.of = digest([cfg, seed, begun, trainer.generator.digest, pairs.captions, numbers])
+
+    def write(self, course: Course) -> None:
+        """Write everything that `read` needs, whole or not at all."""
+        trainer = self.trainer
+        write_state(
+            self.file,
+            of=self.of,
+            course=dataclasses.asdict(course),
+            adapter=[p.detach() for p in trainer.parameters],
+            optimizer=trainer.optimizer,
+            noise=trainer.noise.get_state(),
+        )
+
+    def read(self) -> Course | None:
+        """Bring the trainer to where it was; None where there is no state of this training."""
+        if not self.file.exists():
+            return None
+        state, trainer = read_state(self.file), self.trainer
+        if state["of"] != self.of:
+            return None
+        with torch.no_grad():
+            for parameter, kept in zip(trainer.parameters, state["adapter"], strict=True):
+                parameter.copy_(kept)
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.noise.set_state(state["noise"])
+        course = Course(**state["course"])
+        trainer.skip(course.step)
+        return course
+
+
 def rate_at(step: int, steps: int) -> float:
     """Warm-up over a tenth of the steps, then a cosine to zero: the last steps average the noise of single pairs out."""
     warmup = max(1.0, 0.1 * steps)
     return rate_factor(max(0.0, step - warmup), max(1.0, steps + 1 - warmup), step / warmup)
-
-
-def _figures(policy: PairErrors, reference: PairErrors, sigma: Tensor, beta: float) -> dict[str, Tensor]:
-    margin = preference_margin(policy, reference, sigma, beta)
-    figures = {
-        "loss": -F.logsigmoid(margin),
-        "accuracy": (margin > 0).float(),
-        "margin": margin,
-        "policy_winner_error": policy.winner,
-        "policy_loser_error": policy.loser,
-        "reference_winner_error": reference.winner,
-        "reference_loser_error": reference.loser,
-    }
-    return {name: value.detach() for name, value in figures.items()}
 
 
 def _averages(parts: list[dict[str, Tensor]], step: int) -> dict[str, float]:

@@ -90,6 +90,7 @@ class FluxGenerator(PipelineGenerator):
                 "image: give generator.control_lora_path"
             )
         pipeline.to(device)
+        pipeline.vae.enable_slicing()  # one image of a block after another
         freeze(pipeline)
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
 
@@ -141,7 +142,11 @@ class FluxGenerator(PipelineGenerator):
     def encode_controls(
         self, controls: UInt8[np.ndarray, "n h w 3"], strength: float = 1.0
     ) -> Float[Tensor, "n tokens c"]:
-        """Packed latents of control images, on the line from a black image's (strength 0) through their own (1)."""
+        """Packed latents of control images, on the line from a black image's (strength 0) through their own (1).
+
+        The profile's `generator.control_strength` multiplies the strength, so that Flow-DPO trains on what is painted with.
+        """
+        strength = strength * self.cfg.control_strength
         latents = torch.stack([self._encode_control(image) for image in controls])
         if strength == 1.0:
             return latents

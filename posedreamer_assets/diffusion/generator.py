@@ -25,6 +25,7 @@ BACKENDS = {
     "pocket": ("posedreamer_assets.diffusion.pocket", "PocketGenerator"),
     "flux": ("posedreamer_assets.diffusion.flux", "FluxGenerator"),
     "sdxl": ("posedreamer_assets.diffusion.sdxl", "SdxlGenerator"),
+    "zimage": ("posedreamer_assets.diffusion.zimage", "ZImageGenerator"),
 }
 
 
@@ -58,7 +59,8 @@ class Generator(Protocol):
             captions: one per control image.
             seeds: one per control image; the row's noise is drawn from a generator with this seed.
             adapter_path: a DPO adapter (LoRA safetensors file, or a folder with one) to add to the model.
-            control_strength: how much the control image says; 0 is the same as a black one.
+            control_strength: how much the control image says, times the profile's `generator.control_strength`; 0 is the
+                same as a black one, or, with a ControlNet, as none.
 
         Raises:
             BackendError: inputs of different lengths or of the wrong size, or an adapter that does not fit.
@@ -140,7 +142,16 @@ def load_generator(cfg: GeneratorConfig, image: ImageConfig) -> Generator:
     Raises:
         BackendError: an unknown backend, or weights that are missing or do not fit.
     """
+    module, name = backend_of(cfg)
+    return getattr(importlib.import_module(module), name).load(cfg, image)
+
+
+def backend_of(cfg: GeneratorConfig) -> tuple[str, str]:
+    """Module and class of the configured backend.
+
+    Raises:
+        BackendError: an unknown one.
+    """
     if cfg.backend not in BACKENDS:
         raise BackendError(f"generator.backend: expected one of {', '.join(BACKENDS)}, found {cfg.backend!r}")
-    module, name = BACKENDS[cfg.backend]
-    return getattr(importlib.import_module(module), name).load(cfg, image)
+    return BACKENDS[cfg.backend]

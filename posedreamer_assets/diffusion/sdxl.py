@@ -57,6 +57,7 @@ class SdxlGenerator(PipelineGenerator):
                 add_watermarker=False,
             )
         pipeline.to(device)
+        pipeline.vae.enable_slicing()  # one image of a block after another
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
 
     def run_block(
@@ -76,7 +77,7 @@ class SdxlGenerator(PipelineGenerator):
             width=self.image.width,
             num_inference_steps=self.cfg.steps,
             guidance_scale=self.cfg.guidance,
-            controlnet_conditioning_scale=control_strength,
+            controlnet_conditioning_scale=control_strength * self.cfg.control_strength,
             generator=noise,
             output_type="pt",
         ).images

@@ -43,6 +43,12 @@ KNOWN = {
         "CreativeML Open RAIL++-M: weights and images may be used commercially, but not for what its Attachment A lists",
     ),
     "diffusers/controlnet-depth-sdxl-1.0": Source({"ControlNet": 1.25}, "OpenRAIL++"),
+    "Tongyi-MAI/Z-Image-Turbo": Source(
+        {"transformer": 6.15, "Qwen3": 4.02, "VAE": 0.08}, "Apache-2.0: weights and images may be used commercially"
+    ),
+    "alibaba-pai/Z-Image-Turbo-Fun-Controlnet-Union-2.1/Z-Image-Turbo-Fun-Controlnet-Union-2.1-8steps.safetensors": Source(
+        {"ControlNet": 3.36}, "Apache-2.0"
+    ),
 }
 """Models that the shipped profiles name."""
 WITHOUT_CONTROL = ("black-forest-labs/FLUX.1-dev",)
@@ -106,14 +112,28 @@ def _need(name: str, revision: str | None, size: int) -> Need:
 
 
 def _is_hub_name(name: str) -> bool:
-    """`owner/model`, as the hub writes it."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
+    """`owner/model`, as the hub writes it, or one of its files."""
+    return hub_file(name) is not None or (
+        name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
+    )
+
+
+def hub_file(name: str) -> tuple[str, str] | None:
+    """Model and file of `owner/model/file.safetensors`, one file of a model on the hub; None for other names."""
+    if name.count("/") != 2 or name.startswith((".", "/", "~")) or not name.endswith(".safetensors"):
+        return None
+    if Path(name).exists():
+        return None
+    model, _, file = name.rpartition("/")
+    return model, file
 
 
 def _is_cached(name: str, revision: str | None) -> bool:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    if (one := hub_file(name)) is not None:
+        return isinstance(try_to_load_from_cache(*one, revision=revision), str)
     try:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
@@ -168,7 +188,7 @@ def _ask_hub(name: str) -> None:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise BackendError(f"{place}, and HF_HUB_OFFLINE forbids to download it: unset it, or {folder}")
     try:
-        HfApi().auth_check(name)
+        HfApi().auth_check((hub_file(name) or (name,))[0])
     except GatedRepoError as error:
         raise BackendError(
             f"{place}, and its licence has to be agreed to: on the model's page, then `hf auth login` or HF_TOKEN"

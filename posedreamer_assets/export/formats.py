@@ -7,5 +7,6 @@ from posedreamer_assets.export.hmr2 import HMR2
 from posedreamer_assets.export.humandata import HUMANDATA
 from posedreamer_assets.export.parquet import PARQUET
 from posedreamer_assets.export.shards import Format
+from posedreamer_assets.export.yolo import YOLO
 
-FORMATS: dict[str, Format] = {form.name: form for form in (HUMANDATA, HMR2, BEDLAM, COCO, PARQUET, FOLDER)}
+FORMATS: dict[str, Format] = {form.name: form for form in (HUMANDATA, HMR2, BEDLAM, COCO, PARQUET, FOLDER, YOLO)}

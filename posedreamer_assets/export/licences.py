@@ -14,6 +14,7 @@ _CAPTIONS = "Apache-2.0"
 _IMAGES = {
     "pocket": "Apache-2.0",
     "sdxl": "CreativeML Open RAIL++-M, of the weights; it limits the use of images",
+    "zimage": "Apache-2.0, of the weights",
     "flux": "FLUX.1 [dev] Non-Commercial License, of the weights; see there what images may be used for",
 }
 

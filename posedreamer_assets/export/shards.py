@@ -7,7 +7,7 @@ and removes files that no shard has any more. `SHA256SUMS` is checked with `sha2
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -137,6 +137,7 @@ class Format:
         labels: its label files.
         check: raises ExportError where the format cannot be written with these options and this body.
         notes: what a reader of the card has to know, given the options and the body.
+        texts: files of the whole export beside those of its shards, by name, given its splits and the body.
     """
 
     name: str
@@ -148,6 +149,7 @@ class Format:
     reads_pickles: bool = False
     check: Callable[[Options, Subject], None] = lambda options, subject: None
     notes: Callable[[Options, Subject], list[str]] = lambda options, subject: []
+    texts: Callable[[Sequence[str], Subject], dict[str, str]] = lambda splits, subject: {}
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,8 @@ def _samples(reader: Reader, planned: Planned, rig: Rig) -> Iterator[Samples]:
 def finish(folder: Path, form: Format, result: Result, texts: dict[str, str]) -> None:
     """Write the texts that describe the export, the list of checksums and, last, the manifest."""
     described = []
-    for name, text in texts.items():
+    splits = sorted(set(result.index.column("split").to_pylist()))
+    for name, text in {**texts, **form.texts(splits, result.subject)}.items():
         replace_text(folder / name, text)
         described.append(File(name, (folder / name).stat().st_size, sha256(folder / name)))
     lines = [f"{f.sha256}  {f.path}\n" for f in sorted((*result.files, *described), key=lambda f: f.path)]

@@ -5,17 +5,20 @@ bootstrap's percentiles: a resample holds about 63 % distinct images, which push
 down, so its percentiles need not contain the value itself; its spread is still informative.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from posedreamer_assets.blas import one_core
 from posedreamer_assets.errors import MetricsError
 
 Array = np.ndarray
 # Bootstrap replicates of FID cost one SVD each; above this side length fewer are made.
 _FULL_BOOTSTRAP_SIDE = 512
 _MIN_REPLICATES = 20
+CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,14 @@ def fid_estimate(
 ) -> Estimate:
     """`fid` with its bootstrap interval over both sets; at most `replicates`, fewer where each is costly."""
     x, y = _checked(generated, reference)
-    value = _frechet(x, np.ones(len(x)), y, np.ones(len(y)))
+    few = max(len(x), len(y)) <= x.shape[1]
+    of_weights = _Products(x, y).frechet if few else lambda wx, wy: _frechet(x, wx, y, wy)
+    value = of_weights(np.ones(len(x)), np.ones(len(y)))
     side = min(x.shape[1], max(len(x), len(y)))
     if side > _FULL_BOOTSTRAP_SIDE:
         replicates = min(replicates, max(_MIN_REPLICATES, int(replicates * (_FULL_BOOTSTRAP_SIDE / side) ** 3)))
-    draws = [_frechet(x, _resample(len(x), rng), y, _resample(len(y), rng)) for _ in range(replicates)]
+    with one_core() if few else nullcontext():
+        draws = [of_weights(_resample(len(x), rng), _resample(len(y), rng)) for _ in range(replicates)]
     return _estimate(value, draws, lowest=0.0)
 
 
@@ -119,6 +125,45 @@ def kid_estimate(
     return _estimate(value, draws)
 
 
+def mmd_estimate(
+    generated: Float[Array, "n d"], reference: Float[Array, "m d"], replicates: int, rng: np.random.Generator
+) -> Estimate:
+    """Unbiased squared MMD with the kernel `exp(-|x - y|^2 / (2 * 10^2))` of unit vectors, times 1000, with its interval.
+
+    With CLIP's embeddings this is CMMD (Jayasumana et al. 2024, section 4), which takes no set for a Gaussian. Features are
+    scaled to length 1 here. Small negative values occur where the sets are alike.
+
+    Raises:
+        MetricsError: as `fid`.
+    """
+    x, y = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in _checked(generated, reference))
+    kernels = _gaussian(x, x), _gaussian(x, y), _gaussian(y, y)
+    value = CMMD_SCALE * _mmd(kernels, np.ones(len(x)), np.ones(len(y)))
+    draws = [CMMD_SCALE * _mmd(kernels, _resample(len(x), rng), _resample(len(y), rng)) for _ in range(replicates)]
+    return _estimate(value, draws)
+
+
+def density(generated: Float[Array, "n d"], reference: Float[Array, "m d"], neighbours: int = 3) -> Float[Array, " n"]:
+    """Of each generated image the number of reference balls around it, over k; the mean is the density (it may exceed 1).
+
+    A ball reaches a reference image's k-th nearest other one. Unlike precision, one outlier among the reference, whose ball
+    is large, counts once (Naeem et al. 2020, equation 3).
+
+    Raises:
+        MetricsError: as `inside_manifold`.
+    """
+    return _in_balls(generated, reference, neighbours).sum(axis=1) / neighbours
+
+
+def covered(generated: Float[Array, "n d"], reference: Float[Array, "m d"], neighbours: int = 3) -> Bool[Array, " m"]:
+    """Whether the ball of each reference image holds a generated one; the mean is the coverage (Naeem et al. 2020, equation 4).
+
+    Raises:
+        MetricsError: as `inside_manifold`.
+    """
+    return np.asarray(_in_balls(generated, reference, neighbours).any(axis=0))
+
+
 def inside_manifold(
     queries: Float[Array, "n d"], support: Float[Array, "m d"], neighbours: int = 3
 ) -> Bool[Array, " n"]:
@@ -129,13 +174,7 @@ def inside_manifold(
     Raises:
         MetricsError: as `fid`, or no more support points than neighbours.
     """
-    q, s = _checked(queries, support)
-    if not 1 <= neighbours < len(s):
-        raise MetricsError(f"{neighbours} neighbours need more than that many images, found {len(s)}")
-    within = _squared_distances(s, s)
-    np.fill_diagonal(within, 0.0)
-    radii = np.partition(within, neighbours, axis=1)[:, neighbours]  # column 0 is the point itself
-    return np.asarray((_squared_distances(q, s) <= radii[None, :]).any(axis=1))
+    return np.asarray(_in_balls(queries, support, neighbours).any(axis=1))
 
 
 def precision_recall(
@@ -152,8 +191,15 @@ def precision_recall(
 
 def share_estimate(hits: Bool[Array, " n"], replicates: int, rng: np.random.Generator) -> Estimate:
     """Mean of a yes/no answer per image; the manifold that answered is held fixed."""
-    draws = [float(np.mean(hits[rng.integers(len(hits), size=len(hits))])) for _ in range(replicates)]
-    return _estimate(float(hits.mean()), draws, lowest=0.0, highest=1.0)
+    return mean_estimate(hits, replicates, rng, highest=1.0)
+
+
+def mean_estimate(
+    values: Float[Array, " n"] | Bool[Array, " n"], replicates: int, rng: np.random.Generator, highest: float = np.inf
+) -> Estimate:
+    """Mean of a value per image, 0 or more; what the values were measured against is held fixed."""
+    draws = [float(np.mean(values[rng.integers(len(values), size=len(values))])) for _ in range(replicates)]
+    return _estimate(float(values.mean()), draws, lowest=0.0, highest=highest)
 
 
 def classifier_score(probs: Float[Array, "n c"]) -> float:
@@ -220,6 +266,35 @@ def _frechet(x: Array, wx: Array, y: Array, wy: Array) -> float:
     return float(max(distance, 0.0))
 
 
+class _Products:
+    """The Fréchet distance of weighted sets of few images: their products of pairs are made once, and no draw sees features."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        middle = x.mean(0)  # distances stay, and sums lose fewer digits
+        x, y = x - middle, y - middle
+        self.xx, self.xy, self.yy = x @ x.T, x @ y.T, y @ y.T
+
+    def frechet(self, wx: Array, wy: Array) -> float:
+        """As `_frechet`."""
+        u, v = wx > 0, wy > 0
+        wx, wy = wx[u], wy[v]
+        px, py = wx / wx.sum(), wy / wy.sum()
+        xx, yy, xy = self.xx[np.ix_(u, u)], self.yy[np.ix_(v, v)], self.xy[np.ix_(u, v)]
+        square_x, square_y = px @ xx @ px, py @ yy @ py  # of the means
+        trace = _trace_of(xx, wx, square_x) + _trace_of(yy, wy, square_y)
+        of_means, to_mean_y, to_mean_x = px @ xy @ py, xy @ py, px @ xy
+        centred = xy - to_mean_y[:, None] - to_mean_x[None] + of_means
+        scaled = np.sqrt(wx / (wx.sum() - 1.0))[:, None] * centred * np.sqrt(wy / (wy.sum() - 1.0))[None]
+        root = np.linalg.svd(scaled, compute_uv=False).sum()
+        return float(max(square_x + square_y - 2.0 * of_means + trace - 2.0 * root, 0.0))
+
+
+def _trace_of(products: Array, weights: Array, square_of_mean: float) -> float:
+    """The trace of a weighted set's covariance, from the products of its pairs."""
+    total = weights.sum()
+    return float((weights @ np.diag(products) - total * square_of_mean) / (total - 1.0))
+
+
 def _scaled(x: Array, weights: Array) -> tuple[Array, Array]:
     """The mean, and A with A^T A = covariance; images of weight 0 are left out."""
     used = weights > 0
@@ -260,6 +335,21 @@ def _symmetric_root(matrix: Array) -> Array:
 def _kernels(x: Array, y: Array) -> tuple[Array, Array, Array]:
     d = x.shape[1]
     return (x @ x.T / d + 1.0) ** 3, (x @ y.T / d + 1.0) ** 3, (y @ y.T / d + 1.0) ** 3
+
+
+def _gaussian(x: Array, y: Array) -> Array:
+    return np.exp(-_squared_distances(x, y) / (2 * CMMD_SIGMA**2))
+
+
+def _in_balls(queries: Array, support: Array, neighbours: int) -> Bool[Array, "n m"]:
+    """Whether each query lies in the ball of each support point that reaches its k-th nearest other support point."""
+    q, s = _checked(queries, support)
+    if not 1 <= neighbours < len(s):
+        raise MetricsError(f"{neighbours} neighbours need more than that many images, found {len(s)}")
+    within = _squared_distances(s, s)
+    np.fill_diagonal(within, 0.0)
+    radii = np.partition(within, neighbours, axis=1)[:, neighbours]  # column 0 is the point itself
+    return np.asarray(_squared_distances(q, s) <= radii[None, :])
 
 
 def _mmd(kernels: tuple[Array, Array, Array], wx: Array, wy: Array) -> float:

@@ -32,19 +32,19 @@ from posedreamer_assets.tables.keys import BASE, group_of
 __all__ = ["STUDIES", "Graph", "Round", "Stage", "graph", "graph_of", "round_stages", "rounds_of", "stages"]
 
 
-def stages(of: tuple[Round, ...], studies: tuple[str, ...] = ()) -> tuple[Stage, ...]:
-    """Every stage, in the order of the data, those of studies last."""
+def stages(of: tuple[Round, ...], studies: tuple[str, ...] = (), every_render: bool = True) -> tuple[Stage, ...]:
+    """Every stage, in the order of the data, those of studies last; `every_render`: every pose of the library is rendered."""
     base, *hard = of
     groups = tuple(one.name for one in of)
     return (
         body_model.STAGE,
         pose_library.STAGE,
         control_maps.STAGE.of_round(BASE, *POSES),
-        rendered_scenes.STAGE,
+        rendered_scenes.stage(every_render),
         control_checkpoint.STAGE,
         preference_pairs.STAGE,
         dpo_checkpoint.STAGE,
-        *round_stages(base),
+        *round_stages(base, every_render),
         *(stage for one in hard for stage in hard_stages(one)),
         dataset.release(groups),
         quality_report.stage(groups),
@@ -62,11 +62,11 @@ def hard_stages(one: Round) -> tuple[Stage, ...]:
     )
 
 
-def round_stages(one: Round) -> tuple[Stage, ...]:
+def round_stages(one: Round, every_render: bool = True) -> tuple[Stage, ...]:
     """What every round does with its poses and maps."""
     return (
         raw_generations.STAGE.of_round(one.name, one.name),
-        sample_scores.stage(one.name),
+        sample_scores.stage(one.name, every_render),
         filtered_dataset.STAGE.of_round(one.name, one.name),
         dataset.STAGE.of_round(one.name, one.name),
     )
@@ -121,12 +121,15 @@ class Graph:
 
 
 @lru_cache(maxsize=8)
-def graph(count: int, studies: tuple[str, ...] = ()) -> Graph:
-    """The graph with so many rounds, the base round included, and the stages of these studies."""
+def graph(count: int, studies: tuple[str, ...] = (), every_render: bool = True) -> Graph:
+    """The graph with so many rounds, the base round included, and the stages of these studies.
+
+    `every_render`: every pose of the library is rendered, and the base round is scored beside its renders.
+    """
     found = rounds(count)
-    return Graph(stages(found, studies), found)
+    return Graph(stages(found, studies, every_render), found)
 
 
 def graph_of(profile: Profile) -> Graph:
     """The graph with the rounds and studies of a profile."""
-    return graph(len(rounds_of(profile)), profile.studies)
+    return graph(len(rounds_of(profile)), profile.studies, profile.scenes.reference_batches is None)

@@ -59,6 +59,7 @@ def make(inputs: Inputs) -> Made:
         "partition_key": [inputs.key] * len(ids),
         "test_set": [name] * len(ids),
         "domain": [_DOMAINS[name]] * len(ids),
+        "labels": ["body"] * len(ids),
         "image": [encode(picture, profile.image.format) for picture in pictures],
         "pose_group": batch.provenance,
         "family": batch.families,
@@ -144,7 +145,7 @@ STAGE = Stage(
     "leaves, colour casts, lost detail), which neither renders nor generated images have. Poses, cameras and looks follow from "
     "a seed of their own.",
     make,
-    "1",
+    "2",
     table=TABLE,
     groups=(BENCH,),
     settings=("image", "cameras", "poses.ages", "scenes.supersample", "students.test_renders"),

@@ -1,15 +1,17 @@
 """The adapter that makes the generator keep to the pose."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.config import GeneratorConfig, Profile
+from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import AlignmentError
+from posedreamer_assets.pipeline.alignment_pairs import WITHOUT_PIXELS, pair_data, train_in_rounds
 from posedreamer_assets.pipeline.control_images import control_column, control_images
 from posedreamer_assets.pipeline.sample_scores import OKS_OF, oks_of
 from posedreamer_assets.pipeline.stage import Checkpoint, Inputs, Made, Reads, Stage
@@ -17,10 +19,8 @@ from posedreamer_assets.seeds import derive_seed
 from posedreamer_assets.tables.keys import ALIGN
 from posedreamer_assets.tables.rows import same_rows, texts
 
-if TYPE_CHECKING:
-    from posedreamer_assets.diffusion.dpo import PairData
-
 SHOWN_POSES = 8
+BLOCK = 256  # test poses whose images are in memory at a time
 UNALIGNED = {"method": "none", "note": "no alignment: the generator is used as it is"}
 """Figures of a checkpoint without an adapter."""
 
@@ -38,9 +38,13 @@ def make(inputs: Inputs) -> Made:
         (folder / "alignment.json").write_text(json.dumps(UNALIGNED, indent=2, sort_keys=True))
         return Made(figures=dict(UNALIGNED))
     cfg, seed = profile.alignment, derive_seed(profile.seed, "dpo_checkpoint", "dpo")
-    maps, pairs = inputs.rows("control_maps"), inputs.rows("preference_pairs")
-    data = pair_data(profile.generator, maps, pairs, cfg.min_gap, cfg.min_winner)
-    result = train_dpo(data, inputs.models.generator, cfg, seed, folder)
+    maps, pairs = inputs.rows("control_maps"), inputs.rows("preference_pairs", WITHOUT_PIXELS)
+    data = pair_data(inputs, maps, pairs)
+    if cfg.reference_every:
+        result, rounds = train_in_rounds(inputs, maps, pairs, data, seed)
+    else:
+        result = train_dpo(data, inputs.models.local_generator, cfg, seed, folder, work=inputs.unfinished)
+        rounds = {}
     effect = measure_effect(inputs, maps, folder)
     curves = {
         "training loss": _curve(result.steps, "loss"),
@@ -57,6 +61,7 @@ def make(inputs: Inputs) -> Made:
         "best_validation_loss": round(result.best_validation_loss, 5),
         "first_validation": result.validations[0],
         "best_validation": min(result.validations, key=lambda v: v["loss"]),
+        **rounds,
         **effect.figures,
     }
     return Made(
@@ -67,40 +72,6 @@ def make(inputs: Inputs) -> Made:
 def adapter_in(checkpoint: Checkpoint) -> Path | None:
     """The folder of a checkpoint's adapter; None where it changes nothing."""
     return None if checkpoint.metrics.get("method") == UNALIGNED["method"] else checkpoint.path
-
-
-def pair_data(
-    generator: GeneratorConfig, maps: pa.Table, pairs: pa.Table, min_gap: float, min_winner: float
-) -> "PairData":
-    """Every pair of candidates of a pose that differ enough, as training data, in an order that mixes poses.
-
-    Raises:
-        AlignmentError: there are none.
-    """
-    import pyarrow.compute as pc
-
-    from posedreamer_assets.diffusion.dpo import PairData
-    from posedreamer_assets.diffusion.pairs import all_pairs
-    from posedreamer_assets.tables.images import decode_all
-
-    used = pairs.filter(pc.field("status") == "pair")
-    if used.num_rows == 0:
-        raise AlignmentError(f"none of {pairs.num_rows} poses gave a pair: lower alignment.min_gap or min_winner")
-    place = {sample: i for i, sample in enumerate(texts(maps, "sample_id"))}
-    controls = control_images(generator, maps.take(pa.array([place[i] for i in texts(used, "sample_id")])))
-    candidates = [decode_all(blobs) for blobs in used.column("candidate_images").to_pylist()]
-    scores = used.column("candidate_oks").to_pylist()
-    found = [(row, *pair) for row, oks in enumerate(scores) for pair in all_pairs(np.array(oks), min_gap, min_winner)]
-    # Validation looks at the first pairs, which should not be those of a few poses.
-    rows, winners, losers = np.random.default_rng(0).permutation(np.array(found)).T
-    captions, splits = texts(used, "caption"), np.array(texts(used, "alignment_split"))
-    return PairData(
-        controls[rows],
-        np.stack([candidates[row][winner] for row, winner in zip(rows, winners, strict=True)]),
-        np.stack([candidates[row][loser] for row, loser in zip(rows, losers, strict=True)]),
-        [captions[row] for row in rows],
-        splits[rows] == "val",
-    )
 
 
 @dataclass(frozen=True)
@@ -137,10 +108,9 @@ def measure_effect(inputs: Inputs, maps: pa.Table, adapter: Path) -> Effect:
     poses, maps = poses.filter(held_out), maps.filter(held_out)
     if poses.num_rows == 0:
         raise AlignmentError("no test poses to measure alignment on: raise alignment.test_share or make more poses")
-    controls = control_images(profile.generator, maps)
     captions, ids = texts(poses, "caption"), texts(poses, "sample_id")
     judges = [judge for judge in (models.judge, models.outside_judge) if judge is not None]
-    first: list[np.ndarray] = []  # images of the first draw, without and with the adapter
+    first: list[np.ndarray] = []  # some images of the first draw, without and with the adapter
     oks: list[list[list[np.ndarray]]] = [[[], []] for _ in judges]  # by judge, by way, by draw
     found: list[dict[str, Any]] = []
     done = 0
@@ -148,11 +118,17 @@ def measure_effect(inputs: Inputs, maps: pa.Table, adapter: Path) -> Effect:
         for draw in range(done, draws):
             seeds = [derive_seed(profile.seed, i, f"held-out-{draw}") for i in ids]
             for way, path in enumerate((None, adapter)):
-                images = models.generator.generate(controls, captions, seeds, adapter_path=path)
-                if draw == 0:
-                    first.append(images)
-                for judge, seen in zip(judges, oks, strict=True):
-                    seen[way].append(oks_of(judge, images, maps)[0])
+                seen: list[list[np.ndarray]] = [[] for _ in judges]
+                for start in range(0, len(ids), BLOCK):
+                    rows, some = slice(start, start + BLOCK), maps.slice(start, BLOCK)
+                    controls = control_images(profile.generator, some)
+                    images = models.generator.generate(controls, captions[rows], seeds[rows], adapter_path=path)
+                    if draw == 0 and start == 0:
+                        first.append(images[:SHOWN_POSES])
+                    for judge, found_oks in zip(judges, seen, strict=True):
+                        found_oks.append(oks_of(judge, images, some)[0])
+                for by_way, found_oks in zip(oks, seen, strict=True):
+                    by_way[way].append(np.concatenate(found_oks))
         done = draws
         found = [compare_oks(np.mean(b, axis=0), np.mean(a, axis=0), profile.seed, level) for b, a in oks]
         if all(low > 0 or high < 0 for low, high in (one["error_reduction"]["ci95"] for one in found)):
@@ -162,6 +138,7 @@ def measure_effect(inputs: Inputs, maps: pa.Table, adapter: Path) -> Effect:
     if len(judges) > 1:
         figures["outside_judge"] = {"name": judges[1].name, **found[1]}
     arrays = {"oks_before": oks_before.tolist(), "oks_after": oks_after.tolist(), "judge": judges[0].name}
+    controls = control_images(profile.generator, maps.slice(0, SHOWN_POSES))
     shown = [
         BeforeAndAfter(
             ids[i],
@@ -218,10 +195,13 @@ def _curve(entries: list[dict[str, float]], name: str) -> dict[str, list[float]]
 
 
 def units(profile: Profile) -> int:
-    """Steps of training, and images without and with the adapter."""
+    """Steps of training, images without and with the adapter, and candidates that are painted anew."""
     cfg, poses = profile.alignment, profile.poses
-    held_out = round(cfg.test_share * poses.batch_size * poses.align_batches)
-    return 1 if cfg.off else cfg.steps + 4 * cfg.test_draws * held_out
+    count = poses.batch_size * poses.align_batches
+    held_out = round(cfg.test_share * count)
+    renewed = math.ceil(cfg.steps / cfg.reference_every) - 1 if cfg.reference_every else 0
+    painted = 2 * renewed * (count - held_out) * len(cfg.candidate_strengths)
+    return 1 if cfg.off else cfg.steps + 4 * cfg.test_draws * held_out + painted
 
 
 def under(stage: Stage, profile: Profile) -> Stage:
@@ -230,7 +210,12 @@ def under(stage: Stage, profile: Profile) -> Stage:
         return replace(stage, settings=("alignment.method",), reads=(), checkpoints=(), files=(), seeded=False)
     columns = tuple(dict.fromkeys((control_column(profile.generator), *OKS_OF)))
     others = tuple(reads for reads in stage.reads if reads.table != "control_maps")
-    return replace(stage, reads=(*others, Reads("control_maps", columns, (ALIGN,))))
+    read = replace(stage, reads=(*others, Reads("control_maps", columns, (ALIGN,))))
+    if not profile.alignment.reference_every:
+        return read
+    return replace(
+        read, settings=(*read.settings, "ranker"), files=(*read.files, "ranker")
+    )  # ranks what is painted anew
 
 
 STAGE = Stage(

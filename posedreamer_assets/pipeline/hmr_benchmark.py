@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from posedreamer_assets.errors import StudentError
 from posedreamer_assets.pipeline.stage import Inputs, Made, Reads, Stage
-from posedreamer_assets.pipeline.student_scores import ERRORS
+from posedreamer_assets.pipeline.student_scores import ERRORS, OF_KEYPOINTS
 from posedreamer_assets.pipeline.student_study import CONTRASTS, needed_study, student_of, study_keys
-from posedreamer_assets.tables.keys import BENCH_GENERATED, BENCH_LOOKS, STUDENT
+from posedreamer_assets.tables.keys import BENCH_GENERATED, BENCH_LOOKS, BENCH_USER, STUDENT
 from posedreamer_assets.tables.rows import array, texts
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 NAME = "hmr_benchmark"
 FILE = "benchmark.json"
+MISSED = "missed10"
+"""Of images with 2D labels alone: per cent of keypoints that are not within a tenth of the box, 100 (1 - PCK@0.1)."""
+_INSTEAD = ("mpjpe_mm", "body_angle_deg", MISSED)
+"""What a contrast shows on a set whose labels do not have its own error: the first of them that they have."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,17 @@ class Scores:
             if images is not None and own != images:
                 raise StudentError(f"{key} was scored on other images of {test_set} than {keys[0]}")
             images = own
-            found.append(array(rows, metric).astype(float))
+            values = array(rows, "pck10" if metric == MISSED else metric).astype(float)
+            found.append(100 * (1 - values) if metric == MISSED else values)
         return np.stack(found)
+
+    def measured(self, recipe: str, test_set: str, metric: str) -> bool:
+        """Whether some image of the set has labels for that error."""
+        return bool(np.isfinite(self.table(recipe, test_set, metric)).any())
+
+    def shown(self, recipe: str, test_set: str, metric: str) -> str | None:
+        """The error that a contrast by `metric` shows on a test set; None where its labels have none."""
+        return next((one for one in (metric, *_INSTEAD) if self.measured(recipe, test_set, one)), None)
 
 
 def make(inputs: Inputs) -> Made:
@@ -87,7 +100,7 @@ def make(inputs: Inputs) -> Made:
             name: {"about": one.about, "paper": one.paper, "images": sizes[name]} for name, one in study.recipes.items()
         },
         "test_sets": {
-            name: int(scores.table(next(iter(study.recipes)), name, "pve_mm").shape[1]) for name in scores.sets
+            name: int(scores.table(next(iter(study.recipes)), name, "orient_deg").shape[1]) for name in scores.sets
         },
         "cells": _cells(scores, list(study.recipes)),
         "primary": _contrasts(scores, study.primary, inputs.profile.seed, tested=True),
@@ -122,9 +135,14 @@ def _check_sets(scores: Scores, contrasts: Sequence["Contrast"]) -> None:
     for one in contrasts:
         if one.test not in scores.sets:
             setting = "test_generated" if one.test == BENCH_GENERATED else "test_renders"
+            setting = "test_sets" if one.test.startswith(BENCH_USER) else setting
             raise StudentError(
                 f"contrast {one.name!r} asks for test set {one.test}, which has no images; give it some "
                 f"(students.{setting}), or name another set: {', '.join(scores.sets)}"
+            )
+        if not scores.measured(one.a, one.test, one.metric):
+            raise StudentError(
+                f"contrast {one.name!r}: labels of {one.test} do not tell {one.metric}; name another error"
             )
 
 
@@ -157,19 +175,23 @@ def _cells(scores: Scores, recipes: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for recipe in recipes:
         for name in scores.sets:
-            for metric in ERRORS:
+            for metric in (*ERRORS, *OF_KEYPOINTS):
+                if not scores.measured(recipe, name, metric):
+                    continue
                 table = scores.table(recipe, name, metric)
                 one = difference(table[:, np.isfinite(table).all(0)], resamples=1000)
                 cell = {"mean": round(one.mean, 3), "ci95": [round(one.low, 3), round(one.high, 3)]}
                 found.setdefault(recipe, {}).setdefault(name, {})[metric] = cell
     first = next(iter(recipes))
     found["constant"] = {
-        name: {"pve_mm": {"mean": round(float(scores.table(first, name, "constant_pve_mm").mean()), 3)}}
+        name: {"pve_mm": {"mean": round(float(np.nanmean(scores.table(first, name, "constant_pve_mm"))), 3)}}
         for name in scores.sets
+        if scores.measured(first, name, "constant_pve_mm")
     }
     found["floor"] = {
-        name: {"pve_mm": {"mean": round(float(scores.table(first, name, "floor_pve_mm").mean()), 3)}}
+        name: {"pve_mm": {"mean": round(float(np.nanmean(scores.table(first, name, "floor_pve_mm"))), 3)}}
         for name in scores.sets
+        if scores.measured(first, name, "floor_pve_mm")
     }
     return found
 
@@ -183,27 +205,36 @@ def _contrasts(scores: Scores, contrasts: Sequence["Contrast"], seed: int, *, te
     from posedreamer_assets.metrics.group_rates import holm
     from posedreamer_assets.students.compare import difference
 
-    results = [
-        {
-            name: difference(scores.table(one.a, name, one.metric) - scores.table(one.b, name, one.metric), seed)
-            for name in dict.fromkeys([one.test, *scores.sets])
-        }
-        for one in contrasts
-    ]
-    own = [of[one.test].p for one, of in zip(contrasts, results, strict=True)]
+    results = []
+    for one in contrasts:
+        of_sets = {}
+        for name in dict.fromkeys([one.test, *scores.sets]):
+            metric = scores.shown(one.a, name, one.metric)
+            if metric is not None:
+                apart = scores.table(one.a, name, metric) - scores.table(one.b, name, metric)
+                of_sets[name] = (metric, difference(apart[:, np.isfinite(apart).all(0)], seed))
+        results.append(of_sets)
+    own = [of[one.test][1].p for one, of in zip(contrasts, results, strict=True)]
     adjusted: list[float | None] = [float(p) for p in holm(np.array(own))] if tested and own else [None] * len(own)
     return [_contrast(*of) for of in zip(contrasts, results, adjusted, strict=True)]
 
 
-def _contrast(one: "Contrast", by_set: Mapping[str, "Difference"], p_holm: float | None) -> dict[str, Any]:
+def _contrast(one: "Contrast", by_set: Mapping[str, tuple[str, "Difference"]], p_holm: float | None) -> dict[str, Any]:
     from posedreamer_assets.students.compare import in_words, is_told
 
     sets = {}
-    for name, result in by_set.items():
+    for name, (metric, result) in by_set.items():
         p = p_holm if name == one.test else None
+        words = in_words(result, p, unit_of(metric))
         numbers = {k: round(v, 4) for k, v in asdict(result).items()}
-        sets[name] = {**numbers, "words": in_words(result, p), "told": is_told(result, p), "corrected": p is not None}
+        told = {"words": words, "told": is_told(result, p), "corrected": p is not None}
+        sets[name] = {"metric": metric, **numbers, **told}
     return {**asdict(one), "sets": sets, **({} if p_holm is None else {"p_holm": round(p_holm, 5)})}
+
+
+def unit_of(metric: str) -> str:
+    """Of an error, by its name."""
+    return "mm" if metric.endswith("_mm") else "degrees" if metric.endswith("_deg") else "% of keypoints"
 
 
 def _exchange(
@@ -227,6 +258,7 @@ def _exchange(
                 ).items()
             }
             for name in scores.sets
+            if np.isfinite(scores.table(recipe, name, "pve_mm")).all()
         }
         for recipe in recipes
     }
@@ -251,12 +283,12 @@ STAGE = Stage(
     "One set of tables: errors of each recipe's students with intervals, predeclared contrasts with the smallest difference that "
     "would be seen, and how many rendered images one image is worth.",
     make,
-    "2",
+    "3",
     settings=(CONTRASTS,),
     reads=(
         Reads(
             "student_scores",
-            ("test_sample_id", "test_set", "family", *ERRORS, "floor_pve_mm", "constant_pve_mm"),
+            ("test_sample_id", "test_set", "family", *ERRORS, *OF_KEYPOINTS, "floor_pve_mm", "constant_pve_mm"),
             (STUDENT,),
         ),
         Reads("training_manifests", ("source_sample_id", "table"), (STUDENT,)),

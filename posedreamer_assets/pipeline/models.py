@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.config import CounterConfig, DetectorConfig, GeneratorConfig, ImageConfig, Profile
+from posedreamer_assets.config import CounterConfig, DetectorConfig, ImageConfig, Profile
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.model import BodyModel
@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Models:
-    """The models that a profile names."""
+    """The models that a profile names.
+
+    Attributes:
+        profile: names them.
+        label: what is made with them, for messages of what paints: `base/raw_generations[procedural-0003]`.
+    """
 
     profile: Profile
+    label: str = ""
 
     @property
     def body(self) -> "BodyModel":
@@ -28,8 +34,18 @@ class Models:
 
     @property
     def generator(self) -> "Generator":
-        """What paints."""
-        return _generator(self.profile.generator, self.profile.image)
+        """What paints: here or elsewhere, as `POSEDREAMER_ENGINE` says."""
+        from posedreamer_assets.engine.current import current_engine
+        from posedreamer_assets.engine.generator import EngineGenerator
+
+        return EngineGenerator(current_engine(), self.profile.generator, self.profile.image, self.label)
+
+    @property
+    def local_generator(self) -> "Generator":
+        """The generator itself, in this process: what is trained. To paint with `generator` may unload it again."""
+        from posedreamer_assets.engine.current import current_engine
+
+        return current_engine().local(self.profile.generator, self.profile.image)
 
     @property
     def ranker(self) -> "KeypointDetector":
@@ -50,13 +66,6 @@ class Models:
     def counter(self) -> "PersonCounter":
         """Counts people."""
         return _counter(self.profile.counter)
-
-
-@lru_cache(maxsize=1)
-def _generator(cfg: GeneratorConfig, image: ImageConfig) -> "Generator":
-    from posedreamer_assets.diffusion.generator import load_generator
-
-    return load_generator(cfg, image)
 
 
 @lru_cache(maxsize=4)

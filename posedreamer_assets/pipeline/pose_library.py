@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import PoseFileError, UnreadableBatchError
+from posedreamer_assets.errors import CaptionError, PoseFileError, UnreadableBatchError
 from posedreamer_assets.pipeline.figures import mean
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
 from posedreamer_assets.pipeline.stage import POSES, Inputs, Made, Stage, rows_of_batch
@@ -16,15 +16,16 @@ from posedreamer_assets.pipeline.thumbnails import stick_figures
 from posedreamer_assets.seeds import derive_seed, sample_rng
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import group_of, sample_id
-from posedreamer_assets.tables.rows import make_table
+from posedreamer_assets.tables.rows import make_table, texts
 
 if TYPE_CHECKING:
     from posedreamer_assets.pipeline.pose_batches import PresentFiles
     from posedreamer_assets.poses.draw import PoseBatch
     from posedreamer_assets.poses.sources import PoseFrames
+    from posedreamer_assets.render.appearance import Appearance
 
 TABLE = "pose_library"
-SETTINGS = ("image", "poses", "cameras", "alignment.val_share", "alignment.test_share")
+SETTINGS = ("image", "poses", "cameras", "captions", "alignment.val_share", "alignment.test_share")
 
 
 def make(inputs: Inputs) -> Made:
@@ -54,7 +55,6 @@ def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
     from posedreamer_assets.poses.draw import place_cameras
     from posedreamer_assets.poses.splits import alignment_split_of, split_of
     from posedreamer_assets.render.appearance import appearance_to_json, sample_appearance
-    from posedreamer_assets.render.captions import make_caption
 
     profile, key = inputs.profile, inputs.key
     batch = draw_poses(inputs, ids)
@@ -63,7 +63,6 @@ def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
         sample_appearance(sample_rng(profile.seed, i, "appearance"), activity)
         for i, activity in zip(ids, batch.activities, strict=True)
     ]
-    captions = [given or make_caption(made) for given, made in zip(batch.captions, appearances, strict=True)]
     return {
         "sample_id": list(ids),
         "partition_key": [key] * len(ids),
@@ -77,9 +76,49 @@ def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
         **batch.params.to_flat(),
         **cameras.to_flat(),
         "truncated": truncated,
-        "caption": captions,
+        "caption": captions_of(inputs, batch, ids, appearances),
         "appearance": [appearance_to_json(appearance) for appearance in appearances],
     }
+
+
+def captions_of(inputs: Inputs, batch: "PoseBatch", ids: Sequence[str], looks: "Sequence[Appearance]") -> list[str]:
+    """The caption of each sample: of the user's file, of the pose's own source, or of the grammar.
+
+    Raises:
+        CaptionError: a file that cannot be read, or that names nobody of a batch of the library.
+    """
+    from posedreamer_assets.render.caption_file import read_captions
+    from posedreamer_assets.render.captions import make_caption
+
+    cfg = inputs.profile.captions
+    if cfg.grammar == "rich":
+        written = _rich_captions(inputs, batch, ids, looks)
+    else:
+        written = [make_caption(look) for look in looks]
+    made = [own or text for own, text in zip(batch.captions, written, strict=True)]
+    if cfg.kind == "grammar":
+        return made
+    read = read_captions(Path(str(cfg.path)).expanduser())
+    found = [read.get(name) or read.get(pose) for name, pose in zip(ids, batch.provenance, strict=True)]
+    if not any(found) and group_of(inputs.key) in POSES:
+        raise CaptionError(
+            f"{cfg.path}: has no caption for any pose of batch {inputs.key}; its first sample is {ids[0]!r}, of the pose "
+            f"{batch.provenance[0]!r}"
+        )
+    return [given or text for given, text in zip(found, made, strict=True)]
+
+
+def _rich_captions(inputs: Inputs, batch: "PoseBatch", ids: Sequence[str], looks: "Sequence[Appearance]") -> list[str]:
+    from posedreamer_assets.poses.stature import mass_kg, stature_m
+    from posedreamer_assets.render.rich_captions import Physique, rich_caption
+
+    body, betas, seed = inputs.models.body, batch.params.betas, inputs.profile.seed
+    youngest = inputs.profile.poses.ages[0]
+    sizes = zip(stature_m(body, betas).tolist(), mass_kg(body, betas).tolist(), strict=True)
+    return [
+        rich_caption(look, Physique(height, mass, youngest), sample_rng(seed, name, "caption"))
+        for look, (height, mass), name in zip(looks, sizes, ids, strict=True)
+    ]
 
 
 def draw_poses(inputs: Inputs, ids: Sequence[str]) -> "PoseBatch":
@@ -152,11 +191,14 @@ def clips_read(inputs: Inputs) -> pa.Table:
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
-    """How varied poses and cameras are."""
+    """How varied poses, cameras and captions are."""
+    from posedreamer_assets.metrics.caption_diversity import diversity
+
     return {
         "families": len(set(rows.column("family").to_pylist())),
         "truncated_share": mean(rows, "truncated"),
         "mean_camera_pitch_deg": mean(rows, "cam_pitch_deg"),
+        **diversity(texts(rows, "caption")),
     }
 
 
@@ -203,7 +245,7 @@ STAGE = Stage(
     table=TABLE,
     groups=POSES,
     settings=SETTINGS,
-    files=("poses",),
+    files=("poses", "captions"),
     checkpoints=("body_model",),
     figures=figures,
     units=rows_of_batch,

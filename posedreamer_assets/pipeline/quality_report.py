@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.config import Profile
+from posedreamer_assets.config import Profile, QualityConfig
 from posedreamer_assets.errors import MetricsError
 from posedreamer_assets.pipeline.sample_scores import OKS_OF, oks_of
 from posedreamer_assets.pipeline.stage import POSES, Inputs, Made, Reads, Stage
@@ -21,6 +21,7 @@ from posedreamer_assets.tables.rows import images, texts
 
 if TYPE_CHECKING:
     from posedreamer_assets.metrics.features import FeatureSet
+    from posedreamer_assets.metrics.other_networks import NetworkFeatures
     from posedreamer_assets.scoring.detectors import KeypointDetector
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -68,17 +69,18 @@ def make(inputs: Inputs) -> Made:
             found[role] = {"name": detector.name, **{name: _judged(detector, of) for name, of in sets.items()}}
     found["garment_colours"] = _garment_colours(sets)
     (inputs.place / "quality.json").write_text(json.dumps(found, indent=2, sort_keys=True))
-    (inputs.place / "figures.json").write_text(json.dumps({"feature_plane": points}))
+    (inputs.place / "figures.json").write_text(json.dumps(points))
     return Made(figures=found)
 
 
-def _compared(inputs: Inputs) -> tuple[dict[str, Any], dict[str, list[list[float]]]]:
-    """What is told of both sets, and their points in the plane; of sets that are too small their sizes, and that they are."""
+def _compared(inputs: Inputs) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is told of both sets, and their points in planes by Inception and others; of sets that are too small that they are."""
     from posedreamer_assets.metrics.quality import compare, feature_plane, too_few
 
-    cfg, kept = inputs.profile.quality, _kept(inputs)
-    generated = _features(_images_of(inputs, "raw_generations", kept))
-    reference = _features(_reference(inputs))
+    cfg, kept, seed = inputs.profile.quality, _kept(inputs), inputs.profile.seed
+    networks = _networks(cfg)
+    generated, others = _features(_images_of(inputs, "raw_generations", kept), networks)
+    reference, other_reference = _features(_reference(inputs), networks)
     counts = {"generated": len(generated or ()), "reference": len(reference or ())}
     why = too_few(counts["generated"], counts["reference"], cfg)
     if why or generated is None or reference is None:
@@ -86,10 +88,28 @@ def _compared(inputs: Inputs) -> tuple[dict[str, Any], dict[str, list[list[float
             "make more (poses.batches, poses.batch_size), or look into the report's rejections for why so few were kept"
         )
         note = f"There is no FID, KID, classifier score, precision or recall. {why}; {remedy}."
-        return {**counts, "compared": False, "notes": [note]}, {}
-    plane = zip(counts, feature_plane(generated.pool_2048, reference.pool_2048), strict=True)
-    points = {name: np.round(values, 4).tolist() for name, values in plane}
-    return compare(generated, reference, cfg, inputs.profile.seed).to_dict(), points
+        return {**counts, "compared": False, "notes": [note]}, {"feature_plane": {}, "planes_by_network": {}}
+    sets = {"inception": (generated.pool_2048, reference.pool_2048)}
+    sets |= {name: (others[name], other_reference[name]) for name in others}
+    planes = {
+        name: dict(zip(counts, (np.round(p, 4).tolist() for p in feature_plane(*both)), strict=True))
+        for name, both in sets.items()
+    }
+    found = compare(generated, reference, cfg, seed).to_dict()
+    if others:
+        from posedreamer_assets.metrics.other_networks import compare_by
+
+        found["by_network"] = {name: compare_by(name, *sets[name], cfg, seed) for name in others}
+    return found, {"feature_plane": planes.pop("inception"), "planes_by_network": planes}
+
+
+def _networks(cfg: QualityConfig) -> "list[NetworkFeatures]":
+    """The networks beside Inception; transformers is imported where there are some."""
+    if not cfg.networks:
+        return []
+    from posedreamer_assets.metrics.other_networks import NetworkFeatures
+
+    return [NetworkFeatures(network) for network in cfg.networks]
 
 
 def _kept(inputs: Inputs) -> list[str]:
@@ -142,13 +162,22 @@ def _reference(inputs: Inputs) -> Iterator[np.ndarray]:
     return (load_photograph(path, profile.image.width, profile.image.height)[None] for path in paths)
 
 
-def _features(parts: Iterator[np.ndarray]) -> "FeatureSet | None":
-    """Of all images; None where there is none."""
+def _features(
+    parts: Iterator[np.ndarray], networks: "Sequence[NetworkFeatures]"
+) -> "tuple[FeatureSet | None, dict[str, np.ndarray]]":
+    """Of all images, each decoded once, and by the other networks' names; of no image None and nothing."""
     from posedreamer_assets.metrics.features import FeatureExtractor, FeatureSet
 
     extractor = FeatureExtractor()
-    found = [extractor(part) for part in parts]
-    return FeatureSet.concat(found) if found else None
+    found: list[FeatureSet] = []
+    others: dict[str, list[np.ndarray]] = {network.name: [] for network in networks}
+    for part in parts:
+        found.append(extractor(part))
+        for network in networks:
+            others[network.name].append(network(part))
+    if not found:
+        return None, {}
+    return FeatureSet.concat(found), {name: np.concatenate(rows) for name, rows in others.items()}
 
 
 def _judged(detector: "KeypointDetector", pictures: _Pictures) -> dict[str, Any]:
@@ -191,11 +220,12 @@ def stage(groups: tuple[str, ...]) -> Stage:
     return Stage(
         "quality_report",
         "One set of figures for all kept images: FID (2048-d; also 64-d, so labelled), KID, a classifier score named after its "
-        "network, precision and recall, with intervals; and the outside judge's OKS where one is given.",
+        "network, precision and recall, with intervals; the same by DINOv2 and CLIP where `quality.networks` names them; the "
+        "outside judge's OKS where one is given.",
         make,
         "2",
         settings=("quality", "judge", "outside_judge"),
-        files=("reference", "judge", "outside_judge"),
+        files=("reference", "quality_networks", "judge", "outside_judge"),
         reads=(
             Reads("rendered_scenes", ("image", "caption", "split"), POSES),
             Reads("control_maps", (*OKS_OF, "parts"), POSES),

@@ -68,4 +68,5 @@ STAGE = Stage(
     names_checkpoint=("dpo_checkpoint", "adapter"),
     kinds=frozenset(("diffusers", "lance")),
     pool="gpu",
+    only_paints=True,
 )

@@ -1,5 +1,6 @@
 """Clothed, lit renders of the same poses: reference of the quality report, and what the pocket models learn from."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -51,7 +52,7 @@ def origins(profile: Profile) -> Origins:
     }
 
 
-STAGE = Stage(
+_STAGE = Stage(
     "rendered_scenes",
     "One row per pose: a render of the clothed body under sampled light before a background (procedural, or from "
     "`scenes.backgrounds`). Rows of split `reference` are what generated images are compared with, unless "
@@ -70,3 +71,8 @@ STAGE = Stage(
     ui_group="poses",
     kinds=frozenset(("pyrender", "lance")),
 )
+
+
+def stage(every_batch: bool) -> Stage:
+    """Of every pose batch, or of some alone (`scenes.reference_batches`), which are made on request, not by themselves."""
+    return _STAGE if every_batch else replace(_STAGE, starts="request")

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline.arm_study import arm_keys
+from posedreamer_assets.pipeline.stage import Stage
 from posedreamer_assets.pipeline.student_study import study_keys
 from posedreamer_assets.tables.keys import ALIGN, BASE, PHOTO, SCENE, group_of, is_reserved, partition_key, round_name
 
@@ -67,6 +68,12 @@ def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
     return [key for keys in own.values() for key in keys] + [
         partition_key(*of) for group in groups if group in planned for of in _numbered(*planned[group])
     ]
+
+
+def planned_of(profile: Profile, stage: Stage) -> list[str]:
+    """The partitions of a stage that the profile asks for: those of its groups, and of renders maybe the first few alone."""
+    keys = planned_keys(profile, stage.groups)
+    return keys[: profile.scenes.reference_batches] if stage.key == "rendered_scenes" else keys
 
 
 def check_planned(profile: Profile) -> None:

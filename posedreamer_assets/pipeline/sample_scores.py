@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from posedreamer_assets.scoring.detectors import KeypointDetector
 
 TABLE = "sample_scores"
-OKS_OF = ("keypoints_2d", "keypoints_visible", "body_pixels")
-"""Columns of control maps that detections are compared with."""
+OKS_OF = ("keypoints_2d", "keypoints_visible", "body_pixels", "bbox")
+"""Columns of control maps that detections are made and compared with: detectors of labelled people are shown their box."""
 
 
 def make(inputs: Inputs) -> Made:
@@ -67,7 +67,7 @@ def oks_of(detector: "KeypointDetector", pictures: np.ndarray, maps: pa.Table) -
     """
     from posedreamer_assets.scoring.oks import object_keypoint_similarity
 
-    detected = detector.detect(pictures)
+    detected = detector.detect(pictures, array(maps, "bbox"))
     oks = object_keypoint_similarity(
         detected[..., :2],
         points(maps, "keypoints_2d", 2),
@@ -134,9 +134,9 @@ _STAGE = Stage(
 )
 
 
-def stage(name: str) -> Stage:
-    """Of a round; only the base round has renders."""
-    if name != BASE:
+def stage(name: str, every_render: bool = True) -> Stage:
+    """Of a round; only the base round has renders, where they are made of every pose."""
+    if name != BASE or not every_render:
         return _STAGE.of_round(name, name)
     reads = (*_STAGE.reads, Reads("rendered_scenes", ("image",)))
     return replace(_STAGE, reads=reads, origins=origins_of_base).of_round(name, name)

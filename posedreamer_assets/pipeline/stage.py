@@ -102,6 +102,8 @@ class Inputs:
         partition: the partition key; None where the stage has no partitions.
         pose_files: the files of this pose batch; None where its poses are procedural.
         folder: what a stage without partitions fills.
+        unfinished: where such a stage may keep what it goes on from after it was killed: a folder, made by who writes into
+            it, that lasts until the same thing has been made. None where nothing lasts.
     """
 
     stage: "Stage"
@@ -111,6 +113,7 @@ class Inputs:
     partition: str | None = None
     pose_files: "PresentFiles | None" = None
     folder: Path | None = None
+    unfinished: Path | None = None
 
     @property
     def key(self) -> str:
@@ -251,6 +254,7 @@ class Stage:
         ui_group: the group in Dagster's UI.
         kinds: technologies, for the UI.
         pool: Dagster's pool; steps of `gpu` are given GPUs.
+        only_paints: nothing but the generator uses its GPU, so that it needs none where others paint for it.
         starts: by what it is made of itself: `flow`, `union`, `cron`, `import`, or on `request` alone.
     """
 
@@ -275,6 +279,7 @@ class Stage:
     ui_group: str = ""
     kinds: frozenset[str] = frozenset()
     pool: str | None = None
+    only_paints: bool = False
     starts: str = "flow"
 
     @property

@@ -10,7 +10,8 @@ from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stag
 from posedreamer_assets.pipeline.student_study import FEATURES, spec_of
 from posedreamer_assets.seeds import sample_rng
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import BASE, BENCH, BENCH_GENERATED
+from posedreamer_assets.tables.keys import BASE
+from posedreamer_assets.tables.keys import TESTED as TEST_GROUPS
 from posedreamer_assets.tables.rows import images, make_table, same_rows, texts
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ TESTED = replace(
     key=f"benchmark/{TABLE}",
     about="One row per test image: features of the frozen network on the image as it is.",
     make=make_tested,
-    groups=(BENCH, BENCH_GENERATED),
+    groups=TEST_GROUPS,
     reads=(Reads("benchmark_images", ("image",)),),
     seeded=False,
     origins=lambda profile: {

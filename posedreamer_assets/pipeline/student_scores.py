@@ -12,17 +12,21 @@ from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stag
 from posedreamer_assets.pipeline.student_features import features_in
 from posedreamer_assets.progress import advance
 from posedreamer_assets.tables.fields import BODY, CAMERA, SCHEMAS, names_of
-from posedreamer_assets.tables.keys import BENCH, BENCH_GENERATED, STUDENT, sample_id
+from posedreamer_assets.tables.keys import STUDENT, TESTED, sample_id
 from posedreamer_assets.tables.rows import array, bodies, cameras, make_table, texts
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.model import BodyModel
     from posedreamer_assets.students.metrics import Protocol
+    from posedreamer_assets.students.predict import Predictions
     from posedreamer_assets.students.scoring import Truth
 
 TABLE = "student_scores"
 _GEOMETRY = (*names_of(BODY), *names_of(CAMERA))
-_OF_TEST = ("test_set", "family", "body_digest", *_GEOMETRY)
+PARTIAL = ("true_joints_m", "true_rotations", "true_vertices_m", "labelled_keypoints", "person_box")
+"""Columns of test images that are not whole bodies of this home."""
+OF_TRUTH = ("labels", *_GEOMETRY, *PARTIAL)
+_OF_TEST = ("test_set", "family", "body_digest", *OF_TRUTH)
 ERRORS = (
     "pve_mm",
     "pve_area_mm",
@@ -34,13 +38,16 @@ ERRORS = (
     "body_angle_deg",
     "betas_l1",
 )
+OF_KEYPOINTS = ("pck05", "pck10", "pck10_aligned")
+"""Shares of keypoints that are found: more is better."""
+COMPARED = ("pve_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm", "pck10_aligned")
+"""Errors that a check computes again."""
 
 
 def make(inputs: Inputs) -> Made:
     """Predict every test image and compare with its label."""
     from posedreamer_assets.students.metrics import Protocol
     from posedreamer_assets.students.predict import head_of, predict
-    from posedreamer_assets.students.scoring import score
 
     student, tests = inputs.rows("hmr_student"), inputs.rows("benchmark_images")
     ids = texts(tests, "sample_id")
@@ -49,8 +56,7 @@ def make(inputs: Inputs) -> Made:
     head = head_of(student.column("weights")[0].as_py())
     found = predict(head, tested, before.focal_px, before.width)
     protocol = Protocol(inputs.profile.students.pelvis)
-    truth = _truth(protocol, inputs.models.body, tests)
-    scores = score(inputs.models.body, found, truth)
+    scores = errors_of(protocol, inputs.models.body, found, tests)
     advance(len(ids))
     columns: dict[str, Any] = {
         "sample_id": [sample_id(inputs.key, i) for i in range(len(ids))],
@@ -58,6 +64,7 @@ def make(inputs: Inputs) -> Made:
         "test_sample_id": ids,
         "test_set": texts(tests, "test_set"),
         "family": texts(tests, "family"),
+        "labels": texts(tests, "labels"),
         **{name: values.astype(np.float32) for name, values in scores.items()},
         "predicted_rotations": found.rotations.reshape(len(ids), -1),
         "predicted_betas": found.betas,
@@ -67,6 +74,64 @@ def make(inputs: Inputs) -> Made:
         "test_body_digest": texts(tests, "body_digest"),
     }
     return Made(make_table(columns, SCHEMAS[TABLE]))
+
+
+def errors_of(protocol: "Protocol", body: "BodyModel", found: "Predictions", tests: pa.Table) -> dict[str, np.ndarray]:
+    """Every error of every test image, NaN where its labels do not tell it.
+
+    Args:
+        protocol: how bodies are laid over each other.
+        body: of the home.
+        found: predicted for each row.
+        tests: rows of `benchmark_images` with the columns OF_TRUTH.
+    """
+    from posedreamer_assets.students.scoring import score
+
+    kinds = np.array(texts(tests, "labels"))
+    names = (*ERRORS, *OF_KEYPOINTS, "floor_pve_mm", "constant_pve_mm")
+    errors = {name: np.full(len(kinds), np.nan) for name in names}
+    whole = np.flatnonzero(kinds == "body")
+    parts = []
+    if len(whole):
+        truth = _truth(protocol, body, tests.take(pa.array(whole)))
+        parts.append((whole, score(body, found.take(whole), truth)))
+    parts += _partial_errors(protocol, body, found, tests, kinds)
+    for places, scores in parts:
+        for name, values in scores.items():
+            known = np.isfinite(values)
+            errors[name][places[known]] = values[known]
+    return errors
+
+
+def _partial_errors(
+    protocol: "Protocol", body: "BodyModel", found: "Predictions", tests: pa.Table, kinds: np.ndarray
+) -> "list[tuple[np.ndarray, dict[str, np.ndarray]]]":
+    """Of test images of the user's files: by place, errors against joints, rotations and keypoints, and against meshes."""
+    from posedreamer_assets.students.outside_scoring import Partial, score_meshes, score_partial
+
+    parts = []
+    given = np.flatnonzero(tests.column("person_box").is_valid().to_numpy())
+    if len(given):
+        some = tests.take(pa.array(given))
+        joints, rotations = (array(some, name).astype(float) for name in ("true_joints_m", "true_rotations"))
+        points, before = array(some, "labelled_keypoints").astype(float), cameras(some)
+        whole = kinds[given] == "body"  # whose joints and rotations follow from their parameters
+        joints[whole], rotations[whole] = np.nan, np.nan
+        true = Partial(
+            joints.reshape(-1, 22, 3),
+            rotations.reshape(-1, 22, 3, 3),
+            points.reshape(-1, 17, 2),
+            array(some, "person_box").astype(float),
+            before.focal_px,
+            before.principal_px,
+        )
+        parts.append((given, score_partial(body, found.take(given), true)))
+    meshes = np.flatnonzero(kinds == "mesh")
+    if len(meshes):
+        blobs = tests.take(pa.array(meshes)).column("true_vertices_m").to_pylist()
+        vertices = np.stack([np.frombuffer(blob, np.float32).reshape(-1, 3) for blob in blobs])
+        parts.append((meshes, score_meshes(protocol, body, found.take(meshes), vertices)))
+    return parts
 
 
 def _truth(protocol: "Protocol", body: "BodyModel", tests: pa.Table) -> "Truth":
@@ -91,20 +156,23 @@ def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
     sets = np.array(texts(rows, "test_set"))
     found: dict[str, float] = {}
     for name in sorted(set(sets)):
-        for error in ("pve_mm", "pa_mpjpe_mm"):
-            found[f"{name}_{error}"] = mean_of(array(rows, error)[sets == name])
+        for error in ("pve_mm", "pa_mpjpe_mm", *OF_KEYPOINTS):
+            values = array(rows, error)[sets == name]
+            if np.isfinite(values).any():
+                found[f"{name}_{error}"] = mean_of(values)
     return found
 
 
 def origins(profile: Profile) -> Origins:
     """Errors come from weights, features and labels."""
     predicted = (*all_of("hmr_student", "weights"), *all_of("student_features", "tested"))
-    compared = (*predicted, *all_of("benchmark_images", *_GEOMETRY))
+    compared = (*predicted, *all_of("benchmark_images", *OF_TRUTH))
     return {
-        **dict.fromkeys(ERRORS, compared),
+        **dict.fromkeys((*ERRORS, *OF_KEYPOINTS), compared),
         **dict.fromkeys(("predicted_rotations", "predicted_betas", "predicted_pelvis_m"), predicted),
         "test_set": all_of("benchmark_images", "test_set"),
         "family": all_of("benchmark_images", "family"),
+        "labels": all_of("benchmark_images", "labels"),
     }
 
 
@@ -113,15 +181,15 @@ STAGE = Stage(
     "One row per student and test image: errors of vertices, joints and rotations under one protocol, and the predicted "
     "parameters, so that other figures cost no training.",
     make,
-    "1",
+    "2",
     table=TABLE,
     groups=(STUDENT,),
     settings=("students.pelvis",),
     checkpoints=("body_model",),
     reads=(
         Reads("hmr_student", ("weights", "body_digest")),
-        Reads("benchmark_images", _OF_TEST, (BENCH, BENCH_GENERATED)),
-        Reads("student_features", ("tested",), (BENCH, BENCH_GENERATED)),
+        Reads("benchmark_images", _OF_TEST, TESTED),
+        Reads("student_features", ("tested",), TESTED),
     ),
     seeded=False,
     origins=origins,

@@ -1,18 +1,20 @@
 """The study of a profile: which students there are, and which settings each of them depends on."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import RecipeError
+from posedreamer_assets.config import Profile, UserTestSet
+from posedreamer_assets.errors import ConfigError, RecipeError
 from posedreamer_assets.tables.keys import (
     BENCH,
     BENCH_GENERATED,
     BENCH_LOOKS,
     BENCH_RENDERS,
+    BENCH_USER,
     STUDENT,
     partition_key,
     source_of,
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from posedreamer_assets.students.recipes import StudentSpec, Study
 
 RECIPE, SPEC, FEATURES, CONTRASTS = "study.recipe", "study.student", "study.features", "study.all"
-STUDY_SETTINGS = (RECIPE, SPEC, FEATURES, CONTRASTS)
+TEST_SET = "study.test_set"
+STUDY_SETTINGS = (RECIPE, SPEC, FEATURES, CONTRASTS, TEST_SET)
 """Names that stages may give among their settings: parts of the study, as far as a partition depends on them."""
 
 
@@ -72,8 +75,30 @@ def study_keys(profile: Profile) -> dict[str, list[str]]:
     return {
         BENCH: [partition_key(name, 0) for name in (BENCH_RENDERS, BENCH_LOOKS)],
         BENCH_GENERATED: [partition_key(BENCH_GENERATED, 0)] if cfg.test_generated else [],
+        BENCH_USER: [partition_key(name, 0) for name in user_sets(profile)],
         STUDENT: students,
     }
+
+
+def user_sets(profile: Profile) -> dict[str, UserTestSet]:
+    """The user's test sets by the source of their keys, `bench-user-NAME`.
+
+    Raises:
+        ConfigError: a name that cannot be one, or that two of them have.
+    """
+    found: dict[str, UserTestSet] = {}
+    for one in profile.students.test_sets:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", one.name):
+            raise ConfigError(f"students.test_sets: name is {one.name!r}; expected a-z, 0-9 and '-'")
+        if (source := f"{BENCH_USER}-{one.name}") in found:
+            raise ConfigError(f"students.test_sets: two sets are named {one.name!r}")
+        found[source] = one
+    return found
+
+
+def user_set_of(profile: Profile, key: str) -> UserTestSet | None:
+    """The user's test set of a partition; None for other partitions."""
+    return user_sets(profile).get(source_of(key))
 
 
 def student_key(recipe: str, draw: int, seed: int) -> str:
@@ -97,6 +122,11 @@ def spec_of(profile: Profile) -> "StudentSpec":
 
 def study_setting(profile: Profile, name: str, key: str) -> Any:
     """What of the study a partition depends on: other recipes change nothing in it."""
+    if name == TEST_SET:
+        own = user_set_of(profile, key)
+        # Files are digested by what they hold: where they lie changes nothing.
+        places = ("path", "images", "annotations", "camera")
+        return None if own is None else {k: v is not None if k in places else v for k, v in asdict(own).items()}
     study = study_of(profile)
     if study is None:
         return None

@@ -24,6 +24,7 @@ from posedreamer_assets.pipeline import (
     styled_images,
     teacher_log,
     training_manifests,
+    user_test_images,
 )
 from posedreamer_assets.pipeline.rounds import Round
 from posedreamer_assets.pipeline.stage import Stage
@@ -35,6 +36,7 @@ def student_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
     return (
         benchmark_images.STAGE,
         benchmark_images.GENERATED,
+        user_test_images.STAGE,
         training_manifests.stage(groups),
         *(student_features.stage(one.name) for one in of),
         student_features.TESTED,

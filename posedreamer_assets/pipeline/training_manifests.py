@@ -12,7 +12,7 @@ from posedreamer_assets.errors import RecipeError
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
 from posedreamer_assets.pipeline.student_study import RECIPE, needed_study, student_of
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import BASE, BENCH, BENCH_GENERATED, STUDENT, sample_id
+from posedreamer_assets.tables.keys import BASE, STUDENT, TESTED, sample_id
 from posedreamer_assets.tables.rows import make_table, texts
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def stage(groups: tuple[str, ...]) -> Stage:
             Reads("pose_library", _OF_POSE, (BASE,)),
             Reads("rendered_scenes", ("row_digest",), (BASE,)),
             Reads("filtered_dataset", ("keep", "image_digest", "round", "oks", "render_oks", *_OF_POSE), groups),
-            Reads("benchmark_images", ("row_digest", "pose_group"), (BENCH, BENCH_GENERATED)),
+            Reads("benchmark_images", ("row_digest", "pose_group"), TESTED),
         ),
         seeded=False,
         origins=origins,

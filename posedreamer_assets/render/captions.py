@@ -86,6 +86,31 @@ def parse_caption(caption: str) -> Description:
     return Description(**match.groupdict())
 
 
+def garment_colour(caption: str, garment: str) -> str | None:
+    """The colour that any caption names of a garment: the last named colour before the garment's own word, in its phrase.
+
+    Args:
+        caption: of either grammar, or a person's own.
+        garment: `top` or `bottom`.
+
+    Returns:
+        one of `NAMED_COLOURS`, or None where the caption names none.
+    """
+    found = _GARMENTS[garment].search(caption.lower())
+    return found["colour"] if found else None
+
+
+_WORDS = {
+    "top": "t-shirt|shirt|tank-top|tee|blouse|hoodie|sweater|jacket|cardigan|windbreaker|turtleneck|vest|camisole|jersey"
+    "|halter top",
+    "bottom": "trousers|shorts|jeans|chinos|leggings|joggers|corduroys|bermudas",
+}
+_GARMENTS = {
+    garment: re.compile(rf"\b(?P<colour>{'|'.join(NAMED_COLOURS)}) (?:[a-z-]+ ){{0,2}}?(?:{words})\b")
+    for garment, words in _WORDS.items()
+}
+
+
 def vocabulary(activities: list[str]) -> list[str]:
     """Every word that a caption can hold, sorted."""
     words = "a photo of person with skin and hair wearing shoes".split()

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
+from posedreamer_assets.metrics.caption_diversity import diversity
 from posedreamer_assets.tables.rows import CAMERA_COLUMNS, array, cameras, texts
 
-COLUMNS = ("sample_id", "family", "appearance", "betas", "global_orient", "transl", *CAMERA_COLUMNS)
+COLUMNS = ("sample_id", "family", "appearance", "caption", "betas", "global_orient", "transl", *CAMERA_COLUMNS)
 """Of table `pose_library`."""
 LOOKS = {"skin": "Skin tone", "hair_style": "Hair", "top_colour": "Colour of the top", "bottom_colour": "Of the bottom"}
 
@@ -74,3 +75,15 @@ def kept_ids(filtered: pa.Table) -> list[str]:
     """Sample ids that the filter kept."""
     keep = array(filtered, "keep").astype(bool)
     return [i for i, kept in zip(texts(filtered, "sample_id"), keep, strict=True) if kept]
+
+
+def captions_in_words(captions: Sequence[str]) -> str:
+    """How varied the captions are, in a sentence; empty of none."""
+    if not captions:
+        return ""
+    found = diversity(captions)
+    shares = ", ".join(f"{found[f'caption_distinct_{n}']:.3f}" for n in (1, 2, 3))
+    return (
+        f"{len(captions)} captions: {found['captions_unlike_share']:.0%} unlike, distinct 1-, 2- and 3-grams {shares} of all, "
+        f"words of {found['caption_word_entropy_bits']:.2f} bits of entropy. Shares fall as captions grow in number."
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from posedreamer_assets.report.coverage import COLUMNS, LOOKS, coverage
+from posedreamer_assets.report.coverage import COLUMNS, LOOKS, captions_in_words, coverage
 from posedreamer_assets.report.gallery import GallerySample
 from posedreamer_assets.report.gather import kept_by_skin_tone, pair_statuses
 from posedreamer_assets.report.html import Note, PanelRow, Section
@@ -155,8 +155,10 @@ def _quality(snapshot: Snapshot) -> Section | None:
     found = result_of(snapshot, "quality_report")
     if found is None:
         return None
-    plane = json.loads((found.path / _CHECKPOINT_ARRAYS).read_text())["feature_plane"]
-    return quality_section({"kept images": found.metrics}, {name: np.array(points) for name, points in plane.items()})
+    points = json.loads((found.path / _CHECKPOINT_ARRAYS).read_text())
+    planes = {"inception": points["feature_plane"], **points.get("planes_by_network", {})}
+    arrays = {by: {name: np.array(p) for name, p in plane.items()} for by, plane in planes.items() if plane}
+    return quality_section({"kept images": found.metrics}, arrays)
 
 
 def _coverage(snapshot: Snapshot) -> Section | None:
@@ -166,9 +168,11 @@ def _coverage(snapshot: Snapshot) -> Section | None:
     chosen = judged.take(pa.array(spread(judged.num_rows, MOST_SHOWN)))
     ids = texts(chosen, "sample_id")
     kept = texts(chosen.filter(pc.field("keep")), "sample_id")
-    found = coverage(snapshot.store.take("pose_library", ids, columns=COLUMNS), kept)
+    poses = snapshot.store.take("pose_library", ids, columns=COLUMNS)
+    found = coverage(poses, kept)
     counted = {"family": "Families", **LOOKS}
-    note = "" if len(ids) == judged.num_rows else f"{len(ids):,} of {judged.num_rows:,} poses, evenly spread."
+    some = "" if len(ids) == judged.num_rows else f"{len(ids):,} of {judged.num_rows:,} poses, evenly spread. "
+    note = some + captions_in_words(texts(poses, "caption"))
     return coverage_section(
         [
             *(kept_bars(title, *found.counts(what)) for what, title in counted.items()),

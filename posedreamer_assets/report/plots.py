@@ -229,8 +229,10 @@ def kept_bars(title: str, asked: Mapping[str, int], kept: Mapping[str, int], *, 
     return plot(title, caption or "Filled: kept.", paint, height=0.6 + 0.28 * len(asked))
 
 
-def feature_map(groups: Mapping[str, Float[np.ndarray, "_n 2"]], *, title: str = "Image features") -> Plot:
-    """Points of a plane by group, such as the first two principal components of image features."""
+def feature_map(
+    groups: Mapping[str, Float[np.ndarray, "_n 2"]], *, title: str = "Image features", network: str = "inception"
+) -> Plot:
+    """Points of a plane by group, such as the first two principal components of a network's image features."""
 
     def paint(axes: Axes) -> None:
         for colour, (name, points) in zip(SERIES, groups.items(), strict=False):
@@ -239,7 +241,8 @@ def feature_map(groups: Mapping[str, Float[np.ndarray, "_n 2"]], *, title: str =
         axes.set(xlabel="first component", ylabel="second component")
         legend_above(axes, columns=len(groups))
 
-    return plot(title, "First two principal components of Inception's 2048 features, both sets together.", paint)
+    features = "Inception's 2048 features" if network == "inception" else f"the features of {network}"
+    return plot(title, f"First two principal components of {features}, both sets together.", paint)
 
 
 def forest(lines: Mapping[str, Mapping[str, Any]], *, title: str, label: str) -> Plot:

@@ -138,9 +138,10 @@ def difficulty_section(found: Mapping[str, Difficulty], rounds: Mapping[str, Flo
 
 
 def quality_section(
-    results: Mapping[str, Mapping[str, Any]], plane: Mapping[str, Float[np.ndarray, "_n 2"]] | None = None
+    results: Mapping[str, Mapping[str, Any]],
+    planes: Mapping[str, Mapping[str, Float[np.ndarray, "_n 2"]]] | None = None,
 ) -> Section:
-    """Quality figures, one column per image set; each value is a result of `quality_report`, as `plane` is."""
+    """Quality figures, one column per image set; each value is a result of `quality_report`, as `planes`, by network, are."""
     first = next(iter(results.values()))
     intro = "How close the images are to the reference as a set."
     notes = [Note(text) for text in first["notes"]]
@@ -165,9 +166,29 @@ def quality_section(
     rows.append([f"{score} of the reference", *(interval_cell(r[f"{score}_reference"]) for r in results.values())])
     caption = "In brackets: 95 % interval, value ± 1.96 bootstrap standard errors over images."
     blocks: list[Any] = [Table(("figure", *results), rows, caption=caption)]
-    if plane:
-        blocks.append(Plots([plots.feature_map(plane)]))
+    blocks += [table for name, result in results.items() if (table := _by_network(name, result))]
+    if planes:
+        blocks.append(Plots([plots.feature_map(plane, network=network) for network, plane in planes.items()]))
     return Section("Image quality", [*blocks, *notes], intro)
+
+
+def _by_network(images: str, result: Mapping[str, Any]) -> Table | None:
+    """Figures by networks other than Inception, one row for each; None where there are none."""
+    found: Mapping[str, Mapping[str, Any]] = result.get("by_network", {})
+    if not found:
+        return None
+    names = {
+        "frechet": "Fréchet distance ↓",
+        "kd": "kernel distance ↓",
+        "cmmd": "CMMD × 1000 ↓",
+        "precision": "precision ↑",
+        "recall": "recall ↑",
+        "density": "density ↑",
+        "coverage": "coverage ↑",
+    }
+    rows = [[network, *(interval_cell(figures[key]) for key in names)] for network, figures in found.items()]
+    caption = f"Of {images}. Compare a figure with others of the same network and equal counts alone."
+    return Table(("by features of", *names.values()), rows, caption=caption)
 
 
 def coverage_section(groups: Sequence[plots.Plot], note: str = "") -> Section:

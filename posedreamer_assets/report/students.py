@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from posedreamer_assets.pipeline.hmr_benchmark import MISSED, unit_of
 from posedreamer_assets.report import plots
 from posedreamer_assets.report.html import Note, Plots, Section, Table
 from posedreamer_assets.report.reading import result_of
 from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.tables.keys import BENCH_USER
 
 TITLE = "What the data is worth"
 _KEY = "hmr_benchmark"
@@ -18,6 +20,15 @@ _LARGE = (
     "Errors of students trained on each recipe, on test images that share nothing with training; read a test set together with "
     "its twin, because renders favour renders and generated images favour generated ones."
 )
+_NAMES = {
+    "orient_deg": "root, degrees",
+    "body_angle_deg": "joints' angles",
+    MISSED: "keypoints missed at 0.1",
+    "pck05": "PCK@0.05",
+    "pck10": "PCK@0.1",
+    "pck10_aligned": "PCK@0.1 aligned",
+}
+_OF_USER_SETS = ("pve_mm", "mpjpe_mm", "pa_mpjpe_mm", "orient_deg", "body_angle_deg", "pck05", "pck10", "pck10_aligned")
 _SAID = (
     "What this cannot say: how students do on photographs; what a larger or fine-tuned student would make of the same data; "
     "and, with one draw, anything of other data than this very set. Draws count as further seeds, so that intervals are too "
@@ -37,7 +48,8 @@ def students_section(snapshot: Snapshot) -> Section | None:
 
 def section_of(figures: Mapping[str, Any], *, pocket: bool) -> Section:
     """The section from the figures of a study."""
-    blocks: list[Any] = [*_exchange(figures), *_contrasts(figures), *_cells(figures), *_families(figures)]
+    blocks: list[Any] = [*_exchange(figures), *_contrasts(figures), *_cells(figures), *_user_sets(figures)]
+    blocks += _families(figures)
     times = f"{figures['seeds']} seeds x {figures['draws']} draws of each recipe"
     seen = f"{times}; every student has seen {figures['samples_seen']:,} samples"
     blocks.append(Note(f"{seen} and starts from {figures['init']}. {_SAID}"))
@@ -48,7 +60,7 @@ def _exchange(figures: Mapping[str, Any]) -> list[Any]:
     """Rendered images that one image of each recipe is worth."""
     if not figures["exchange"]:
         return []
-    sets = list(figures["test_sets"])
+    sets = list(next(iter(figures["exchange"].values())))
     rows = [[recipe, *(_rate(of[name]) for name in sets)] for recipe, of in figures["exchange"].items()]
     caption = (
         "How many rendered images one image is worth: n* / n, where n* renders reach the same error. 1 is as good as a render. "
@@ -88,20 +100,47 @@ def _contrasts(figures: Mapping[str, Any]) -> list[Any]:
 def _forests(contrasts: Sequence[Mapping[str, Any]]) -> list[plots.Plot]:
     """A plot for each error that is compared."""
     found = []
-    for metric in dict.fromkeys(one["metric"] for one in contrasts):
-        own = [one for one in contrasts if one["metric"] == metric]
-        lines = {f"{one['name']}, {name}": result for one in own for name, result in one["sets"].items()}
-        found.append(plots.forest(lines, title="Contrasts", label=f"difference of {_name(metric)}, mm"))
+    results = [(f"{one['name']}, {name}", of) for one in contrasts for name, of in one["sets"].items()]
+    for metric in dict.fromkeys(of["metric"] for _, of in results):
+        lines = {name: of for name, of in results if of["metric"] == metric}
+        label = f"difference of {_name(metric)}, {unit_of(metric)}"
+        found.append(plots.forest(lines, title="Contrasts", label=label))
     return found
 
 
 def _name(metric: str) -> str:
     """`pa_pve_mm` as papers write it: PA-PVE."""
+    if metric in _NAMES:
+        return _NAMES[metric]
     return metric.removesuffix("_mm").upper().replace("_", "-")
 
 
+def _user_sets(figures: Mapping[str, Any]) -> list[Any]:
+    """A table for each test set of the user's files, with what its labels tell."""
+    found = []
+    for name, count in figures["test_sets"].items():
+        if not name.startswith(f"{BENCH_USER}-"):
+            continue
+        of_recipes = {recipe: figures["cells"][recipe][name] for recipe in figures["recipes"]}
+        known = [one for one in _OF_USER_SETS if all(one in cells for cells in of_recipes.values())]
+        rows = [[recipe, *(_of_user_set(one, cells[one]) for one in known)] for recipe, cells in of_recipes.items()]
+        caption = (
+            f"{count} people of the user's own files, mean and 95 % over seeds and images; not primary unless the study says so. "
+            "Joints and angles are those of the file's body, which differs from this home's unless PVE is given. PCK: share of "
+            "labelled keypoints within that part of the box's longer side; aligned: after the best shift and scale."
+        )
+        found.append(Table((name, *(_name(one) for one in known)), rows, caption=caption))
+    return found
+
+
+def _of_user_set(metric: str, cell: Mapping[str, Any]) -> str:
+    low, high = cell["ci95"]
+    digits = 3 if metric.startswith("pck") else 0 if metric.endswith("_mm") else 1
+    return f"{cell['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def _cells(figures: Mapping[str, Any]) -> list[Any]:
-    sets = list(figures["test_sets"])
+    sets = [name for name in figures["test_sets"] if not name.startswith(f"{BENCH_USER}-")]
     rows = []
     for recipe, about in figures["recipes"].items():
         cells = [_cell(figures["cells"][recipe][name]["pve_mm"]) for name in sets]
@@ -110,7 +149,7 @@ def _cells(figures: Mapping[str, Any]) -> list[Any]:
         )
     for name, words in (("constant", "always the upright mean body"), ("floor", "the truth with hands at rest")):
         rows.append([words, "", *(f"{figures['cells'][name][s]['pve_mm']['mean']:.0f}" for s in sets), "", ""])
-    count = ", ".join(f"{name} {n}" for name, n in figures["test_sets"].items())
+    count = ", ".join(f"{name} {figures['test_sets'][name]}" for name in sets)
     caption = (
         f"PVE in millimetres (last but one: PA-MPJPE on {sets[0]}), mean and 95 % over seeds and images. Images: {count}. The "
         "paper's numbers are of another body, student and test set, and not to be compared with these."

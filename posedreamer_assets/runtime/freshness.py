@@ -15,9 +15,9 @@ from posedreamer_assets.pipeline import Graph, Stage, graph_of
 from posedreamer_assets.pipeline.arm_study import ARM_SETTINGS, arm_setting
 from posedreamer_assets.pipeline.pose_batches import PoseBatchFiles, PresentFiles, present_files, recorded_batches
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
-from posedreamer_assets.pipeline.student_study import STUDY_SETTINGS, study_setting
+from posedreamer_assets.pipeline.student_study import STUDY_SETTINGS, study_setting, user_set_of
 from posedreamer_assets.runtime.outcomes import Known, known_of, known_outcomes
-from posedreamer_assets.runtime.outside_files import file_digest
+from posedreamer_assets.runtime.outside_files import file_digest, user_set_digest
 from posedreamer_assets.tables.keys import of_groups
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ NOT_CONTENT = {
     "poses.batches",
     "poses.align_batches",
     "poses.files_per_batch",
+    "scenes.reference_batches",
     "generator.batch_size",
     "generator.device",
+    "generator.memory",
     "ranker.batch_size",
     "judge.batch_size",
     "outside_judge.batch_size",
@@ -38,7 +40,14 @@ NOT_CONTENT = {
     "ranker.on_photographs",
     "judge.on_photographs",
     "outside_judge.on_photographs",
+    "ranker.providers",
+    "judge.providers",
+    "outside_judge.providers",
+    "counter.providers",
     "alignment.latent_cache",
+    "alignment.micro_pairs",
+    "alignment.gradient_checkpointing",
+    "alignment.save_every",
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",
@@ -54,6 +63,7 @@ PLACES = {
     "judge.path",
     "outside_judge.path",
     "counter.path",
+    "captions.path",
     "scenes.backgrounds",
     "pose2d.baseline",
     "pose2d.vgg19",
@@ -168,6 +178,8 @@ class Snapshot:
         return stage.under(stage, self.profile)
 
     def _file_digest(self, kind: str, key: str | None) -> str | None:
+        if kind == "test_set":
+            return user_set_digest(user_set_of(self.profile, key or ""))
         if kind != "poses":
             return file_digest(self.profile, kind)
         files = self.pose_files(key or "")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "POSEDREAMER_HOME"
 STORAGE_VARIABLE = "POSEDREAMER_STORAGE"
 PAGES_VARIABLE = "POSEDREAMER_PAGES_URL"
+PROFILE_VARIABLE = "POSEDREAMER_PROFILE"
+EXECUTOR_VARIABLE = "POSEDREAMER_EXECUTOR"
+ON_CLUSTERS = ("ray", "k8s", "ecs")  # executors whose steps see the homes of other computers
 DEFAULT_HOME = "posedreamer_home"
 
 DAGSTER_YAML = """\
@@ -137,8 +140,20 @@ class Home:
         return os.environ.get(PAGES_VARIABLE) or None
 
     def profile(self) -> Profile:
-        """The home's profile; the pocket profile before the first run."""
-        return load_profile(self.profile_path if self.profile_path.exists() else "pocket")
+        """The home's profile; where it has none, that of `$POSEDREAMER_PROFILE`, and on one computer the pocket profile.
+
+        Raises:
+            ConfigError: no profile on a cluster, where a home without one is not new but lacks its volume.
+        """
+        if self.profile_path.exists():
+            return load_profile(self.profile_path)
+        named = os.environ.get(PROFILE_VARIABLE)
+        if not named and os.environ.get(EXECUTOR_VARIABLE) in ON_CLUSTERS:
+            raise ConfigError(
+                f"{self.profile_path} does not exist: with {EXECUTOR_VARIABLE}={os.environ[EXECUTOR_VARIABLE]} mount the "
+                f"profile there, or name one (a shipped one or a file) with {PROFILE_VARIABLE}"
+            )
+        return load_profile(named or "pocket")
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Making a stage: read what it declares, call it, write what it returns. The only caller of a stage's `make`."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,7 +65,8 @@ def make(snapshot: Snapshot, stage: Stage, key: str | None = None, *, force: boo
         return unchanged
     as_run = snapshot.as_run(stage)
     files = snapshot.pose_files(key) if key is not None and "poses" in stage.files else None
-    inputs = Inputs(as_run, snapshot.profile, Listed(snapshot), Models(snapshot.profile), key, files)
+    models = Models(snapshot.profile, label=f"{stage.key}[{key}]" if key else stage.key)
+    inputs = Inputs(as_run, snapshot.profile, Listed(snapshot), models, key, files)
     if not stage.partitioned:
         return _write_checkpoint(snapshot, inputs)
     try:
@@ -238,17 +240,31 @@ def _write_checkpoint(snapshot: Snapshot, inputs: Inputs) -> Result:
     released = _release(snapshot, stage)
     reads = snapshot.versions_read(stage) | released
     made = Made()
+    unfinished = _unfinished(snapshot, stage, input_digest)
 
     def write(folder: Path) -> Mapping[str, Any]:
         nonlocal made
-        made = stage.make(replace(inputs, folder=folder))
+        made = stage.make(replace(inputs, folder=folder, unfinished=unfinished))
         return made.figures
 
     info = store.write_checkpoint(stage.checkpoint_name, input_digest, write, input_digest=input_digest, reads=reads)
+    shutil.rmtree(unfinished, ignore_errors=True)
     versions = {"table_versions": reads} if reads else {}
     return Result(
         checkpoint_digest(info), {**flat_figures(info.metrics), **versions}, pictures=made.pictures, checkpoint=info
     )
+
+
+def _unfinished(snapshot: Snapshot, stage: Stage, input_digest: str) -> Path:
+    """Where a stage finds what it had made of the same inputs when it was killed; what is left of other inputs is removed.
+
+    On this machine, also where the store is elsewhere: a training's state is larger than what comes of it.
+    """
+    of_stage = snapshot.store.checkpoint_folders.local / "unfinished" / stage.checkpoint_name
+    for other in of_stage.glob("*"):
+        if other.name != input_digest:
+            shutil.rmtree(other, ignore_errors=True)
+    return of_stage / input_digest
 
 
 def _release(snapshot: Snapshot, stage: Stage) -> dict[str, int]:

@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 
 from posedreamer_assets.body.joints import JOINT_INDEX
 from posedreamer_assets.errors import CaptionError
-from posedreamer_assets.render.captions import NAMED_COLOURS, parse_caption
+from posedreamer_assets.render.captions import NAMED_COLOURS, garment_colour, parse_caption
 
 TOP_PARTS = ("spine1", "spine2", "spine3", "left_collar", "right_collar")
 BOTTOM_PARTS = ("pelvis", "left_hip", "right_hip")
@@ -27,7 +27,7 @@ def garment_colour_errors(
     Args:
         images: RGB.
         parts: SMPL-X joint index + 1 of each pixel, 0 for background, as in `control_maps.parts`.
-        captions: of the caption grammar; others give NaN.
+        captions: any text; NaN where it names no colour of the garment.
         garment: `top` or `bottom`.
 
     Returns:
@@ -75,11 +75,11 @@ def garment_colours(
 
 
 def named_colour(caption: str, garment: str = "top") -> str | None:
-    """The colour's name; None where the caption is not of the grammar, or names one that has no value."""
+    """The colour's name; None where the caption names none, or one that has no value."""
     try:
         description = parse_caption(caption)
     except CaptionError:
-        return None
+        return garment_colour(caption, garment)
     name = description.top_colour if garment == "top" else description.bottom_colour
     return name if name in NAMED_COLOURS else None
 

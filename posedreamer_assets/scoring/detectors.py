@@ -1,10 +1,10 @@
 """Keypoint detectors behind one protocol: ViTPose, the pocket heatmap network, and ONNX files.
 
-A detector sees a whole image, finds the most prominent person and returns COCO's 17 keypoints in the image's pixels.
-Batches are padded to a fixed size, so that an image's keypoints do not depend on its neighbours.
+A detector sees a whole image, or the labelled person's part of it (`crop: label`), finds the most prominent person there and
+returns COCO's 17 keypoints in the image's pixels. Batches are padded to a fixed size, so that an image's keypoints do not
+depend on its neighbours.
 """
 
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from posedreamer_assets.config import DetectorConfig, ImageConfig, local_path
 from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.hub import is_hub_name
 from posedreamer_assets.progress import advance
+from posedreamer_assets.scoring.fitting import GREY, Fitting, named
 from posedreamer_assets.scoring.heatmaps import decode
-from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.networks import normalise
 from posedreamer_assets.scoring.weights import (
     block_size,
@@ -46,8 +47,18 @@ class KeypointDetector(Protocol):
         """Of everything that its results depend on."""
         ...
 
-    def detect(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 17 3"]:
-        """Keypoints as x, y in pixels and confidence in 0..1."""
+    def detect(
+        self, images: UInt8[np.ndarray, "n h w 3"], boxes: Float[np.ndarray, "n 4"] | None = None
+    ) -> Float[np.ndarray, "n 17 3"]:
+        """Keypoints as x, y in pixels of the images, and confidence in 0..1.
+
+        Args:
+            images: RGB.
+            boxes: of the labelled people: x, y, width, height, pixels. A detector of whole images ignores them.
+
+        Raises:
+            DetectorError: no boxes for a detector that is shown the labelled people alone.
+        """
         ...
 
 
@@ -61,43 +72,58 @@ def load_detector(cfg: DetectorConfig, image: ImageConfig | None = None) -> Keyp
     if cfg.batch_size < 1:
         raise DetectorError(f"detector.batch_size must be at least 1, found {cfg.batch_size}")
     if cfg.kind == "vitpose":
-        return _load_vitpose(folder_of("vitpose", cfg.path), cfg.batch_size)
+        return _load_vitpose(cfg)
     if cfg.kind == "heatmap":
-        return _load_heatmap(folder_of("heatmap", cfg.path), cfg.batch_size)
+        return _load_heatmap(cfg)
     if cfg.kind == "onnx":
         # Imported here: onnxruntime is only needed by those who bring such a file.
         from posedreamer_assets.scoring.onnx_detector import OnnxDetector
 
-        return OnnxDetector(local_path(cfg.path))
+        path = local_path(cfg.path)
+        return OnnxDetector(path, batch_size=cfg.batch_size, providers=cfg.providers, crop=cfg.crop)
     raise DetectorError(f"unknown detector kind {cfg.kind!r}; known: {', '.join(KINDS)}")
 
 
 class TorchDetector:
-    """A heatmap network with letterboxing, fixed batches and sub-pixel decoding.
+    """A heatmap network with fitted inputs (`fitting.py`), fixed batches and sub-pixel decoding.
 
     Args:
         network: images normalised by ImageNet's statistics to heatmaps (n, 17 or more, h, w); COCO's 17 come first.
         height: of the network's input, pixels. width: likewise.
         maps: `log-share`: softmax over cells gives the distribution of the keypoint; `peak`: Gaussian bumps whose
             height is the confidence, as published ViTPose models give.
+        crop: see `DetectorConfig`.
     """
 
     def __init__(
-        self, network: nn.Module, name: str, digest: str, *, height: int, width: int, maps: str, batch_size: int
+        self,
+        network: nn.Module,
+        name: str,
+        digest: str,
+        *,
+        height: int,
+        width: int,
+        maps: str,
+        batch_size: int,
+        crop: str = "whole",
     ) -> None:
-        self.name, self.digest = name, digest
+        self.name, self.digest = named(name, digest, crop)
+        self._fit = Fitting(crop, height, width, beyond=0 if maps == "peak" else GREY)
         self._network = network.eval().to(default_device())
         self._height, self._width, self._maps, self._batch_size = height, width, maps, block_size(batch_size)
 
-    def detect(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 17 3"]:
+    def detect(
+        self, images: UInt8[np.ndarray, "n h w 3"], boxes: Float[np.ndarray, "n 4"] | None = None
+    ) -> Float[np.ndarray, "n 17 3"]:
         """See `KeypointDetector.detect`."""
-        fitted, box = letterbox(images, self._height, self._width)
+        fitted, maps = self._fit(images, boxes)
         found = np.zeros((len(images), 17, 3), np.float32)
         for start in range(0, len(images), self._batch_size):
             part = fitted[start : start + self._batch_size]
             found[start : start + len(part)] = self._decode(run_padded(self._network, part, self._batch_size)[:, :17])
             advance(len(part))
-        found[..., :2] = box.to_image(found[..., :2])
+        for points, to_input in zip(found, maps, strict=True):
+            points[:, :2] = to_input.to_image(points[:, :2])
         return found
 
     def _decode(self, maps: np.ndarray) -> np.ndarray:
@@ -125,10 +151,11 @@ def run_padded(
     return maps[: len(images)].float().cpu().numpy()
 
 
-def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
+def _load_vitpose(cfg: DetectorConfig) -> TorchDetector:
     # Imported here: it takes seconds, which those who bring no ViTPose need not wait.
     from transformers import VitPoseForPoseEstimation
 
+    folder = folder_of("vitpose", cfg.path, cfg.revision)
     try:
         loaded: Any = VitPoseForPoseEstimation.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -147,12 +174,13 @@ def _load_vitpose(folder: Path, batch_size: int) -> TorchDetector:
     digest = folder_digest(folder / "config.json", folder / "detector.json", folder / "model.safetensors")
     return TorchDetector(
         _CocoExpert(network) if network.backbone.config.num_experts > 1 else network,
-        f"vitpose {folder.name}",
+        f"vitpose {cfg.path if is_hub_name(cfg.path) else folder.name}",
         digest,
         height=height,
         width=width,
         maps=describe(folder).get("maps", "peak"),
-        batch_size=batch_size,
+        batch_size=cfg.batch_size,
+        crop=cfg.crop,
     )
 
 
@@ -168,7 +196,8 @@ class _CocoExpert(nn.Module):
         return self.network(images, dataset_index=coco).heatmaps
 
 
-def _load_heatmap(folder: Path, batch_size: int) -> TorchDetector:
+def _load_heatmap(cfg: DetectorConfig) -> TorchDetector:
+    folder = folder_of("heatmap", cfg.path)
     size = describe(folder).get("size", 128)
     if not isinstance(size, int) or size < 32 or size % 32:
         raise DetectorError(f"{folder / 'detector.json'}: size must be a multiple of 32, found {size!r}")
@@ -179,5 +208,6 @@ def _load_heatmap(folder: Path, batch_size: int) -> TorchDetector:
         height=size,
         width=size,
         maps="log-share",
-        batch_size=batch_size,
+        batch_size=cfg.batch_size,
+        crop=cfg.crop,
     )

@@ -9,8 +9,9 @@
 | YOLO-pose end to end | (n, 3, h, w), 0..1 | (1, boxes, 57): box, score, class, 17 x (x, y, score) |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -18,66 +19,88 @@ import torch
 from jaxtyping import Float, UInt8
 
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.progress import track
-from posedreamer_assets.scoring.letterbox import letterbox
+from posedreamer_assets.progress import advance
+from posedreamer_assets.scoring.fitting import GREY, Fitting, named
 from posedreamer_assets.scoring.networks import MEAN, STD
-from posedreamer_assets.scoring.weights import folder_digest
+from posedreamer_assets.scoring.weights import block_size, folder_digest
 
 DYNAMIC_SIZE = {"movenet-multi": 256, "simcc": 256, "yolo-pose": 640}  # where the file leaves the input's side open
 DTYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 DTYPES["tensor(float16)"] = np.float16
 
+USUAL_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
 Decoder = Callable[[list[np.ndarray], int, int], np.ndarray]
 
 
 class OnnxDetector:
-    """A keypoint detector in an ONNX file, run one image at a time on the CPU or on CUDA where onnxruntime has it.
+    """A keypoint detector in an ONNX file.
+
+    Images go through it in blocks of one size, the last one filled up with black: of the file's own size where that is
+    fixed, of one image where its outputs are, and of `batch_size` where both are open.
+
+    Args:
+        path: of the file.
+        batch_size: images that go through the network together where the file leaves that open.
+        providers: of onnxruntime, in order of preference; empty is CUDA where onnxruntime has it, and the CPU.
+        crop: see `DetectorConfig`.
 
     Raises:
-        DetectorError: no such file, a damaged one, or inputs and outputs of no known layout.
+        DetectorError: no such file, a damaged one, inputs and outputs of no known layout, or a provider that is not there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, batch_size: int = 1, providers: Sequence[str] = (), crop: str = "whole") -> None:
         if not path.is_file():
             raise DetectorError(f"no ONNX file at {path}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
-        except Exception as error:  # onnxruntime's errors have no common base
-            raise DetectorError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
+        self._session = open_session(path, providers)
         self.layout = recognise(
             [(i.type, list(i.shape)) for i in self._session.get_inputs()],
             [list(o.shape) for o in self._session.get_outputs()],
             str(path),
         )
-        self.name = f"{self.layout} {path.name}"
-        self.digest = folder_digest(path)
+        self.name, self.digest = named(f"{self.layout} {path.name}", folder_digest(path), crop)
         self._input = self._session.get_inputs()[0]
         batch, *rest = self._input.shape
-        self._batch = batch if isinstance(batch, int) and batch > 0 else 1
-        sides = rest[:2] if self.layout.startswith("movenet") else rest[1:]
+        answers = [output.shape[0] for output in self._session.get_outputs()]
+        if is_fixed(batch):
+            self._batch = batch
+        else:
+            self._batch = 1 if any(map(is_fixed, answers)) else block_size(batch_size)
+        movenet = self.layout.startswith("movenet")
         default = DYNAMIC_SIZE.get(self.layout, 256)
-        self._height, self._width = (s if isinstance(s, int) and s > 0 else default for s in sides)
+        self._height, self._width = (s if is_fixed(s) else default for s in (rest[:2] if movenet else rest[1:]))
+        self._fit = Fitting(
+            crop, self._height, self._width, frame=0 if movenet else GREY, beyond=GREY if "yolo" in self.layout else 0
+        )
 
-    def detect(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 17 3"]:
+    def detect(
+        self, images: UInt8[np.ndarray, "n h w 3"], boxes: Float[np.ndarray, "n 4"] | None = None
+    ) -> Float[np.ndarray, "n 17 3"]:
         """See `detectors.KeypointDetector.detect`."""
-        people = [best_person(p) for p in self.detect_people(images)]
+        people = [best_person(p) for p in self.detect_people(images, boxes)]
         return np.stack(people) if people else np.zeros((0, 17, 3), np.float32)
 
-    def detect_people(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Float[np.ndarray, "people 18 3"]]:
+    def detect_people(
+        self, images: UInt8[np.ndarray, "n h w 3"], boxes: Float[np.ndarray, "n 4"] | None = None
+    ) -> list[Float[np.ndarray, "people 18 3"]]:
         """All candidates of each image; row 17 holds the person's score in its last column."""
-        fitted, box = letterbox(images, self._height, self._width, fill=0 if self.layout.startswith("movenet") else 114)
-        found = []
-        for image in track(fitted):
-            tensor = np.repeat(self._prepare(image)[None], self._batch, 0)
-            outputs = self._session.run(None, {self._input.name: tensor})
-            people = DECODERS[self.layout]([np.asarray(o)[:1] for o in outputs], self._height, self._width)
-            people = people.astype(np.float32)
-            people[:, :17, :2] = box.to_image(people[:, :17, :2])
+        fitted, maps = self._fit(images, boxes)
+        found: list[np.ndarray] = []
+        for start in range(0, len(fitted), self._batch):
+            part = fitted[start : start + self._batch]
+            block: np.ndarray = np.zeros((self._batch, *part.shape[1:]), np.uint8)
+            block[: len(part)] = part
+            tensor = np.stack([self._prepare(block[i]) for i in range(self._batch)])
+            outputs = [np.asarray(output) for output in self._session.run(None, {self._input.name: tensor})]
+            decode = DECODERS[self.layout]
+            found += [
+                decode([o[i : i + 1] for o in outputs], self._height, self._width).astype(np.float32)
+                for i in range(len(part))
+            ]
+            advance(len(part))
+        for people, to_input in zip(found, maps, strict=True):
+            people[:, :17, :2] = to_input.to_image(people[:, :17, :2])
             people[..., 2] = people[..., 2].clip(0, 1)
-            found.append(people)
         return found
 
     def _prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray:
@@ -88,6 +111,35 @@ class OnnxDetector:
         if self.layout == "simcc":
             planes = (planes - np.array(MEAN, np.float32)[:, None, None]) / np.array(STD, np.float32)[:, None, None]
         return planes.astype(dtype)
+
+
+def open_session(path: Path, providers: Sequence[str]) -> onnxruntime.InferenceSession:
+    """A session of a file on the named providers, or on CUDA where there is one and else on the CPU.
+
+    All that onnxruntime has is never taken: it would put TensorRT first, which spends minutes on each shape.
+
+    Raises:
+        DetectorError: a named provider that onnxruntime lacks or cannot start, or a damaged file.
+    """
+    there = onnxruntime.get_available_providers()
+    if missing := [name for name in providers if name not in there]:
+        raise DetectorError(f"{path}: onnxruntime has no provider {missing[0]}; it has {', '.join(there)}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    wanted = list(providers) or [name for name in USUAL_PROVIDERS if name in there]
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=wanted)
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise DetectorError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
+    if unstarted := [name for name in providers if name not in session.get_providers()]:
+        raise DetectorError(f"{path}: onnxruntime cannot start provider {unstarted[0]} (its libraries or its device)")
+    return session
+
+
+def is_fixed(side: Any) -> bool:
+    """Whether a file fixes a dimension; open ones are names, None or not positive."""
+    return isinstance(side, int) and side > 0
 
 
 def best_person(people: Float[np.ndarray, "people 18 3"]) -> Float[np.ndarray, "17 3"]:

@@ -1,5 +1,6 @@
 """Counting people, so that crowded and empty images can be rejected."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -72,10 +73,12 @@ class OnnxCounter:
     Candidates of YOLO-pose files overlap: one of a pair whose boxes share more than half of their union is dropped.
     """
 
-    def __init__(self, path: Path, threshold: float = MIN_SCORE) -> None:
+    def __init__(
+        self, path: Path, threshold: float = MIN_SCORE, *, batch_size: int = 1, providers: Sequence[str] = ()
+    ) -> None:
         from posedreamer_assets.scoring.onnx_detector import OnnxDetector
 
-        self._detector = OnnxDetector(path)
+        self._detector = OnnxDetector(path, batch_size=batch_size, providers=providers)
         if self._detector.layout in ("movenet-single", "simcc"):
             raise DetectorError(f"{path}: a {self._detector.layout} model sees one person; it cannot count")
         self.name, self.digest, self.threshold = self._detector.name, self._detector.digest, threshold
@@ -107,15 +110,21 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def load_counter(cfg: CounterConfig) -> PersonCounter:
-    """The shipped counter, the one in a folder, or a multi-person ONNX pose detector.
+    """The shipped counter, the one in a folder, a multi-person ONNX pose detector, or an object detector of transformers.
 
     Raises:
         DetectorError: missing or damaged weights, a file that cannot count, or a batch size below 1.
     """
     if cfg.batch_size < 1:
         raise DetectorError(f"counter.batch_size must be at least 1, found {cfg.batch_size}")
-    if cfg.path.endswith(".onnx"):
-        return OnnxCounter(local_path(cfg.path), MIN_SCORE if cfg.threshold is None else cfg.threshold)
+    if cfg.kind == "detr":
+        # Imported here: it takes seconds, which those who bring none need not wait.
+        from posedreamer_assets.scoring.detr_counter import load_detr_counter
+
+        return load_detr_counter(cfg)
+    if cfg.kind == "onnx" or (cfg.kind == "auto" and cfg.path.endswith(".onnx")):
+        threshold = MIN_SCORE if cfg.threshold is None else cfg.threshold
+        return OnnxCounter(local_path(cfg.path), threshold, batch_size=cfg.batch_size, providers=cfg.providers)
     folder = folder_of("counter", cfg.path)
     described = describe(folder)
     size, threshold = described.get("size", 128), described.get("threshold", 0.35)

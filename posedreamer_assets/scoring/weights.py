@@ -12,16 +12,28 @@ from torch import nn
 
 from posedreamer_assets.config import local_path
 from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.hub import DETECTORS, is_hub_name, model_folder
 from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet
 
 
-def folder_of(kind: str, path: str) -> Path:
-    """The folder of a profile's path, checked to hold weights.
+def folder_of(kind: str, path: str, revision: str | None = None) -> Path:
+    """The folder of a profile's path, checked to hold weights; those of a name on the model hub are fetched.
+
+    Args:
+        kind: of the detector.
+        path: a folder, `shipped:NAME`, or of a published network `owner/model`.
+        revision: commit or tag on the hub.
 
     Raises:
         DetectorError: it does not exist or holds no weights.
     """
+    if kind in DETECTORS and is_hub_name(path):
+        return model_folder(path, revision, DetectorError)
     folder = local_path(path)
+    if kind in DETECTORS and not (folder / "model.safetensors").is_file():
+        raise DetectorError(
+            f"no {kind} weights at {folder} (config.json and model.safetensors), and no name on the hub"
+        )
     if not (folder / "model.safetensors").is_file():
         raise DetectorError(
             f"no {kind} weights at {folder} (model.safetensors); train them with "

@@ -15,7 +15,7 @@ from posedreamer_assets.body.joints import JOINT_MIRROR
 from posedreamer_assets.students.labels import BODY_JOINTS, Labels
 
 _MIRROR = np.array([-1.0, 1.0, 1.0], np.float32)
-_OUTSIDE = (114, 114, 114)
+OUTSIDE = (114, 114, 114)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def augment_image(image: UInt8[np.ndarray, "h w 3"], aug: Augmentation) -> UInt8
         back = inverse @ -b
         data = (*inverse[0], back[0], *inverse[1], back[1])
         moved = moved.transform(
-            (width, height), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR, fillcolor=_OUTSIDE
+            (width, height), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR, fillcolor=OUTSIDE
         )
     changed = np.asarray(moved)
     if aug.gamma != 1 or any(gain != 1 for gain in aug.gains):

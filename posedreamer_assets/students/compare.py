@@ -121,17 +121,18 @@ def is_told(found: Difference, p_holm: float | None = None) -> bool:
     return apart and (p_holm is None or p_holm <= LEVEL)
 
 
-def in_words(found: Difference, p_holm: float | None = None) -> str:
-    """What may be said of a difference in millimetres: it, or how large one would have to be to be seen.
+def in_words(found: Difference, p_holm: float | None = None, unit: str = "mm") -> str:
+    """What may be said of a difference: it, or how large one would have to be to be seen.
 
     Args:
         found: the difference; its interval is without correction.
         p_holm: see `is_told`; without it the words say that nothing was corrected.
+        unit: of the differences.
     """
     how = "without correction" if p_holm is None else "after Holm's correction"
     of_whom = " (of this pair of students)" if found.seeds == 1 else ""
     if is_told(found, p_holm):
         more = "more" if found.mean > 0 else "less"
-        return f"{more} by {abs(found.mean):.1f} mm [{found.low:.1f}, {found.high:.1f}] {how}{of_whom}"
-    seen = f"differences from {found.detectable:.1f} mm on would be seen in four of five such studies"
+        return f"{more} by {abs(found.mean):.1f} {unit} [{found.low:.1f}, {found.high:.1f}] {how}{of_whom}"
+    seen = f"differences from {found.detectable:.1f} {unit} on would be seen in four of five such studies"
     return f"not told from zero {how}; {seen}{of_whom}"

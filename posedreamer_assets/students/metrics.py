@@ -60,14 +60,8 @@ def _mean(distance: Float[np.ndarray, "n k"], weights: Float[np.ndarray, "k"] | 
     return distance.mean(1) if weights is None else distance @ (weights / weights.sum())
 
 
-def mean_distance_where_mm(
-    found: Float[np.ndarray, "n k 3"], true: Float[np.ndarray, "n k 3"], where: Bool[np.ndarray, "n k"]
-) -> Float[np.ndarray, "n"]:
-    """As `mean_distance_mm`, of some points; NaN where an image has none."""
-    return _mean_where(distances_mm(found, true), where)
-
-
 def _mean_where(distance: Float[np.ndarray, "n k"], where: Bool[np.ndarray, "n k"]) -> Float[np.ndarray, "n"]:
+    """The mean of some points in each image; NaN where it has none."""
     count = where.sum(1)
     return np.where(count > 0, np.einsum("nk,nk->n", distance, where) / np.maximum(count, 1), np.nan)
 

@@ -30,6 +30,10 @@ class Predictions:
     betas: Float[np.ndarray, "n 10"]
     pelvis_cam_m: Float[np.ndarray, "n 3"]
 
+    def take(self, indices: np.ndarray) -> "Predictions":
+        """Those at the given indices."""
+        return Predictions(self.rotations[indices], self.betas[indices], self.pelvis_cam_m[indices])
+
 
 def weights_to_bytes(weights: Mapping[str, Tensor]) -> bytes:
     """Weights as safetensors."""

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from posedreamer_assets.errors import RecipeError
-from posedreamer_assets.tables.keys import TEST_SETS
+from posedreamer_assets.tables.keys import BENCH_USER, TEST_SETS
 
 STUDIES_DIR = Path(__file__).parent / "studies"
 TABLES = ("rendered_scenes", "raw_generations")
@@ -273,8 +273,8 @@ class _Reading:
 
     def contrast(self, tree: Any, at: Place) -> Contrast:
         found: Contrast = self.fill(Contrast, tree, at)
-        for key, known in (("test", TEST_SETS), ("metric", METRICS)):
-            if getattr(found, key) not in known:
+        for key, known in (("test", (*TEST_SETS, f"{BENCH_USER}-NAME")), ("metric", METRICS)):
+            if getattr(found, key) not in known and not (key == "test" and found.test.startswith(f"{BENCH_USER}-")):
                 raise self.error(
                     (*at, key), f"{key}: expected one of {', '.join(known)}, found {getattr(found, key)!r}"
                 )

@@ -22,14 +22,45 @@ STUDENT_TABLES: dict[str, tuple[Column, ...]] = {
     "benchmark_images": (
         *OF_IMAGE,
         Column(
-            "test_set", TEXT, "Which set of test images: bench-renders, bench-looks, bench-generated.", required=True
+            "test_set",
+            TEXT,
+            "Which set of test images: bench-renders, bench-looks, bench-generated, or bench-user-NAME of the user's files.",
+            required=True,
         ),
         Column(
-            "domain", TEXT, "Whose kind of picture it is: render, look (of neither side), generated.", required=True
+            "domain",
+            TEXT,
+            "Whose kind of picture it is: render, look (of neither side), generated, photo.",
+            required=True,
         ),
         replace(IMAGE, meaning="The test image, PNG or JPEG, RGB."),
         Column("pose_group", TEXT, "What the pose comes from: never that of a training sample.", required=True),
-        Column("family", TEXT, "Procedural family."),
+        Column("family", TEXT, "Procedural family; of a user's set its kind of files."),
+        Column(
+            "labels",
+            TEXT,
+            "What is known of the person: body (all columns of SMPL-X), mesh, pose (joints or rotations of another body), or "
+            "keypoints.",
+            required=True,
+        ),
+        Column("shown", TEXT, "Image and person in the user's files; null for images of this project."),
+        Column(
+            "true_joints_m",
+            vector(22 * 3),
+            "22 body joints in the camera's frame, metres; null or NaN where not known.",
+        ),
+        Column(
+            "true_rotations",
+            vector(22 * 9),
+            "Root in the camera's frame and body joints, 3 x 3 in row-major order; null or NaN where not known.",
+        ),
+        Column("true_vertices_m", FILE, "Vertices of a mesh in the camera's frame, metres, float32; null without one."),
+        Column(
+            "labelled_keypoints",
+            vector(17 * 2),
+            "COCO's 17 keypoints, x, y, pixels; NaN where not labelled, null without any.",
+        ),
+        Column("person_box", vector(4), "Box of the annotated person: x, y, width, height, pixels."),
         Column("licence", TEXT, "Licence of the pose.", required=True),
         SEED,
         *BODY,
@@ -82,6 +113,7 @@ STUDENT_TABLES: dict[str, tuple[Column, ...]] = {
         Column("test_sample_id", TEXT, "The test image.", required=True),
         Column("test_set", TEXT, "Its set.", required=True),
         Column("family", TEXT, "Procedural family of its pose."),
+        Column("labels", TEXT, "What is known of the person in it, see `benchmark_images`.", required=True),
         Column("pve_mm", FLOAT, "Mean distance of vertices with pelves at one place, millimetres."),
         Column(
             "pve_area_mm",
@@ -98,6 +130,11 @@ STUDENT_TABLES: dict[str, tuple[Column, ...]] = {
         Column("pa_mpjpe_mm", FLOAT, "Mean distance of body joints after the best similarity, millimetres."),
         Column("orient_deg", FLOAT, "Angle between true and predicted root, degrees."),
         Column("body_angle_deg", FLOAT, "Mean angle of the 21 body joints, degrees."),
+        Column(
+            "pck05", FLOAT, "Share of labelled keypoints within 5 % of the box's longer side; null without 2D labels."
+        ),
+        Column("pck10", FLOAT, "The same within 10 %."),
+        Column("pck10_aligned", FLOAT, "The same within 10 % after the best shift and scale."),
         Column("betas_l1", FLOAT, "Mean absolute error of shape, standard deviations."),
         Column(
             "floor_pve_mm",

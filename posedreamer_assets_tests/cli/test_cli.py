@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from posedreamer_assets.cli.commands import cli
-from posedreamer_assets.cli.run import require_models
 from posedreamer_assets.config import load_profile
 from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.pipeline.refusals import require_models
 from posedreamer_assets.runtime.home import Home
 
 
@@ -106,11 +106,12 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_a_run_without_its_models_is_refused_before_a_pose_is_made(tmp_path: Path) -> None:
-    result = _run("run", "--profile", "sdxl", "--home", str(tmp_path / "home"))
+@pytest.mark.parametrize(("name", "model"), [("sdxl", "stable-diffusion-xl-base-1.0"), ("zimage", "Z-Image-Turbo")])
+def test_a_run_without_its_models_is_refused_before_a_pose_is_made(tmp_path: Path, name: str, model: str) -> None:
+    result = _run("run", "--profile", name, "--home", str(tmp_path / "home"))
     assert result.exit_code == 1
     assert len(result.stderr.strip().splitlines()) == 1
-    assert "stable-diffusion-xl-base-1.0 is not on this computer" in result.stderr
+    assert f"{model} is not on this computer" in result.stderr
     assert Home(tmp_path / "home").store().partitions("pose_library") == {}
 
 
@@ -128,7 +129,10 @@ def test_doctor_tells_licence_and_memory_of_a_large_generator_without_loading_it
     lines = {line[9:27].strip(): line for line in result.output.splitlines()}
     assert "Non-Commercial" in lines["generator licence"]
     assert "33.7 GB of weights" in lines["generator memory"]
+    assert "24 GiB: does not fit; 48 GiB: " in lines["generator memory"]
     assert lines["generator weights"].startswith("missing")
+    assert "usyd-community/vitpose-plus-base: HF_HUB_OFFLINE" in lines["judging detector"]
+    assert "PekingU/rtdetr_r50vd: HF_HUB_OFFLINE" in lines["person counter"]
     assert result.exit_code == 1
 
 
@@ -136,14 +140,22 @@ def test_photographs_are_not_judged_by_a_detector_of_renderings_unless_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("posedreamer_assets.diffusion.sources.require", lambda _: None)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    shipped = {
+        "judge.kind": "heatmap",
+        "judge.path": "shipped:judge",
+        "counter.kind": "auto",
+        "counter.path": "shipped:counter",
+    }
     with pytest.raises(DetectorError, match="seen renderings alone"):
-        require_models(load_profile("sdxl"))
-    require_models(load_profile("sdxl", {"judge.on_photographs": True}))
+        require_models(load_profile("sdxl", shipped))
+    require_models(load_profile("sdxl", {**shipped, "judge.on_photographs": True}))
     with pytest.raises(DetectorError, match=r"ranker\.path"):
-        require_models(
-            load_profile(
-                "flux", {"judge.path": "shipped:judge", "judge.on_photographs": True, "ranker.path": "shipped:ranker"}
-            )
-        )
+        require_models(load_profile("flux", {**shipped, "judge.on_photographs": True, "ranker.path": "shipped:ranker"}))
     (tmp_path / "movenet.onnx").touch()
-    require_models(load_profile("sdxl", {"judge.kind": "onnx", "judge.path": str(tmp_path / "movenet.onnx")}))
+    movenet = {"judge.kind": "onnx", "judge.path": str(tmp_path / "movenet.onnx")}
+    require_models(load_profile("sdxl", {**shipped, **movenet}))
+    with pytest.raises(
+        DetectorError, match=r"counter\.path: PekingU/rtdetr_r50vd is not on this computer, and HF_HUB_OFFLINE"
+    ):
+        require_models(load_profile("sdxl", movenet))

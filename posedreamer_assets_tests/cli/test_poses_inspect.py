@@ -140,3 +140,10 @@ def test_no_sheet_is_written_where_none_is_wanted(
     result = CliRunner().invoke(cli, ["poses", "inspect", str(folder)])
     assert [path.name for path in here.rglob("*.png")] == ["poses-001.png"]
     assert result.stdout.splitlines()[-1] == "contact sheets: pose_sheets/poses-001.png"
+
+
+def test_names_keep_to_their_line_and_say_nothing_to_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "a\nfile \x1b[2Jcleared.bvh").write_text("HIERARCHY")
+    result = CliRunner().invoke(cli, ["poses", "inspect", "--no-sheet", str(tmp_path)])
+    assert result.stdout.splitlines()[0].startswith(r"a\nfile \x1b[2Jcleared.bvh  refused: truncated")
+    assert "\x1b" not in result.stdout

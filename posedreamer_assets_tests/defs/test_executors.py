@@ -3,18 +3,26 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dagster as dg
 import pytest
 import yaml
 from dagster._config import validate_config
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandler
 from dagster._core.instance.config import dagster_instance_config_schema
 
+from posedreamer_assets.config import load_profile
 from posedreamer_assets.defs.build import build
-from posedreamer_assets.defs.deployment import EXECUTORS, Deployment
+from posedreamer_assets.defs.checks_here import CHECKS_TAG, ChecksHere, with_checks_here
+from posedreamer_assets.defs.deployment import EXECUTORS, SECRETS, Deployment
 from posedreamer_assets.defs.executors import executor, step_tags
+from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline import graph
 from posedreamer_assets.runtime.home import Home
@@ -78,6 +86,104 @@ def test_gpus_per_step_follow_the_deployment() -> None:
     assert step_tags(None, Deployment()) == {}
 
 
+def test_a_step_that_only_paints_needs_no_gpu_where_actors_paint() -> None:
+    for engine, asked in (("inline", True), ("processes", True), ("ray", False)):
+        tags = [step_tags("gpu", Deployment(engine=engine), only_paints=paints) for paints in (True, False)]
+        assert [bool(one) for one in tags] == [asked, True]
+    assert [stage.key for stage in graph(2) if stage.only_paints] == ["base/raw_generations", "hard/raw_generations"]
+
+
+def test_a_gpu_step_may_use_the_memory_that_weights_need() -> None:
+    tags = step_tags("gpu", Deployment(gpu_memory_gib=64))
+    assert tags["dagster-k8s/config"]["container_config"]["resources"]["limits"]["memory"] == "64Gi"
+    assert tags["ecs/memory"] == "65536"
+    assert "ecs/memory" not in step_tags("gpu", Deployment())
+
+
+def test_settings_of_the_engine_are_the_operator_s_and_are_refused_where_they_are_none() -> None:
+    given = {"POSEDREAMER_ENGINE": "processes", "POSEDREAMER_WORKERS": "4", "POSEDREAMER_IDLE_S": "30"}
+    found = Deployment.from_environment(given)
+    assert (found.engine, found.workers, found.chunk, found.idle_s) == ("processes", "4", 64, 30.0)
+    assert EngineSettings.from_environment(given).workers_of(8) == 4
+    assert EngineSettings().workers_of(0) == 1 and EngineSettings().workers_of(8) == 8
+    wrong = {"ENGINE": "threads", "WORKERS": "0", "CHUNK": "0", "IDLE_S": "0", "GPUS": "some"}
+    for name, value in wrong.items():
+        with pytest.raises(ConfigError, match=f"POSEDREAMER_{name}={value}"):
+            Deployment.from_environment({f"POSEDREAMER_{name}": value})
+
+
+# Checks beside the run
+
+
+@dataclass
+class Cluster(StepHandler):
+    """Notes what it is given."""
+
+    given: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return "Cluster"
+
+    def launch_step(self, step_handler_context: Any) -> Iterator[dg.DagsterEvent]:
+        self.given.append("launch")
+        return iter(())
+
+    def check_step_health(self, step_handler_context: Any) -> CheckStepHealthResult:
+        self.given.append("health")
+        return CheckStepHealthResult.healthy()
+
+    def terminate_step(self, step_handler_context: Any) -> Iterator[dg.DagsterEvent]:
+        self.given.append("terminate")
+        return iter(())
+
+
+def context_of(key: str, command: list[str], tags: dict[str, str]) -> Any:
+    """What a handler is given of a step."""
+    context = mock.Mock(step_tags={key: tags})
+    context.execute_step_args.step_keys_to_execute = [key]
+    context.execute_step_args.get_command_args.return_value = command
+    context.execute_step_args.get_command_env.return_value = [{"name": "GIVEN", "value": "3"}]
+    return context
+
+
+def test_checks_are_processes_beside_the_run_and_other_steps_go_to_the_cluster() -> None:
+    cluster = Cluster()
+    handler = ChecksHere(cluster)
+    step = context_of("base__control_maps", [], {})
+    list(handler.launch_step(step))
+    assert handler.check_step_health(step).is_healthy
+    list(handler.terminate_step(step))
+    assert cluster.given == ["launch", "health", "terminate"]
+    command = [
+        sys.executable,
+        "-c",
+        "import os, time; code = int(os.environ['GIVEN']); time.sleep(99 * (code == 4)); exit(code)",
+    ]
+    checks = context_of("base_control_maps_checks", command, {CHECKS_TAG: "base/control_maps"})
+    assert not handler.check_step_health(checks).is_healthy  # of a run that is no more
+    with mock.patch.object(dg.DagsterEvent, "step_worker_starting"):
+        list(handler.launch_step(checks))
+        handler._checks["base_control_maps_checks"].wait()
+        assert "ended with code 3" in (handler.check_step_health(checks).unhealthy_reason or "")
+        checks.execute_step_args.get_command_env.return_value = [{"name": "GIVEN", "value": "4"}]
+        list(handler.launch_step(checks))
+    assert handler.check_step_health(checks).is_healthy
+    list(handler.terminate_step(checks))
+    assert handler._checks["base_control_maps_checks"].wait() < 0
+    assert len(cluster.given) == 3
+
+
+def test_executors_of_clusters_keep_checks_beside_the_run() -> None:
+    made = StepDelegatingExecutor(Cluster(), RetryMode.DISABLED)
+    definition = dg.ExecutorDefinition(name="cluster", executor_creation_fn=lambda context: made)
+    create = with_checks_here(definition).executor_creation_fn
+    assert create is not None and create(mock.Mock()) is made
+    assert made._step_handler.name == "Cluster, checks beside the run"
+    checks = [check for check in DEFS.asset_checks or () if isinstance(check, dg.AssetChecksDefinition)]
+    assert checks and all(CHECKS_TAG in check.op.tags for check in checks)
+
+
 # Kubernetes
 
 
@@ -119,6 +225,11 @@ def test_helm_values_name_things_that_the_chart_and_the_launcher_know() -> None:
     assert set(values) <= known
     (code,) = values["dagster-user-deployments"]["deployments"]
     check_variables({item["name"]: item["value"] for item in code["env"]}, executor="k8s")
+    assert [secret["name"] for secret in code["envSecrets"]] == ["posedreamer-aws", "posedreamer-huggingface"]
+    places = {volume["name"]: volume["mountPath"] for volume in code["volumeMounts"]}
+    check_models({item["name"]: item["value"] for item in code["env"]}, places["models"])
+    (claim,) = [v["persistentVolumeClaim"]["claimName"] for v in code["volumes"] if v["name"] == "models"]
+    assert read("helm/models.yaml")["metadata"]["name"] == claim
     mounted = {volume["name"] for volume in code["volumeMounts"]}
     assert mounted == {volume["name"] for volume in code["volumes"]}
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
@@ -149,7 +260,32 @@ def test_task_definitions_are_what_ecs_accepts() -> None:
         check_variables(variables, executor="ecs")
         launcher = read("ecs/dagster.yaml")["run_launcher"]["config"]
         assert launcher["container_name"] == container["name"]
-        assert {s["name"] for s in container["secrets"]} == asked_for(read("ecs/dagster.yaml"))
+        assert {s["name"] for s in container["secrets"]} == {"HF_TOKEN", *asked_for(read("ecs/dagster.yaml"))}
+        (mount,), (volume,) = container["mountPoints"], task["volumes"]
+        assert mount["sourceVolume"] == volume["name"]
+        check_models(variables, mount["containerPath"])
+
+
+def test_the_image_of_ecs_has_the_profile_where_the_home_is() -> None:
+    copied = re.findall(r"^COPY (.+)$", (DEPLOY / "ecs" / "Dockerfile").read_text(), re.MULTILINE)
+    container = read("ecs/code.json")["containerDefinitions"][0]
+    home = Home(Path(next(item["value"] for item in container["environment"] if item["name"] == "POSEDREAMER_HOME")))
+    assert f"profile.yaml {home.profile_path}" in copied
+
+
+@pytest.mark.parametrize("name", ["ray", "k8s", "ecs"])
+def test_a_home_without_a_profile_is_refused_on_a_cluster(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    assert home.profile() == load_profile("pocket")
+    monkeypatch.setenv("POSEDREAMER_EXECUTOR", name)
+    with pytest.raises(ConfigError, match=f"POSEDREAMER_EXECUTOR={name} mount the profile there.*POSEDREAMER_PROFILE"):
+        home.profile()
+    monkeypatch.setenv("POSEDREAMER_PROFILE", "sdxl")
+    assert home.profile() == load_profile("sdxl")
+    home.prepare(load_profile("flux"))
+    assert home.profile() == load_profile("flux")
 
 
 def test_a_gpu_step_is_an_ecs_task_with_a_gpu() -> None:
@@ -210,9 +346,16 @@ def check_variables(given: dict[str, str], *, executor: str) -> None:
     """Every POSEDREAMER_ variable is one that the project reads, and has a value that it takes."""
     ours = {name: value for name, value in given.items() if name.startswith("POSEDREAMER_")}
     others = {"POSEDREAMER_HOME", "POSEDREAMER_STORAGE"}
+    assert not {*given} & {"HF_TOKEN", *SECRETS}
     known = {f"POSEDREAMER_{name.upper()}" for name in Deployment.__dataclass_fields__}
     assert set(ours) <= known | others
     assert Deployment.from_environment(ours).executor == executor
+
+
+def check_models(given: dict[str, str], mount: str) -> None:
+    """What is downloaded from a hub lies on the volume of models, and a GPU step may hold it in its memory."""
+    assert Path(given["HF_HOME"]).is_relative_to(mount)
+    assert int(given["POSEDREAMER_GPU_MEMORY_GIB"]) >= 64
 
 
 def asked_for(settings: dict[str, Any]) -> set[str]:

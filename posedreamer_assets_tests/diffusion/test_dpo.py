@@ -13,18 +13,16 @@ import torch
 
 from posedreamer_assets import progress
 from posedreamer_assets.config import AlignmentConfig
-from posedreamer_assets.diffusion.dpo import (
-    DpoTrainer,
-    PairData,
+from posedreamer_assets.diffusion.dpo import DpoTrainer, rate_at, train_dpo
+from posedreamer_assets.diffusion.dpo_loss import (
     PairErrors,
     beta_at,
     flow_dpo_loss,
     preference_margin,
-    rate_at,
-    train_dpo,
     velocity_error,
 )
 from posedreamer_assets.diffusion.generator import FlowModel
+from posedreamer_assets.diffusion.pair_data import PairData
 from posedreamer_assets.diffusion.pocket import PocketGenerator
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets_tests.diffusion.conftest import draw_discs
@@ -35,7 +33,7 @@ CONFIG = AlignmentConfig(batch_size=4, steps=6, max_epochs=100.0, eval_every=3, 
 def make_pairs_data(n: int = 8) -> PairData:
     """The right image wins over its inverse."""
     images, controls, captions = draw_discs(n)
-    return PairData(controls, images, 255 - images, captions, np.arange(n) < 2)
+    return PairData.of_images(controls, images, 255 - images, captions, np.arange(n) < 2)
 
 
 def errors(*values: float) -> PairErrors:
@@ -118,17 +116,17 @@ def test_the_gradient_pushes_the_winner_error_below_the_loser_error() -> None:
     assert velocity_error(guess, winner, even).item() < velocity_error(guess, loser, even).item()
 
 
-def test_a_fresh_adapter_has_a_loss_of_exactly_log_2(tiny_generator: PocketGenerator) -> None:
-    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, seed=0)
+def test_a_fresh_adapter_has_a_loss_of_exactly_log_2(tiny_generator: PocketGenerator, tmp_path: Path) -> None:
+    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, 0, tmp_path)
     figures = trainer.validate(0)
     assert figures["loss"] == pytest.approx(math.log(2), abs=1e-7)
     assert figures["margin"] == 0.0
     assert figures["policy_winner_error"] == figures["reference_winner_error"]
 
 
-def test_only_the_adapter_learns(tiny_generator: PocketGenerator) -> None:
+def test_only_the_adapter_learns(tiny_generator: PocketGenerator, tmp_path: Path) -> None:
     before = {k: v.clone() for k, v in tiny_generator.transformer.state_dict().items()}
-    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, seed=0)
+    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, 0, tmp_path)
     trainer.step(1)
     after = tiny_generator.transformer.state_dict()
     for name, value in before.items():
@@ -164,7 +162,7 @@ def test_the_written_adapter_is_the_one_that_was_validated(tiny_generator: Pocke
     pairs = make_pairs_data()
     result = train_dpo(pairs, tiny_generator, CONFIG, 0, tmp_path)
     assert result.best_step > 0
-    trainer = DpoTrainer(pairs, tiny_generator, CONFIG, seed=0)
+    trainer = DpoTrainer(pairs, tiny_generator, CONFIG, 0, tmp_path)
     trainer.validate(0)  # measures the reference
     tiny_generator.adapter.use(result.adapter_path)
     assert trainer.validate(1)["loss"] == pytest.approx(result.best_validation_loss, abs=1e-6)
@@ -180,8 +178,10 @@ def test_several_cores_make_the_same_adapter(tiny_generator: PocketGenerator, tm
     assert alone.adapter_path.read_bytes() == together.adapter_path.read_bytes()
 
 
-def test_a_chunk_holds_pairs_of_one_half_image_and_each_pair_once(tiny_generator: PocketGenerator) -> None:
-    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, seed=0)
+def test_a_chunk_holds_pairs_of_one_half_image_and_each_pair_once(
+    tiny_generator: PocketGenerator, tmp_path: Path
+) -> None:
+    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, 0, tmp_path)
     indices = np.array([5, 1, 7, 2, 3, 6])
     chunks = list(trainer._chunks(indices))
     assert sorted(np.concatenate(chunks).tolist()) == list(range(6))
@@ -192,9 +192,9 @@ def test_a_chunk_holds_pairs_of_one_half_image_and_each_pair_once(tiny_generator
         assert rows.winners.shape[1] == trainer.encoder.windows.shape[1]
 
 
-def test_half_images_keep_their_places(tiny_generator: PocketGenerator) -> None:
+def test_half_images_keep_their_places(tiny_generator: PocketGenerator, tmp_path: Path) -> None:
     """A transformer that saw half the tokens as if they were the first half would answer otherwise."""
-    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, seed=0)
+    trainer = DpoTrainer(make_pairs_data(), tiny_generator, CONFIG, 0, tmp_path)
     tokens = trainer.encoder.windows[2]
     rows = trainer.encoder.rows(np.array([0]))
     ask = (rows.winners, rows.controls, rows.captions, torch.tensor([0.5]))
@@ -204,8 +204,8 @@ def test_half_images_keep_their_places(tiny_generator: PocketGenerator) -> None:
     assert not torch.allclose(placed, moved)
 
 
-def test_whole_images_are_one_window(tiny_generator: PocketGenerator) -> None:
-    trainer = DpoTrainer(make_pairs_data(), tiny_generator, replace(CONFIG, half_images=False), seed=0)
+def test_whole_images_are_one_window(tiny_generator: PocketGenerator, tmp_path: Path) -> None:
+    trainer = DpoTrainer(make_pairs_data(), tiny_generator, replace(CONFIG, half_images=False), 0, tmp_path)
     rows, columns = tiny_generator.token_grid
     assert trainer.encoder.rows(np.array([0, 1])).winners.shape[1] == rows * columns
     assert len(list(trainer._chunks(np.arange(4)))) == 1
@@ -250,6 +250,8 @@ def test_pairs_of_one_kind_only_are_refused(tiny_generator: PocketGenerator, tmp
 def test_columns_of_different_lengths_are_refused() -> None:
     pairs = make_pairs_data()
     with pytest.raises(AlignmentError, match="differ in length"):
+        replace(pairs, winners=pairs.winners[1:])
+    with pytest.raises(AlignmentError, match="captions of 7"):
         replace(pairs, captions=pairs.captions[1:])
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from posedreamer_assets.config import AlignmentConfig, GeneratorConfig
-from posedreamer_assets.diffusion.dpo import PairData, train_dpo
+from posedreamer_assets.diffusion.dpo import train_dpo
 from posedreamer_assets.diffusion.flux import CONTROL_ADAPTER, FluxGenerator
 from posedreamer_assets.diffusion.generator import load_generator
+from posedreamer_assets.diffusion.pair_data import PairData
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets_tests.diffusion.conftest import IMAGE, draw_discs
 from posedreamer_assets_tests.diffusion.production import save_tiny_control_lora, save_tiny_flux
@@ -59,7 +60,7 @@ def test_dpo_trains_a_second_adapter_beside_the_control_lora(flux: FluxGenerator
     images, controls, captions = draw_discs(4)
     base = flux.generate(controls[:1], captions[:1], [1])
     control_before = {k: v.clone() for k, v in flux.transformer.state_dict().items() if f".{CONTROL_ADAPTER}." in k}
-    pairs = PairData(controls, images, 255 - images, captions, np.arange(4) < 1)
+    pairs = PairData.of_images(controls, images, 255 - images, captions, np.arange(4) < 1)
     cfg = AlignmentConfig(batch_size=3, steps=12, eval_every=1, lora_rank=2, learning_rate=1e-2)
     result = train_dpo(pairs, flux, cfg, 0, tmp_path)
     assert result.best_step > 0

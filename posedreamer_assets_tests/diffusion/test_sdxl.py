@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from posedreamer_assets.config import AlignmentConfig, GeneratorConfig
-from posedreamer_assets.diffusion.dpo import PairData, train_dpo
+from posedreamer_assets.diffusion.dpo import train_dpo
 from posedreamer_assets.diffusion.generator import load_generator
+from posedreamer_assets.diffusion.pair_data import PairData
 from posedreamer_assets.diffusion.sdxl import SdxlGenerator
 from posedreamer_assets.errors import AlignmentError, BackendError
 from posedreamer_assets_tests.diffusion.conftest import IMAGE, draw_discs
@@ -51,7 +52,7 @@ def test_seed_and_control_each_change_the_image_and_company_does_not(sdxl: SdxlG
 
 def test_flow_dpo_does_not_apply(sdxl: SdxlGenerator, tmp_path: Path) -> None:
     images, controls, captions = draw_discs(2)
-    pairs = PairData(controls, images, images, captions, np.array([True, False]))
+    pairs = PairData.of_images(controls, images, images, captions, np.array([True, False]))
     with pytest.raises(AlignmentError, match="predicts velocities"):
         train_dpo(pairs, sdxl, AlignmentConfig(), 0, tmp_path)
 

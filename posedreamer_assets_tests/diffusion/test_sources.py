@@ -83,7 +83,7 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
         needs(GeneratorConfig(model_path=str(tmp_path / "empty")))
 
 
-@pytest.mark.parametrize("name", ["flux", "sdxl"])
+@pytest.mark.parametrize("name", ["flux", "sdxl", "zimage"])
 def test_the_shipped_profiles_models_are_known_by_size_and_licence(name: str) -> None:
     for need in needs(load_profile(name).generator):
         assert not need.here
@@ -98,6 +98,27 @@ def test_sizes_are_those_of_the_architecture() -> None:
     with torch.device("meta"):
         counted = sum(p.numel() for p in FluxTransformer2DModel(guidance_embeds=True).parameters())
     assert KNOWN[FLUX].parameters["transformer"] == pytest.approx(counted / 1e9, abs=0.01)
+
+
+def test_sizes_of_z_image_are_those_of_the_architecture() -> None:
+    import torch
+    from diffusers import ZImageTransformer2DModel
+    from transformers import Qwen3Config, Qwen3Model
+
+    qwen3_4b = Qwen3Config(
+        vocab_size=151936,
+        hidden_size=2560,
+        intermediate_size=9728,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+    )
+    with torch.device("meta"):
+        networks = {"transformer": ZImageTransformer2DModel(), "Qwen3": Qwen3Model(qwen3_4b)}
+    known = KNOWN["Tongyi-MAI/Z-Image-Turbo"].parameters
+    for part, network in networks.items():
+        assert known[part] == pytest.approx(sum(p.numel() for p in network.parameters()) / 1e9, abs=0.01)
 
 
 def test_a_cached_model_is_here_and_the_hub_is_not_asked(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +149,23 @@ def test_what_the_hub_says_becomes_one_line(monkeypatch: pytest.MonkeyPatch, err
         require(NAMED)
     assert "\n" not in str(found.value)
     assert DEPTH in str(found.value)
+
+
+def test_one_file_of_a_model_is_looked_for_and_asked_for(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "owner/nets/union.safetensors"
+    cfg = GeneratorConfig(backend="zimage", model_path="owner/model", control_lora_path=name)
+    asked: list[str] = []
+    monkeypatch.setattr(HfApi, "auth_check", lambda _, model: asked.append(model))
+    assert [need.here for need in needs(cfg)] == [False, False]
+    require(cfg)
+    assert asked == ["owner/model", "owner/nets"]
+    root = empty_cache / "models--owner--nets"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text("0" * 40)
+    place = root / "snapshots" / ("0" * 40)
+    place.mkdir(parents=True)
+    save_file({"w": np.zeros(1, np.float32)}, place / "union.safetensors")
+    assert [need.here for need in needs(cfg)] == [False, True]
 
 
 def test_a_mistake_of_this_program_is_not_blamed_on_the_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,16 @@ def test_interval_covers_the_value_and_is_reproducible() -> None:
     assert distances.fid_estimate(x, y, 0, np.random.default_rng(1)).low is None
 
 
+def test_a_draw_of_few_images_is_the_distance_of_its_repeated_images() -> None:
+    rng = np.random.default_rng(22)
+    x, y = correlated(40, 80, 19) + 3.0, correlated(30, 80, 20, 0.3)
+    for _ in range(5):
+        drawn_x, drawn_y = rng.integers(40, size=40), rng.integers(30, size=30)
+        weights = (np.bincount(drawn, minlength=n).astype(float) for drawn, n in ((drawn_x, 40), (drawn_y, 30)))
+        expected = distances.fid(x[drawn_x], y[drawn_y])
+        assert distances._Products(x, y).frechet(*weights) == pytest.approx(expected, rel=1e-6)
+
+
 def test_share_interval_stays_within_zero_and_one() -> None:
     hits = np.array([True] * 19 + [False])
     estimate = distances.share_estimate(hits, 100, np.random.default_rng(21))

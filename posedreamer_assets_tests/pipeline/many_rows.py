@@ -74,6 +74,7 @@ def fill(store: LanceStore, count: int) -> None:
                 "keypoints_2d": rng.uniform(0, SIDE, (n, 34)).astype(np.float32),
                 "keypoints_visible": np.ones((n, 17), bool),
                 "body_pixels": [100] * n,
+                "bbox": np.tile(np.array([0, 0, SIDE, SIDE], np.float32), (n, 1)),
             },
             "filtered_dataset": {
                 **same,
@@ -104,7 +105,7 @@ def main(folder: Path, count: int) -> dict[str, float]:
     if store.version("filtered_dataset") is None:
         fill(store, count)
         return {}
-    judge = SimpleNamespace(name="nobody", detect=lambda seen: np.ones((len(seen), 17, 3), np.float32))
+    judge = SimpleNamespace(name="nobody", detect=lambda seen, boxes: np.ones((len(seen), 17, 3), np.float32))
     models = cast(Any, SimpleNamespace(judge=judge, outside_judge=None))
     reader, place = Counting(Snapshot(profile, store)), folder / "report"
     place.mkdir()

@@ -10,6 +10,7 @@ import pytest
 
 from posedreamer_assets.checks.files import load_table_checks
 from posedreamer_assets.config import load_profile
+from posedreamer_assets.metrics import features, quality
 from posedreamer_assets.metrics.features import FeatureSet
 from posedreamer_assets.pipeline import quality_report
 from posedreamer_assets.pipeline.stage import Inputs
@@ -50,7 +51,7 @@ def found(counts: tuple[int, int], tmp_path: Path) -> dict:
             _ids=lambda *_: [],
             _base_ids=lambda _: [],
         ),
-        mock.patch("posedreamer_assets.metrics.features.FeatureExtractor", lambda: features_of),
+        mock.patch.object(features, "FeatureExtractor", lambda: features_of),
     ):
         made = quality_report.make(inputs)
 
@@ -66,7 +67,7 @@ def test_counts_and_the_reason_stand_in_the_place_of_figures(found: dict, counts
     assert (found["generated"], found["reference"]) == counts
     assert not {"fid_2048", "fid_64", "kid", "precision", "recall"} & set(found)
     assert f"{counts[0]} generated and {counts[1]} reference images" in found["notes"][0]
-    assert "at least 5 of each" in found["notes"][0]
+    assert "at least 5 of each" in quality.too_few(*counts, load_profile("pocket").quality) in found["notes"][0]
     assert found["judge"]["renders"] == {"mean": None, "ci95": [None, None], "n": 0}
 
 

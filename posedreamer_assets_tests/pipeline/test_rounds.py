@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.pipeline.rounds import planned_keys, poses_of_batch, rounds, source_name
+from posedreamer_assets.pipeline import graph_of
+from posedreamer_assets.pipeline.rounds import planned_keys, planned_of, poses_of_batch, rounds, source_name
 from posedreamer_assets.pipeline.stage import POSES
 from posedreamer_assets.tables.keys import group_of, image_of, is_reserved, of_groups, person_id, round_name
 
@@ -83,3 +84,16 @@ def test_a_person_is_named_after_the_image_and_the_first_one_as_the_image() -> N
     assert person_id(image, 0) == image
     assert person_id(image, 3) == f"{image}/03"
     assert image_of(person_id(image, 3)) == image_of(image) == image
+
+
+def test_of_renders_the_first_base_batches_alone_can_be_asked_for() -> None:
+    every, few = load_profile("pocket"), load_profile("pocket", {"scenes.reference_batches": 2})
+    key = "base/sample_scores"
+    for profile, renders in ((every, planned_keys(every, POSES)), (few, planned_keys(few, ("base",))[:2])):
+        found = graph_of(profile)
+        assert planned_of(profile, found["rendered_scenes"]) == renders
+        assert planned_of(profile, found[key]) == planned_keys(profile, ("base",))
+    tables = {name: [reads.table for reads in graph_of(of)[key].reads] for name, of in (("every", every), ("few", few))}
+    assert tables["every"] == [*tables["few"], "rendered_scenes"]
+    assert "rendered_scenes" in {reads.table for reads in graph_of(few)["quality_report"].reads}
+    assert {graph_of(of)["rendered_scenes"].starts for of in (every, few)} == {"flow", "request"}

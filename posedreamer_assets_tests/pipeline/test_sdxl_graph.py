@@ -18,7 +18,7 @@ from posedreamer_assets.cli.run import Summary, run_main_job
 from posedreamer_assets.cli.status import status_of
 from posedreamer_assets.config import Profile, load_profile
 from posedreamer_assets.diffusion.sdxl import SdxlGenerator
-from posedreamer_assets.pipeline import graph, models
+from posedreamer_assets.pipeline import graph
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.images import decode
@@ -41,6 +41,10 @@ SMALL = {
     "generator.steps": 1,
     "generator.device": "cpu",
     "generator.dtype": "float32",
+    "judge.kind": "heatmap",
+    "judge.path": "shipped:judge",
+    "counter.kind": "auto",
+    "counter.path": "shipped:counter",
     "curation.min_oks": 0.0,
     "curation.max_people": 99,
     "curation.max_head_error_deg": 180.0,
@@ -102,7 +106,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         adapters.add(options.get("adapter_path"))
         return generate(self, controls, captions, seeds, **options)
 
-    models._generator.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SdxlGenerator, "generate", watched)
         patch.setattr(suite, "run_checks", checks_of_what_differs)

@@ -67,12 +67,21 @@ def test_floor_clips_in_rare_axes_are_told_or_asked_for(name: str, axis: str, ya
         assert found == axis
 
 
-def test_a_habit_overrules_no_evidence_and_knowledge_does() -> None:
+def test_a_habit_decides_nothing_alone_and_knowledge_does() -> None:
     sitting = in_axes(clip("sit", 0), "x")
-    with pytest.raises(PoseFileError) as caught:  # the habit's z would win with the motion's x second
-        decide(sitting, {"z": 0.9, "x": -0.5})
-    assert "x or z may be up" in caught.value.detail
+    with pytest.raises(PoseFileError, match="may be up"):
+        decide(sitting, {"z": 1.9, "x": -1.9})
     assert decide(sitting, {"z": REST_POSE}).axis == "z"
+
+
+def test_a_still_pose_without_a_path_is_not_given_the_habit_s_axis() -> None:
+    """Somebody on their hands, axis -y, looks like somebody with raised arms, axis y: the user is asked."""
+    upside_down = clip("handstand")
+    still = upside_down.replace(transl=np.zeros_like(upside_down.transl))
+    for axis in ("y", "-y", "z"):
+        with pytest.raises(PoseFileError) as caught:
+            decide(in_axes(still, axis).replace(transl=still.transl))
+        assert caught.value.reason == "ambiguous_up_axis"
 
 
 @pytest.mark.parametrize("axis", ["y", "z"])

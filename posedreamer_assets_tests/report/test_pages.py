@@ -51,6 +51,11 @@ def estimate(value: float) -> dict[str, Any]:
     return {"value": value, "low": value * 0.9, "high": value * 1.1, "standard_error": 0.1, "replicates": 9}
 
 
+def by_network() -> dict[str, Any]:
+    named = ("frechet", "kd", "cmmd", "precision", "recall", "density", "coverage")
+    return {name: estimate(0.5) for name in named}
+
+
 def quality() -> dict[str, Any]:
     named = ("fid_2048", "fid_64", "kid", "precision", "recall")
     score = "efficientnet_lite0_score"
@@ -90,7 +95,8 @@ def full_report(path: Path) -> str:
             {"base": before, EVIL: after},
         ),
         sections.quality_section(
-            {EVIL: quality()}, {EVIL: rng.normal(size=(9, 2)), "reference": rng.normal(size=(5, 2))}
+            {EVIL: {**quality(), "by_network": {EVIL: by_network()}}},
+            {EVIL: {EVIL: rng.normal(size=(9, 2)), "reference": rng.normal(size=(5, 2))}},
         ),
         sections.coverage_section(
             [

@@ -1,5 +1,6 @@
 """Making a stage: of the version that was listed, of the body that the profile names, and of rows that passed their checks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from posedreamer_assets.body.model import FREE_BODY_PATH
 from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.defs.local.runner import Runner
 from posedreamer_assets.errors import CheckError, StorageError
-from posedreamer_assets.pipeline.stage import Made, Reads, Stage
+from posedreamer_assets.pipeline.stage import Inputs, Made, Reads, Stage
 from posedreamer_assets.runtime.checking import check_asset
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
@@ -230,3 +231,30 @@ def test_a_partition_without_rows_is_known_until_rows_take_its_place(store: Lanc
     make_one(store, PROFILE, POSES, OTHER)
     assert Snapshot(PROFILE, store).partitions(stage)[OTHER].rows == 2
     assert Snapshot(PROFILE, store).is_current(stage, OTHER)
+
+
+# A stage that is killed
+
+
+def test_what_an_unfinished_stage_kept_is_there_again_until_it_is_done(store: LanceStore) -> None:
+    found: list[list[str]] = []
+
+    def work(inputs: Inputs) -> Made:
+        assert inputs.unfinished is not None
+        inputs.unfinished.mkdir(parents=True, exist_ok=True)
+        found.append([file.name for file in inputs.unfinished.iterdir()])
+        (inputs.unfinished / "state.pt").write_bytes(b"half")
+        if len(found) < 3:
+            raise KeyboardInterrupt
+        (inputs.place / "result").write_bytes(b"whole")
+        return Made()
+
+    stage = Stage("slow_work", "One.", work, "1")
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            make(Snapshot(PROFILE, store), stage)
+    kept = store.checkpoint_folders.local / "unfinished" / "slow_work"
+    assert found == [[], ["state.pt"]] and len(list(kept.iterdir())) == 1
+    make(Snapshot(PROFILE, store), replace(stage, version="2"))
+    assert found[2] == [], "that of other inputs is not gone on with"
+    assert list(kept.iterdir()) == [], "nor is it kept, nor what has been finished"

@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -121,6 +123,66 @@ def test_people_are_counted_above_the_threshold_and_apart(tmp_path: Path) -> Non
     assert load_counter(CounterConfig(str(path))).count(images)[0].tolist() == [2, 2]
     with pytest.raises(DetectorError, match="cannot count"):
         load_counter(CounterConfig(str(movenet_single(tmp_path / "single.onnx"))))
+
+
+def brightest(path: Path, batch: int | str) -> Path:
+    """A SimCC model that answers where its input's first plane is bright: the first of the brightest rows and columns."""
+    nodes = [
+        helper.make_node("Slice", ["input", "zero", "one", "one"], ["plane"]),
+        helper.make_node("ReduceMax", ["plane"], ["x"], axes=[2], keepdims=0),
+        helper.make_node("ReduceMax", ["plane"], ["y"], axes=[3], keepdims=0),
+        helper.make_node("Tile", ["x", "times"], ["simcc_x"]),
+        helper.make_node("Tile", ["y", "times"], ["simcc_y"]),
+    ]
+    constants = {"zero": [0], "one": [1], "times": [1, 17, 1]}
+    infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 17, side])
+        for name, side in (("simcc_x", 192), ("simcc_y", 256))
+    ]
+    picture = helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, 256, 192])
+    given = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "brightest", [picture], infos, given)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("crop", ["whole", "label"])
+@pytest.mark.parametrize("batch", ["batch", 1, 4])
+def test_images_of_a_batch_do_not_mix_whatever_the_file_leaves_open(
+    batch: int | str, crop: Any, tmp_path: Path
+) -> None:
+    """Eleven pictures with a bright spot each, in blocks of the file's size; the spots themselves are the oracle."""
+    spots = np.random.default_rng(1).integers(30, 90, (11, 2))
+    images = np.zeros((11, 128, 128, 3), np.uint8)
+    for image, (x, y) in zip(images, spots, strict=True):
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    boxes = np.concatenate([spots - 25, np.full((11, 2), 50)], 1).astype(np.float32)
+    detector = load_detector(DetectorConfig("onnx", str(brightest(tmp_path / "brightest.onnx", batch)), crop=crop))
+    found = detector.detect(images, boxes)
+    np.testing.assert_allclose(found[:, :, :2], np.broadcast_to(spots[:, None] + 0.5, (11, 17, 2)), atol=2)
+    alone = np.concatenate([detector.detect(images[i : i + 1], boxes[i : i + 1]) for i in range(11)])
+    np.testing.assert_array_equal(found, alone)
+
+
+def test_providers_are_named_and_never_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = movenet_single(tmp_path / "model.onnx")
+    here = DetectorConfig("onnx", str(path), providers=("CPUExecutionProvider",))
+    assert load_detector(here).detect(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 17, 3)
+    with pytest.raises(DetectorError, match="no provider TensorrtExecutionProvider; it has"):
+        load_detector(DetectorConfig("onnx", str(path), providers=("TensorrtExecutionProvider",)))
+    taken = []
+    started = onnxruntime.InferenceSession
+    there = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda file, options, providers: taken.append(providers) or started(file, options, ["CPUExecutionProvider"]),
+    )
+    load_detector(DetectorConfig("onnx", str(path)))
+    assert taken == [["CUDAExecutionProvider", "CPUExecutionProvider"]]
+    with pytest.raises(DetectorError, match="cannot start provider CUDAExecutionProvider"):
+        load_detector(DetectorConfig("onnx", str(path), providers=("CUDAExecutionProvider",)))
 
 
 @pytest.mark.skipif(

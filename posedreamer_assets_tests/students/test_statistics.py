@@ -19,7 +19,6 @@ from posedreamer_assets.students.metrics import (
     angles_deg,
     errors,
     mean_distance_mm,
-    mean_distance_where_mm,
     pelvis_of,
     similarity_aligned,
     vertex_areas,
@@ -44,11 +43,16 @@ def test_distances_are_those_of_a_loop() -> None:
         for x, y in zip(found, POINTS, strict=True)
     ]
     assert mean_distance_mm(found, POINTS) == pytest.approx(loop)
-    where = RNG.random((4, 9)) < 0.5
-    where[2] = False
-    part = mean_distance_where_mm(found, POINTS, where)
-    assert part[0] == pytest.approx(mean_distance_mm(found[:1, where[0]], POINTS[:1, where[0]])[0])
-    assert np.isnan(part[2])
+
+
+def test_only_vertices_in_the_image_count_where_that_is_asked() -> None:
+    found, true = posed(1), posed(2)
+    seen = np.zeros(true.vertices.shape[:2], bool)
+    seen[0, ::3] = True
+    scores = errors(Protocol("chain"), BODY, found, true, seen)
+    apart = (found.vertices - found.joints[:, :1]) - (true.vertices - true.joints[:, :1])
+    assert scores["pve_in_image_mm"][0] == pytest.approx(1000 * np.linalg.norm(apart[0, ::3], axis=1).mean(), rel=1e-5)
+    assert np.isnan(scores["pve_in_image_mm"][1]), "none of it is in the image"
 
 
 def test_a_joint_that_is_off_by_so_much_adds_so_much() -> None:

@@ -262,6 +262,8 @@ def test_a_recipe_is_exported_by_the_command_as_the_dataset_is(
     result = CliRunner().invoke(students_command.students, asked, catch_exceptions=False)
     assert "samples of recipe half, draw 0, 1 shards written, 0 complete before" in result.output
     assert "humandata: " in result.output, "what the format cannot hold"
+    notes = (tmp_path / "out" / "train.md").read_text()
+    assert "trainset_humandata = ['PoseDreamerHalf']" in notes and "data_strategy = 'balance'" in notes
     with pytest.raises(ExportError, match="unknown format 'other'"):
         asked[3] = "other"
         CliRunner().invoke(students_command.students, asked, catch_exceptions=False)

@@ -9,7 +9,7 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.defs.build import build
 from posedreamer_assets.defs.deployment import Deployment
 from posedreamer_assets.defs.local.killed_runs import PROCESS_TAG, report_killed_runs, this_process
-from posedreamer_assets.errors import CheckError
+from posedreamer_assets.errors import CheckError, ConfigError
 from posedreamer_assets.pipeline import Graph, Stage, graph_of
 from posedreamer_assets.progress import Display, watching
 from posedreamer_assets.runtime.home import Home
@@ -53,6 +53,7 @@ class Runner:
         Raises:
             PoseDreamerError: the asset's own error, or CheckError when a blocking check failed.
         """
+        import dagster as dg
         from dagster._core.errors import DagsterAssetCheckFailedError
 
         from posedreamer_assets.defs.partitions import register
@@ -64,6 +65,8 @@ class Runner:
         except DagsterAssetCheckFailedError as error:
             place = f"{stage.key}[{key}]" if key else stage.key
             raise CheckError(f"{place}: {error}") from error
+        except dg.Failure as error:  # refused: the text says all
+            raise ConfigError(error.description or str(error)) from None
 
     def execute_asset(
         self, asset: str, key: str | None, ops: dict[str, Any] | None = None, *, force: bool = True

@@ -18,6 +18,7 @@ from posedreamer_assets.poses.sources.shapes import file_betas, own_licence
 from posedreamer_assets.poses.upright import NPZ_HABIT
 
 RATE_KEYS = ("mocap_frame_rate", "mocap_framerate", "mocap_frame_rate_hz", "frame_rate", "framerate", "fps")
+_RATE = re.compile(r"([-+]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?)(?:\s*/\s*(\d+(?:[.,]\d+)?))?")
 _PATH_KEYS = ("trans", "transl", "root_trans", "smpl_trans")
 _POSE_KEYS = ("poses", "smpl_poses", "fullpose", "full_pose")
 _SHAPE_KEYS = {"betas", "gender", "num_betas", "surface_model_type", "markers_latent", "latent_labels"}
@@ -28,7 +29,7 @@ def is_amass(arrays: Arrays) -> bool:
     """Whether the npz holds a clip in one of AMASS's layouts."""
     if arrays.first_of(*_POSE_KEYS):
         return True
-    if "root_orient" in arrays and arrays.first_of(*BODY_KEYS):
+    if arrays.first_of("root_orient") and arrays.first_of(*BODY_KEYS):
         return True
     moves = arrays.first_of(*RATE_KEYS) and arrays.first_of(*_PATH_KEYS) and not arrays.first_of(*_CAMERA_KEYS)
     return bool(moves and arrays.first_of(*BODY_KEYS))
@@ -61,10 +62,7 @@ def read_clip(
     columns["transl"] = _path(arrays, parts.count, notes)
     fps = frame_rate(arrays, notes)
     betas = file_betas(arrays, parts.model, options.body, notes)
-    axis = arrays.word("up_axis")
-    if axis and axis not in UP_AXES[1:]:
-        expected = ", ".join(UP_AXES[1:])
-        raise PoseFileError(arrays.path, "unknown_layout", f"up_axis: {axis!r}, expected one of {expected}")
+    axis = _stated_axis(arrays)
     return Clip(
         path=arrays.path,
         columns=columns,
@@ -77,6 +75,20 @@ def read_clip(
         believed=believed,
         stated=axis,
     )
+
+
+def _stated_axis(arrays: Arrays) -> str:
+    """The axis that the file states, as z, +z, z-up or Z_UP; empty where it does not.
+
+    Raises:
+        PoseFileError: `unknown_layout` for a word that is no axis.
+    """
+    told = arrays.word("up_axis")
+    axis = re.sub(r"[\s_-]*up$", "", told).removeprefix("+")
+    if axis and axis not in UP_AXES[1:]:
+        expected = ", ".join(UP_AXES[1:])
+        raise PoseFileError(arrays.path, "unknown_layout", f"up_axis: {told!r}, expected one of {expected}")
+    return axis
 
 
 def _path(arrays: Arrays, count: int, notes: list[str]) -> np.ndarray:
@@ -94,7 +106,9 @@ def _path(arrays: Arrays, count: int, notes: list[str]) -> np.ndarray:
 
 
 def frame_rate(arrays: Arrays, notes: list[str]) -> float:
-    """Frames per second, as a number or as text; assumed, with a note, where the file does not tell.
+    """Frames per second, as a number, a fraction or text; the time of a frame where it is below 1.
+
+    Assumed, with a note, where the file does not tell or tells nothing that is a rate (0, NaN, no number).
 
     Raises:
         PoseFileError: a rate that cannot be.
@@ -103,17 +117,32 @@ def frame_rate(arrays: Arrays, notes: list[str]) -> float:
     if key is None:
         notes.append(f"no frame rate: {ASSUMED_FPS:g} frames per second are assumed")
         return ASSUMED_FPS
-    if arrays.raw(key).dtype.kind in "SU":
-        text = " ".join(arrays.text(key))
-        found = re.search(r"\d+(?:[.,]\d+)?", text)
-        if found is None:
-            raise PoseFileError(arrays.path, "dtype", f"{key}: {text[:40]!r} is no number")
-        fps = float(found[0].replace(",", "."))
-    else:
-        fps = arrays.number(key)
+    written, value = _rate_of(arrays, key)
+    if not np.isfinite(value) or value == 0:
+        notes.append(f"{key} {written!r} is no frame rate: {ASSUMED_FPS:g} frames per second are assumed")
+        return ASSUMED_FPS
+    fps = value
+    if 1e-3 <= value < 1:
+        fps = 1 / value
+        notes.append(f"{key} {written!r} is read as the time of a frame, in seconds")
     if not 1 <= fps <= 1000:
-        raise PoseFileError(arrays.path, "absurd_value", f"{key}: {fps:g} frames per second")
+        raise PoseFileError(arrays.path, "absurd_value", f"{key}: {value:g} frames per second")
     return fps
+
+
+def _rate_of(arrays: Arrays, key: str) -> tuple[str, float]:
+    """What is written, and the number that it stands for; NaN for none."""
+    if arrays.raw(key).dtype.kind in "SU":
+        text = " ".join(arrays.text(key)).strip()
+        found = _RATE.search(text)
+        if found is None:
+            return text[:40], float("nan")
+        over, under = (float(part.replace(",", ".")) for part in (found[1], found[2] or "1"))
+        return text[:40], over / under if under else float("nan")
+    values = np.unique(arrays.numbers(key))
+    if values.size != 1:
+        raise PoseFileError(arrays.path, "shape", f"{key}: {values.size} values, expected one")
+    return f"{values[0]:g}", float(values[0])
 
 
 def is_shape(arrays: Arrays) -> bool:

@@ -14,11 +14,16 @@ from jaxtyping import Float
 from posedreamer_assets.errors import PoseFileError
 
 MOTION = re.compile(r"^\s*MOTION\b", re.MULTILINE | re.IGNORECASE)
-FRAMES = re.compile(r"\s*Frames\s*:\s*(\S+)\s+Frame\s+(Time|Rate)\s*:[ \t]*([^\n]*)", re.IGNORECASE)
+_COMMENT = r"(?:[ \t]*(?:#|//)[^\n]*\s*)*"
+FRAMES = re.compile(
+    rf"\s*{_COMMENT}Frames\s*:\s*(\S+)\s+{_COMMENT}Frame\s*(Time|Rate)\s*:[ \t]*([^\n]*)", re.IGNORECASE
+)
 
 _NAN_SPELLINGS = re.compile(r"[-+]?(nan(\(.*\))?|1\.#(qnan|ind|inf|snan)\w*|inf(inity)?)", re.IGNORECASE)
 FORTRAN = re.compile(r"(?<=\d)[dD](?=[-+]?\d+$)")
 _DECIMAL_COMMA = re.compile(r"Frame\s+Time\s*:\s*\d+,\d", re.IGNORECASE)
+_PACKED = {b"\x1f\x8b": "gunzip it", b"PK": "unzip it"}
+_COMMENT_LINE = re.compile(r"^[ \t]*(#|//).*$", re.MULTILINE)
 _BLOCK = 1 << 20  # characters
 _MAX_HEAD = 1 << 24  # characters; 2,000 joints take a quarter of a million
 _MAX_BYTES = 1 << 30
@@ -37,7 +42,11 @@ def read_head_and_numbers(path: Path) -> tuple[str, Float[np.ndarray, "values"]]
         if size > _MAX_BYTES:
             raise PoseFileError(path, "absurd_value", f"{size} bytes")
         with path.open("rb") as stream:
-            encoding = _encoding(stream.read(40))
+            start = stream.read(40)
+        if start[:2] in _PACKED:
+            how = f"is packed: {_PACKED[start[:2]]}, and give what is in it"
+            raise PoseFileError(path, "unknown_layout", how)
+        encoding = _encoding(start)
         with path.open(encoding=encoding, errors="replace") as stream:  # also makes one kind of line end of all
             head, rest = _head(stream)
             if not head.strip():
@@ -73,7 +82,7 @@ def _head(stream: TextIO) -> tuple[str, str]:
 
 
 def _read(stream: TextIO) -> str:
-    return stream.read(_BLOCK).replace("\ufeff", "").replace(";", " ")
+    return stream.read(_BLOCK).replace("\ufeff", "").replace(";", " ").replace("\0", " ")
 
 
 def _blocks(stream: TextIO, rest: str) -> Iterator[str]:
@@ -117,6 +126,7 @@ def _parse_block(path: Path, text: str) -> np.ndarray:
     try:
         return np.array(tokens, dtype=np.float64)
     except ValueError:
+        tokens = _COMMENT_LINE.sub("", text).split()
         tokens = [("nan" if _NAN_SPELLINGS.fullmatch(token) else FORTRAN.sub("e", token)) for token in tokens]
     try:
         return np.array(tokens, dtype=np.float64)

@@ -203,10 +203,11 @@ def _parse_hierarchy(path: Path, text: str) -> list[tuple[Skeleton, Channels]]:
     open_joints: list[int] = []
     while not (tokens.done() and not open_joints):
         keyword = tokens.next("JOINT, OFFSET, CHANNELS or '}'").upper()
-        if keyword in ("ROOT", "JOINT", "END"):
+        if keyword in ("ROOT", "JOINT", "END", "ENDSITE"):
             if (keyword == "ROOT") == bool(open_joints):
                 raise tokens.error("syntax", f"{keyword} {'inside' if open_joints else 'outside'} of a joint")
-            name = tokens.name()
+            name = "" if keyword == "ENDSITE" else tokens.name()
+            keyword = keyword.removesuffix("SITE")
             if tokens.next("'{'") != "{":
                 raise tokens.error("syntax", f"no '{{' after {name!r}")
             parents.append(open_joints[-1] if open_joints else -1)
@@ -271,6 +272,8 @@ def _parse_motion(path: Path, text: str) -> tuple[int, float, tuple[str, ...]]:
 
 def _frame_rate(path: Path, written: str, *, is_rate: bool) -> tuple[float, tuple[str, ...]]:
     """Frames per second from what stands behind "Frame Time:", and notes on what was assumed."""
+    if not written or written.lower() == "nan":
+        return ASSUMED_FPS, (f"no frame time: {ASSUMED_FPS:g} frames per second are assumed",)
     found = re.match(r"([-+]?[\d.]+(?:[eEdD][-+]?\d+)?)(?:\s*/\s*([\d.]+))?\s*([A-Za-z]*)", written)
     try:
         value = float(FORTRAN.sub("e", found[1])) if found else float(written)

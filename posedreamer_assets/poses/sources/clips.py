@@ -126,14 +126,19 @@ def _sketches(
 def turn_world(body: BodyModel, params: BodyParams, rotation: np.ndarray) -> BodyParams:
     """The same bodies in a world turned by `rotation` (3, 3).
 
-    SMPL-X turns a body about its pelvis J0, so that the turn acts on J0 + transl: transl' = R (J0 + transl) - J0.
+    SMPL-X turns a body about its pelvis J0, so that the turn acts on J0 + transl: transl' = R (J0 + transl) - J0. An
+    orientation that is not finite stays so.
     """
     if np.array_equal(rotation, np.eye(3)):
         return params
     pelvis = rest_joints(body, params)[:, 0]
-    orient = Rotation.from_matrix(rotation) * Rotation.from_rotvec(params.global_orient)
+    orient = params.global_orient.copy()
+    finite = np.isfinite(orient).all(axis=1)
+    if finite.any():
+        turned = Rotation.from_matrix(rotation) * Rotation.from_rotvec(orient[finite])
+        orient[finite] = turned.as_rotvec().astype(np.float32)
     transl = (pelvis + params.transl) @ rotation.T - pelvis
-    return params.replace(global_orient=orient.as_rotvec().astype(np.float32), transl=transl.astype(np.float32))
+    return params.replace(global_orient=orient, transl=transl.astype(np.float32))
 
 
 def _up_axis(clip: Clip, options: ReadOptions, good: Int[np.ndarray, "n"]) -> UpAxis:

@@ -44,7 +44,7 @@ from posedreamer_assets.poses.upright import find_up_axis, trunk_tilt_deg
 
 _CHUNK = 64
 _UPSIDE_DOWN_DEG = 120.0  # tilt of the trunk
-_CAMERA_HABIT = {"-y": 1.0, "y": 0.3, "z": 0.2, "x": -1.0, "-x": -1.0, "-z": -1.0}  # of fits without a camera
+_CAMERA_HABIT = {"-y": 1.0, "y": 0.3, "z": 0.2, "x": -0.6, "-x": -0.6, "-z": -0.6}  # of fits without a camera
 # OpenCV camera axes to a world with y up, seen by a level camera on its +z side.
 _TO_WORLD = np.diag([1.0, -1.0, -1.0])
 _BETAS_KEYS, _EXPRESSION_KEYS = ("betas", "shape", "smplx_shape", "beta"), ("expression", "smplx_expr", "expr")
@@ -184,6 +184,7 @@ def _components(arrays: Arrays, count: int, notes: list[str], *keys: str) -> Flo
         return None
     values = arrays.numbers(key)
     values = values[None] if values.ndim == 1 else values
+    values = values[:, 0] if values.ndim == 3 and values.shape[1] == 1 else values
     if values.ndim != 2 or len(values) not in (1, count) or values.shape[1] == 0:
         raise PoseFileError(arrays.path, "shape", f"{key}: shape {values.shape}, expected ({count}, 10)")
     out = np.zeros((count, 10))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -81,18 +80,6 @@ class PoseFrames:
 
     def __len__(self) -> int:
         return len(self.params)
-
-
-class PoseSource(Protocol):
-    """Anything that poses can be read from."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def licence(self) -> str: ...
-
-    def frames(self, *, stride_s: float, seed: int) -> tuple[list[PoseFrames], list[PoseFileError]]: ...
 
 
 def reject_bad_frames(

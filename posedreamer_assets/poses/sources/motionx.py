@@ -22,7 +22,7 @@ _COLUMNS = {
 }
 _EXPRESSION = slice(159, 209)
 _FPS = 30.0
-_HABIT = {"y": 0.8, "z": 0.3, "-y": 0.0, "x": -0.5, "-x": -0.5, "-z": -1.0}
+_HABIT = {"y": 0.8, "z": 0.3, "-y": 0.0, "x": -0.5, "-x": -0.5, "-z": -0.6}
 
 
 def read_motionx(file: PoseFile, options: ReadOptions) -> list[PoseFrames]:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,14 @@ class Arrays:
         return sorted(self._held)
 
     def first_of(self, *keys: str) -> str | None:
-        """The first of these names that is there."""
-        return next((key for key in keys if key in self), None)
+        """The first of these names that is there, as the file spells it: `POSES` is `poses` where nothing else is."""
+        exact = next((key for key in keys if key in self), None)
+        return exact or next((found for key in keys if (found := self._spelt.get(key.lower()))), None)
+
+    @cached_property
+    def _spelt(self) -> dict[str, str]:
+        """Names as the file has them by those in lower case."""
+        return {name.lower(): name for name in self.names()}
 
     def is_pickled(self, key: str) -> bool:
         """Whether the array holds Python objects, which are never loaded."""
@@ -136,6 +143,8 @@ class NpzArrays(Arrays):
         if data[:2] != b"PK":
             if data[:1] == b"\x80":
                 raise PoseFileError(path, "pickle", "is a pickle, not an npz; pickles are never loaded")
+            if data[:2] == b"\x1f\x8b":
+                raise PoseFileError(path, "unknown_layout", "is compressed by gzip: unpack it (gunzip)")
             raise PoseFileError(path, "unknown_layout", f"is no npz: it begins with {data[:6]!r}")
         try:
             self._npz = PlainNpz(io.BytesIO(data), len(data), budget)

@@ -127,11 +127,13 @@ def _layout_note(layout: str) -> str:
 
 def usable(arrays: Arrays, notes: list[str], *keys: str) -> str | None:
     """The first of these optional arrays that can be used; pickled ones are passed over with a note."""
-    for key in keys:
-        if key in arrays and arrays.is_pickled(key):
-            notes.append(f"{key} is pickled and ignored")
-        elif key in arrays:
+    for name in keys:
+        key = arrays.first_of(name)
+        if key is None:
+            continue
+        if not arrays.is_pickled(key):
             return key
+        notes.append(f"{key} is pickled and ignored")
     return None
 
 

@@ -14,7 +14,7 @@ from posedreamer_assets.poses.sources.reader import PoseFile, Reader, ReadOption
 
 _MOST_PEOPLE = 1000
 # SLAHMR's world is that of the first camera; other programs turn it to y or z up.
-_HABIT = {"y": 0.4, "-y": 0.4, "z": 0.2, "x": -0.5, "-x": -0.5, "-z": -1.0}
+_HABIT = {"y": 0.4, "-y": 0.4, "z": 0.2, "x": -0.5, "-x": -0.5, "-z": -0.6}
 _MASK_KEYS = ("track_mask", "vis_mask")
 _WHOLE_WIDTHS = (165, 156, 72, 66)
 

@@ -28,6 +28,8 @@ def file_betas(arrays: Arrays, model: str, body: BodyModel, notes: list[str]) ->
         notes.append("no betas: the mean shape is used")
         return np.zeros(10)
     given = arrays.numbers(key)
+    if given.ndim == 3 and given.shape[1] == 1:
+        given = given[:, 0]
     if given.ndim == 2 and len(given):
         given = np.median(given, axis=0)
     if given.ndim != 1:
@@ -77,10 +79,7 @@ def is_free_body(body: BodyModel) -> bool:
 
 
 def own_licence(arrays: Arrays) -> str | None:
-    """The terms that an npz states, or None.
-
-    Raises:
-        PoseFileError: `dtype` when they are no text.
-    """
-    key = next((key for key in _LICENCE_KEYS if key in arrays and not arrays.is_pickled(key)), None)
+    """The terms that an npz states in words, or None."""
+    held = [key for key in _LICENCE_KEYS if key in arrays and not arrays.is_pickled(key)]
+    key = next((key for key in held if arrays.raw(key).dtype.kind in "SU"), None)
     return (arrays.text(key) or [None])[0] if key else None

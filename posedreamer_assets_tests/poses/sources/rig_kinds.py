@@ -27,9 +27,11 @@ class Kind:
         side, _, rest = part.partition("_")
         if side not in ("left", "right"):
             return (self.trunk or _TRUNK).get(part, part)
-        base, _, number = rest.partition("+")
+        base, _, number = (rest, "", "") if rest in self.names else rest.partition("+")
         jp = {"left": "左", "right": "右"}[side]
-        text = self.names.get(base, base).format(Side=side.capitalize(), side=side, S=side[0].upper(), s=side[0], J=jp)
+        text = self.names.get(base, base).format(
+            Side=side.capitalize(), side=side, SIDE=side.upper(), S=side[0].upper(), s=side[0], J=jp
+        )
         return text + (f".{number}" if number else "")
 
 
@@ -42,9 +44,9 @@ def _half(offset: tuple[float, float, float]) -> tuple[float, float, float]:
     return offset[0] / 2, offset[1] / 2, offset[2] / 2
 
 
-def _split(parts: list[Part]) -> list[Part]:
-    """Upper and lower arms and legs in two bones each, the second named with .001."""
-    far = {p: n for n, p, _ in parts if p and n.split("_")[-1] in ("elbow", "wrist", "knee", "ankle")}
+def _split(parts: list[Part], ends: tuple[str, ...] = ("elbow", "wrist", "knee", "ankle")) -> list[Part]:
+    """Upper and lower arms and legs (or those that end so) in two bones each, the second named with .001."""
+    far = {p: n for n, p, _ in parts if p and n.split("_")[-1] in ends}
     offsets = {name: offset for name, _, offset in parts}
     out: list[Part] = []
     for name, parent, offset in parts:
@@ -81,6 +83,10 @@ def _foot_down(parts: list[Part]) -> list[Part]:
     return [(n, p, (0, -7, 0) if n.endswith("_foot") else o) for n, p, o in parts]
 
 
+def _trunk(words: str) -> dict[str, str]:
+    return dict(zip(("pelvis", "spine", "chest", "neck", "head"), words.split(","), strict=True))
+
+
 _MIXAMO = _names("{Side}Shoulder,{Side}Arm,{Side}ForeArm,{Side}Hand,{Side}UpLeg,{Side}Leg,{Side}Foot,{Side}ToeBase")
 KINDS: dict[str, Kind] = {
     "motive": Kind(_names("{S}Shoulder,{S}UArm,{S}FArm,{S}Hand,{S}Thigh,{S}Shin,{S}Foot,{S}Toe"), {"pelvis": "Hip"}),
@@ -112,6 +118,84 @@ KINDS: dict[str, Kind] = {
         {k: f"{{S}}_{v}" for k, v in _names("Clav,UpperArm,Forearm,Palm,Thigh,Calf,Foot,Ball").items()}
     ),
     "foot bone points down": Kind(_MIXAMO, change=_foot_down),
+    "azure kinect": Kind(
+        _names(
+            "CLAVICLE_{SIDE},SHOULDER_{SIDE},ELBOW_{SIDE},WRIST_{SIDE},HIP_{SIDE},KNEE_{SIDE},ANKLE_{SIDE},FOOT_{SIDE}"
+        ),
+        _trunk("PELVIS,SPINE_NAVEL,SPINE_CHEST,NECK,HEAD"),
+    ),
+    "biped": Kind(
+        {k: f"Bip01 {{S}} {v}" for k, v in _names("Clavicle,UpperArm,Forearm,Hand,Thigh,Calf,Foot,Toe0").items()},
+        _trunk("Bip01,Bip01 Spine,Bip01 Spine1,Bip01 Neck,Bip01 Head"),
+    ),
+    "character creator": Kind(
+        {k: f"CC_Base_{{S}}_{v}" for k, v in _names("Clavicle,Upperarm,Forearm,Hand,Thigh,Calf,Foot,ToeBase").items()},
+        _trunk("CC_Base_Hip,CC_Base_Waist,CC_Base_Spine02,CC_Base_NeckTwist01,CC_Base_Head"),
+    ),
+    "daz": Kind(
+        {k: f"{{s}}{v}" for k, v in _names("Collar,ShldrBend,ForearmBend,Hand,ThighBend,Shin,Foot,Toe").items()}
+        | {"shoulder+001": "{s}ShldrTwist", "elbow+001": "{s}ForearmTwist", "hip+001": "{s}ThighTwist"},
+        _trunk("hip,abdomenLower,chestLower,neckLower,head"),
+        lambda parts: _split(parts, ("elbow", "wrist", "knee")),
+    ),
+    "sides behind a dot": Kind(
+        {k: f"{v}.{{S}}" for k, v in _names("shoulder,upper_arm,forearm,hand,thigh,shin,foot,toe").items()}
+    ),
+    "kinect": Kind(
+        {k: f"{v}{{Side}}" for k, v in _names("Clavicle,Shoulder,Elbow,Wrist,Hip,Knee,Ankle,Foot").items()},
+        _trunk("SpineBase,SpineMid,SpineShoulder,Neck,Head"),
+    ),
+    "low limbs": Kind(
+        _names("{Side}Collar,{Side}UpArm,{Side}LowArm,{Side}Hand,{Side}UpLeg,{Side}LowLeg,{Side}Foot,{Side}Toe")
+    ),
+    "second life": Kind(
+        {k: f"m{v}{{Side}}" for k, v in _names("Collar,Shoulder,Elbow,Wrist,Hip,Knee,Ankle,Foot").items()},
+        _trunk("mPelvis,mTorso,mChest,mNeck,mHead"),
+    ),
+    "smpl": Kind(
+        {k: f"{{S}}_{v}" for k, v in _names("Collar,Shoulder,Elbow,Wrist,Hip,Knee,Ankle,Foot").items()},
+        _trunk("Pelvis,Spine1,Spine3,Neck,Head"),
+    ),
+    "smplx": Kind(
+        {k: f"{{side}}_{v}" for k, v in _names("collar,shoulder,elbow,wrist,hip,knee,ankle,foot").items()},
+        _trunk("pelvis,spine1,spine3,neck,head"),
+    ),
+    "unreal": Kind(
+        {k: f"{v}_{{s}}" for k, v in _names("clavicle,upperarm,lowerarm,hand,thigh,calf,foot,ball").items()},
+        _trunk("pelvis,spine_01,spine_03,neck_01,head"),
+    ),
+    "an actor called L": Kind(
+        {k: f"L:{v}" for k, v in _MIXAMO.items()}, _trunk("L:Hips,L:Spine,L:Chest,L:Neck,L:Head")
+    ),
+    "an actor called Right": Kind(
+        {k: f"Right:{v}" for k, v in _MIXAMO.items()},
+        _trunk("Right:Hips,Right:Spine,Right:Chest,Right:Neck,Right:Head"),
+    ),
+    "vrm": Kind(
+        {
+            k: f"J_Bip_{{S}}_{v}"
+            for k, v in _names("Shoulder,UpperArm,LowerArm,Hand,UpperLeg,LowerLeg,Foot,ToeBase").items()
+        },
+        _trunk("J_Bip_C_Hips,J_Bip_C_Spine,J_Bip_C_Chest,J_Bip_C_Neck,J_Bip_C_Head"),
+    ),
+    "vrm's own": Kind(
+        {k: f"{{side}}{v}" for k, v in _names("Shoulder,UpperArm,LowerArm,Hand,UpperLeg,LowerLeg,Foot,Toes").items()}
+    ),
+    "upper case": Kind(
+        {
+            k: v.replace("{Side}", "{SIDE}_")
+            for k, v in _names(
+                "{Side}SHOULDER,{Side}ARM,{Side}FOREARM,{Side}HAND,{Side}UPLEG,{Side}LEG,{Side}FOOT,{Side}TOE"
+            ).items()
+        },
+        _trunk("HIPS,SPINE,CHEST,NECK,HEAD"),
+    ),
+    "spaces": Kind(
+        {
+            k: f"{{Side}} {v}"
+            for k, v in _names("Clavicle,Upper Arm,Lower Arm,Hand,Upper Leg,Lower Leg,Foot,Toe").items()
+        }
+    ),
 }
 
 

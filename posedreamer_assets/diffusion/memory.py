@@ -1,0 +1,135 @@
+"""What a generator takes of a GPU's memory: its weights, and what a block of images needs on top. Nothing is loaded.
+
+Weights are counted in files' headers, or on architectures without weights for known models (`sources.py`). What is alive at
+once on top is the larger of two figures, each counted on architectures without weights (tests count them again):
+
+    the decoder, which paints one image at a time:  pixels of an image x DECODER_BYTES
+    the transformer:                                rows of a block x tokens x width x 2 bytes x TRANSFORMER_WIDTHS
+
+and `RUNTIME_GB` for CUDA itself, which is an assumption. No figure was compared with a GPU yet.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.diffusion.sources import needs
+from posedreamer_assets.errors import BackendError
+
+DECODER_BYTES = 2200  # a pixel, of the autoencoder that FLUX, SDXL and Z-Image share, in 16 bits
+TRANSFORMER_WIDTHS = 22  # vectors of the transformer's width that are alive for each token
+WIDTHS = {"flux": 3072, "zimage": 3840}  # of SDXL's UNet, whose maps shrink, nothing is counted but the decoder
+CAPTION_TOKENS = 512
+RUNTIME_GB = 1.0
+TEXT_PARTS = {"T5", "CLIP", "Qwen3", "text encoders", "text_encoder", "text_encoder_2"}
+PARKING = ("zimage",)  # backends that can put the text encoder aside
+CARDS_GIB = (24, 48, 80)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Memory in GB (1e9 bytes).
+
+    Attributes:
+        memory: `resident` or `park_text`.
+        batch: images of a block.
+        parts: weights of each part.
+        activations_gb: what a block needs beside the weights.
+    """
+
+    memory: str
+    batch: int
+    parts: Mapping[str, float]
+    activations_gb: float
+
+    @property
+    def resident_gb(self) -> float:
+        """Weights that lie on the GPU while images are painted."""
+        return sum(size for part, size in self.parts.items() if self.memory == "resident" or part not in TEXT_PARTS)
+
+    @property
+    def peak_gb(self) -> float:
+        """The most that is needed at once; with `park_text` captions are embedded while all else is aside."""
+        text_gb = sum(size for part, size in self.parts.items() if part in TEXT_PARTS)
+        return max(self.resident_gb + self.activations_gb, text_gb) + RUNTIME_GB
+
+    def __str__(self) -> str:
+        return f"{self.peak_gb:.1f} GB with memory={self.memory}, batch_size={self.batch}"
+
+
+def plan(cfg: GeneratorConfig, image: ImageConfig) -> Plan | None:
+    """The plan of a configuration as it stands (`auto` is resident); None where a model's size is not known.
+
+    Raises:
+        BackendError: as `needs`.
+    """
+    found = needs(cfg)
+    if not found or not all(need.gigabytes for need in found):
+        return None
+    parts = {part: size for need in found for part, size in need.gigabytes.items()}
+    decoder = image.width * image.height * DECODER_BYTES
+    tokens = (image.width // 16) * (image.height // 16) + CAPTION_TOKENS
+    transformer = cfg.batch_size * tokens * WIDTHS.get(cfg.backend, 0) * 2 * TRANSFORMER_WIDTHS
+    memory = "park_text" if cfg.memory == "park_text" else "resident"
+    return Plan(memory, cfg.batch_size, parts, max(decoder, transformer) / 1e9)
+
+
+def possible(cfg: GeneratorConfig, image: ImageConfig) -> list[Plan]:
+    """Plans to choose from, as configured first: then the text encoder aside, then smaller blocks, down to one image."""
+    modes = [cfg.memory] if cfg.memory != "auto" else ["resident", *(["park_text"] if cfg.backend in PARKING else [])]
+    if cfg.memory == "resident" and cfg.backend in PARKING:
+        modes.append("park_text")
+    sizes = [cfg.batch_size]
+    while sizes[-1] > 1:
+        sizes.append(sizes[-1] // 2)
+    tried = (plan(replace(cfg, memory=mode, batch_size=size), image) for size in sizes for mode in modes)
+    return [one for one in tried if one is not None]
+
+
+def fitting(cfg: GeneratorConfig, image: ImageConfig, room_gb: float) -> Plan | None:
+    """The first possible plan that fits."""
+    return next((one for one in possible(cfg, image) if one.peak_gb <= room_gb), None)
+
+
+def gpu_gb() -> float | None:
+    """Memory of the first GPU; None where there is none."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else None
+
+
+def parks_text(cfg: GeneratorConfig, image: ImageConfig, room_gb: float | None) -> bool:
+    """Whether the text encoder is put aside: as the profile says; with `auto`, where all does not fit and this does."""
+    if cfg.memory != "auto" or room_gb is None:
+        return cfg.memory == "park_text"
+    fits = {one.memory: one.peak_gb <= room_gb for one in possible(cfg, image) if one.batch == cfg.batch_size}
+    return fits.get("park_text", False) and not fits["resident"]
+
+
+def require_room(cfg: GeneratorConfig, image: ImageConfig, room_gb: float | None) -> None:
+    """Refuse a generator that the GPU has no room for; without a GPU, or without known sizes, nothing is said.
+
+    Raises:
+        BackendError: in one line, with the settings that would fit, if any do.
+    """
+    if room_gb is None or cfg.device == "cpu" or not (plans := possible(cfg, image)):
+        return
+    allowed = [one for one in plans if one.batch == cfg.batch_size and cfg.memory in ("auto", one.memory)]
+    if any(one.peak_gb <= room_gb for one in allowed):
+        return
+    other = fitting(cfg, image, room_gb)
+    remedy = (
+        f"--set generator.memory={other.memory} --set generator.batch_size={other.batch} needs {other.peak_gb:.1f} GB"
+        if other
+        else "no setting of memory or batch_size fits: a smaller image, another profile or a larger GPU"
+    )
+    raise BackendError(f"generator: needs {allowed[-1]}; the GPU has {room_gb:.1f} GB: {remedy}")
+
+
+def on_cards(cfg: GeneratorConfig, image: ImageConfig) -> str:
+    """What fits cards of 24, 48 and 80 GiB, in words."""
+    said = []
+    for card in CARDS_GIB:
+        found = fitting(cfg, image, card * 2**30 / 1e9)
+        said.append(f"{card} GiB: {found}" if found else f"{card} GiB: does not fit")
+    return "; ".join(said)

@@ -1,0 +1,72 @@
+"""What is refused before anything is made, whoever asks for it: the command line, a backfill of the UI, a sensor.
+
+Nothing is loaded for it. What fails so would fail hours later, or at each of a thousand partitions.
+"""
+
+from collections.abc import Iterable
+
+from posedreamer_assets.config import Profile, is_shipped, local_path
+from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.hub import DETECTORS, is_hub_name
+from posedreamer_assets.pipeline.rounds import check_planned
+from posedreamer_assets.pipeline.stage import Stage
+
+_DETECTORS = ("ranker", "judge", "outside_judge", "counter")
+
+
+def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
+    """Refuse a stage that the profile plans nothing for, or whose models are missing.
+
+    Raises:
+        ConfigError: no poses, or none to align with, where the stage learns from them.
+        BackendError: as `require_models`, for the generator where the stage paints.
+        DetectorError: as `require_models`, for the detectors that the stage looks with.
+    """
+    if "alignment" in stage.settings:  # others have no partitions then, and nothing to refuse
+        check_planned(profile)
+    require_models(profile, [name for name in stage.settings if name in ("generator", *_DETECTORS)])
+
+
+def require_models(profile: Profile, names: Iterable[str] = ("generator", *_DETECTORS)) -> None:
+    """Refuse to begin without the models that images are painted and judged with; nothing is loaded.
+
+    Args:
+        profile: that names them.
+        names: sections of the profile whose models are needed.
+
+    Raises:
+        BackendError: a generator that is neither on this computer nor to be downloaded, or too large for the GPU.
+        DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
+    """
+    from posedreamer_assets.diffusion.memory import gpu_gb, require_room
+    from posedreamer_assets.diffusion.sources import require
+
+    names = tuple(names)
+    if "generator" in names and profile.generator.backend != "pocket":
+        require(profile.generator)
+        require_room(profile.generator, profile.image, gpu_gb())
+    for name in (one for one in _DETECTORS if one in names):
+        detector = getattr(profile, name)
+        if detector is None:
+            continue
+        if is_hub_name(detector.path) and detector.kind in DETECTORS:
+            _require_hub_model(name, detector.path, detector.revision)
+        elif not local_path(detector.path).exists():
+            raise DetectorError(
+                f"{name}.path: nothing at {local_path(detector.path)}: --set {name}.path=FILE; docs/generators.md names some"
+            )
+    for name in ("judge",) if profile.alignment.off else ("judge", "ranker"):
+        detector = getattr(profile, name)
+        photographs = profile.generator.backend != "pocket" and not detector.on_photographs
+        if name in names and photographs and is_shipped(detector.path):
+            raise DetectorError(
+                f"{name}.path: {detector.path} has seen renderings alone, and {profile.generator.backend} paints photographs: "
+                f"--set {name}.kind=onnx --set {name}.path=FILE (docs/generators.md), or --set {name}.on_photographs=true"
+            )
+
+
+def _require_hub_model(name: str, model: str, revision: str | None) -> None:
+    from posedreamer_assets.hub import ask, is_here
+
+    if not is_here(model, revision) and (why := ask(model, revision)):
+        raise DetectorError(f"{name}.path: {model} is not on this computer, and {why}; or --set {name}.path=FOLDER")
