@@ -69,7 +69,7 @@ def test_less_memory_gives_the_same_gradients(changes: dict[str, Any], flux: Flu
     frugal = gradients(flux, replace(whole, **changes), tmp_path)
     assert max(g.abs().max() for g in plain) > 1e-4
     for a, b in zip(plain, frugal, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # sums of float32 in another order
 
 
 def test_checkpointing_computes_again_and_is_off_afterwards(flux: FluxGenerator, tmp_path: Path) -> None:
@@ -199,7 +199,8 @@ def test_a_killed_training_goes_on_to_the_same_adapter(
 def test_a_training_that_starts_from_an_adapter_measures_against_it(
     tiny_generator: PocketGenerator, tmp_path: Path
 ) -> None:
-    first = train_dpo(disc_pairs(), tiny_generator, CONFIG, 0, tmp_path / "first")
+    longer = replace(CONFIG, steps=30, eval_every=1)
+    first = train_dpo(disc_pairs(), tiny_generator, longer, 0, tmp_path / "first")
     assert first.best_step > 0
     second = train_dpo(disc_pairs(), tiny_generator, CONFIG, 1, tmp_path / "second", start=first.adapter_path)
     assert second.validations[0]["margin"] == 0.0, "the reference is what training begins with"

@@ -48,6 +48,7 @@ def tables() -> tuple[pa.Table, pa.Table]:
             "keypoints_2d": pa.array([[100.0] * 34] * POSES, pa.list_(pa.float32(), 34)),
             "keypoints_visible": pa.array([[True] * 17] * POSES, pa.list_(pa.bool_(), 17)),
             "body_pixels": [4_000_000] * POSES,
+            "bbox": pa.array([[0.0, 0.0, 32.0, 32.0]] * POSES, pa.list_(pa.float32(), 4)),
         }
     )
     pairs = pa.table(
@@ -160,7 +161,9 @@ def test_each_round_begins_where_the_one_before_ended(
     assert result.adapter_path == inputs.place / names[0]
     begun = [json.loads((place / names[1]).read_text())["validations"][0] for place in rounds]
     assert all(one["margin"] == 0.0 for one in begun)
-    assert len({one["reference_winner_error"] for one in begun}) == 3, "the reference moves"
+    assert len({one["reference_winner_error"] for one in begun}) > 1, (
+        "the reference moves, but after a round that taught nothing"
+    )
 
 
 def test_the_ranker_counts_where_it_ranks() -> None:

@@ -55,8 +55,12 @@ def test_a_clip_without_a_path_is_not_silently_misread(name: str) -> None:
     assert all(found[axis] in (axis, None) for axis in found), found
 
 
+STRETCHED = ("lie stretched", "lie face down, stretched", "lie stretched on the side", "plank")
+"""Kinds that a pose without a path shows as somebody who stands: docs/poses.md says so."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in STRETCHED])
 @pytest.mark.parametrize("yaw_deg", [0.0, 70.0, 215.0])
 def test_poses_alone_and_other_headings_are_not_silently_misread(name: str, yaw_deg: float) -> None:
     params = clip(KINDS[name], yaw_deg, seed=int(yaw_deg))
