@@ -225,8 +225,15 @@ def test_of_a_list_of_images_the_picked_one_is_looked_at(tmp_path: Path, pick: s
     assert run(decodes, own, numbers=one(None, picked)).passed, "nothing was picked"
 
 
-OF_STUDENTS = ("nowhere_in", "sources_exist", "as_many_as", "seen_as_planned", "scores_follow_predictions")
-"""Tested by faults in a study, see `students/test_planted_faults.py`."""
+OF_STUDENTS = (
+    "nowhere_in",
+    "sources_exist",
+    "as_many_as",
+    "seen_as_planned",
+    "scores_follow_predictions",
+    "labels_are_there",
+)
+"""Tested by faults in a study, see `students/test_planted_faults.py` and `students/test_user_test_sets.py`."""
 OF_ARMS = (
     "half_and_half",
     "frozen_layers_kept",
