@@ -46,11 +46,12 @@ def mpii_photos(folder: str, annotations: str, first: int, count: int) -> list[P
 def _annotated(path: str, stamp: int) -> list[tuple[str, list[Any]]]:
     """Names of the images with an annotated person, and all their people."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         release = loadmat(path, squeeze_me=True, struct_as_record=False)["RELEASE"]
         listed = [(str(one.image.name), _several(getattr(one, "annorect", None))) for one in _several(release.annolist)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+    except (MatReadError, OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise PhotoError(f"photos.annotations: {path} is not MPII's file of annotations: {error!r}") from error
     return [(name, people) for name, people in listed if any(_points(person) for person in people)]
 
