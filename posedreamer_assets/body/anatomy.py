@@ -4,6 +4,7 @@ An angle is in degrees and zero in a relaxed stance with hanging arms, so limits
 motion after Norkin and White, Measurement of Joint Motion, rounded outwards). Angles map to SMPL-X rotations and back.
 """
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -109,7 +110,10 @@ def angles_from_body(params: BodyParams) -> dict[str, np.ndarray]:
 
     def euler(joint: str, order: str, mirror: bool = False) -> np.ndarray:
         vectors = full[:, JOINT_INDEX[joint]] * ((1, -1, -1) if mirror else (1, 1, 1))
-        return Rotation.from_rotvec(vectors).as_euler(order, degrees=True)
+        with warnings.catch_warnings():
+            # Where two axes fall together one of their angles is free, and is taken as 0.
+            warnings.filterwarnings("ignore", message="Gimbal lock detected")
+            return Rotation.from_rotvec(vectors).as_euler(order, degrees=True)
 
     spine = np.sum([euler(joint, "XZY") for joint in _SPINE], axis=0)
     neck = np.sum([euler(joint, "XZY") for joint in _NECK], axis=0)

@@ -184,7 +184,9 @@ class DpoTrainer:
         return PairErrors._make(errors.chunk(2))
 
     def _attention(self) -> AbstractContextManager[object]:
-        return PlainAttention() if self.generator.device.type == "cpu" else nullcontext()
+        # What is computed again on the way back is computed outside of this context, and must be the same.
+        plain = self.generator.device.type == "cpu" and not self.cfg.gradient_checkpointing
+        return PlainAttention() if plain else nullcontext()
 
     def skip(self, steps: int) -> None:
         """Leave out the batches of steps that were done before the training was stopped."""

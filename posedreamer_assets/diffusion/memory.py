@@ -1,7 +1,8 @@
 """What a generator takes of a GPU's memory: its weights, and what a block of images needs on top. Nothing is loaded.
 
 Weights are counted in files' headers, or on architectures without weights for known models (`sources.py`). What is alive at
-once on top is the larger of two figures, each counted on architectures without weights (tests count them again):
+once on top is the larger of two figures, the first counted on the architecture without weights (a test counts it again),
+the second an estimate by hand that nothing has checked:
 
     the decoder, which paints one image at a time:  pixels of an image x DECODER_BYTES
     the transformer:                                rows of a block x tokens x width x 2 bytes x TRANSFORMER_WIDTHS

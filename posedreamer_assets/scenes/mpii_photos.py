@@ -51,7 +51,7 @@ def _annotated(path: str, stamp: int) -> list[tuple[str, list[Any]]]:
     try:
         release = loadmat(path, squeeze_me=True, struct_as_record=False)["RELEASE"]
         listed = [(str(one.image.name), _several(getattr(one, "annorect", None))) for one in _several(release.annolist)]
-    except (MatReadError, OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, MatReadError) as error:
         raise PhotoError(f"photos.annotations: {path} is not MPII's file of annotations: {error!r}") from error
     return [(name, people) for name, people in listed if any(_points(person) for person in people)]
 

@@ -131,10 +131,12 @@ STUDENT_TABLES: dict[str, tuple[Column, ...]] = {
         Column("orient_deg", FLOAT, "Angle between true and predicted root, degrees."),
         Column("body_angle_deg", FLOAT, "Mean angle of the 21 body joints, degrees."),
         Column(
-            "pck05", FLOAT, "Share of labelled keypoints within 5 % of the box's longer side; null without 2D labels."
+            "pck05",
+            FLOAT,
+            "Share, 0 to 1, of labelled keypoints within 5 % of the box's longer side; null without 2D labels.",
         ),
-        Column("pck10", FLOAT, "The same within 10 %."),
-        Column("pck10_aligned", FLOAT, "The same within 10 % after the best shift and scale."),
+        Column("pck10", FLOAT, "The same within 10 %, 0 to 1."),
+        Column("pck10_aligned", FLOAT, "The same within 10 % after the best shift and scale, 0 to 1."),
         Column("betas_l1", FLOAT, "Mean absolute error of shape, standard deviations."),
         Column(
             "floor_pve_mm",

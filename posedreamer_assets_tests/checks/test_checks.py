@@ -227,13 +227,23 @@ def test_of_a_list_of_images_the_picked_one_is_looked_at(tmp_path: Path, pick: s
 
 OF_STUDENTS = ("nowhere_in", "sources_exist", "as_many_as", "seen_as_planned", "scores_follow_predictions")
 """Tested by faults in a study, see `students/test_planted_faults.py`."""
+OF_ARMS = (
+    "half_and_half",
+    "frozen_layers_kept",
+    "in_split",
+    "covers_split",
+    "joints_for_people",
+    "eq2_followed",
+    "cells_have_intervals",
+)
+"""Tested by faults in the networks of arms, see `arms/test_planted_faults.py`."""
 
 
 def test_every_kind_is_tested_here_or_by_a_planted_fault() -> None:
     by_name = {(table, c.name): c.kind for table, loaded in load_checks().items() for c in loaded.checks}
     used = {test.split(":")[0] for test, *_ in CASES} | {by_name[f.table, f.check] for f in FAULTS}
     used |= {by_name[f.table, f.check] for f in SCENE_FAULTS}
-    assert set(KINDS) - used - {*OF_STUDENTS} == {"checkpoint_intact"}  # it has a test of its own
+    assert set(KINDS) - used - {*OF_STUDENTS, *OF_ARMS} == {"checkpoint_intact"}  # it has a test of its own
 
 
 def test_a_person_that_fits_another_label_is_named(tmp_path: Path) -> None:

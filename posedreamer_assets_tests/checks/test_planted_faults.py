@@ -9,6 +9,7 @@ from posedreamer_assets.checks import CHECKPOINT_ASSETS, load_checks
 from posedreamer_assets.config import Profile
 from posedreamer_assets.runtime.checking import check_store
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets.tables.arm_fields import ARM_TABLES
 from posedreamer_assets.tables.fields import SCHEMAS, WITHOUT_SAMPLES
 from posedreamer_assets.tables.images import decode, encode_png
 from posedreamer_assets.tables.scene_fields import SCENE_TABLES
@@ -74,13 +75,19 @@ def test_an_image_that_was_turned_does_not_fit_its_outline(made: Made, turn: str
 
 def test_every_kind_that_a_table_of_samples_is_checked_by_has_a_fault_that_it_catches() -> None:
     """A kind that looks at one of several images (`pick`) has one for each image that it looks at."""
-    not_of_here = (*WITHOUT_SAMPLES, *CHECKPOINT_ASSETS, *SCENE_TABLES, *STUDENT_TABLES)  # studies plant their own
+    not_of_here = (
+        *WITHOUT_SAMPLES,
+        *CHECKPOINT_ASSETS,
+        *SCENE_TABLES,
+        *STUDENT_TABLES,
+        *ARM_TABLES,
+    )  # studies plant their own
     kinds = {(t, c.name): (c.kind, c.args.get("pick")) for t, loaded in load_checks().items() for c in loaded.checks}
     assert {kinds[f.table, f.check] for f in FAULTS} >= {
         kind for (table, _), kind in kinds.items() if table not in not_of_here
     }
     assert len({(f.table, f.name) for f in FAULTS}) == len(FAULTS)
-    assert {f.table for f in FAULTS} == {*SCHEMAS} - {*WITHOUT_SAMPLES, *SCENE_TABLES, *STUDENT_TABLES}
+    assert {f.table for f in FAULTS} == {*SCHEMAS} - {*WITHOUT_SAMPLES, *SCENE_TABLES, *STUDENT_TABLES, *ARM_TABLES}
 
 
 def test_rows_that_cannot_be_judged_do_not_stop_a_check(made: Made) -> None:

@@ -57,6 +57,7 @@ def test_the_graph_has_exactly_these_assets() -> None:
             "dpo_checkpoint",
             "pocket/detectors",
             "pocket/generator",
+            "pocket/pose2d",
             "pocket/scenes",
             "pose_library",
             "preference_pairs",
@@ -70,7 +71,9 @@ def test_the_graph_has_exactly_these_assets() -> None:
 def test_the_graph_has_as_many_rounds_as_the_profile(count: int) -> None:
     found = build(Deployment(), graph(count)).resolve_asset_graph()
     keys = {key.to_user_string() for key in found.get_all_asset_keys()}
-    assert keys - {"pocket/detectors", "pocket/generator", "pocket/scenes"} == {stage.key for stage in graph(count)}
+    assert keys - {"pocket/detectors", "pocket/generator", "pocket/pose2d", "pocket/scenes"} == {
+        stage.key for stage in graph(count)
+    }
     groups = {found.get(key).group_name for key in found.get_all_asset_keys()}
     rounds = ["base", "hard", "hard2", "hard3", "hard4"][:count]
     assert groups == {"alignment", "dataset", "pocket_models", "poses", *(f"{name}_round" for name in rounds)}

@@ -65,10 +65,11 @@ def use(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
 
 def test_worker_processes_give_the_rows_that_this_process_gives(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = paint(place, "here")
-    assert isinstance(current_engine(), Inline) and loads(place / "generator") == 1
+    before = loads(place / "generator")
+    assert isinstance(current_engine(), Inline) and before <= 1
     use(monkeypatch, PROCESSES)
     assert paint(place, "there") == here
-    assert isinstance(current_engine(), Processes) and loads(place / "generator") == 1 + 2  # for both partitions
+    assert isinstance(current_engine(), Processes) and loads(place / "generator") == before + 2  # for both partitions
     assert str(os.getpid()) not in {line[0] for line in log(place / "generator", "row")[2 * ROWS :]}
 
 

@@ -109,8 +109,9 @@ def test_cmmd_by_naive_loops_and_its_scale() -> None:
 def test_every_figure_has_an_interval_and_alike_sets_are_near() -> None:
     rng = np.random.default_rng(5)
     cfg = QualityConfig(bootstrap=20)
-    near = compare_by("clip tiny", rng.normal(size=(60, 6)), rng.normal(size=(60, 6)), cfg, seed=0)
-    far = compare_by("clip tiny", rng.normal(2, 1, (60, 6)), rng.normal(size=(60, 6)), cfg, seed=0)
+    one, two, third = (rng.normal(size=(60, 6)).astype(np.float32) for _ in range(3))
+    near = compare_by("clip tiny", one, two, cfg, seed=0)
+    far = compare_by("clip tiny", third + np.float32(2), two, cfg, seed=0)
     assert set(near) == FIGURES and all(
         one["low"] <= one["value"] <= one["high"] for one in (*near.values(), *far.values())
     )

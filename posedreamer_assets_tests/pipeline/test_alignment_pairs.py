@@ -82,7 +82,7 @@ def inputs_of(profile: Profile, folder: Path) -> Any:
     from posedreamer_assets_tests.diffusion.conftest import IMAGE
 
     generator = PocketGenerator.load(profile.generator, IMAGE)
-    models = SimpleNamespace(generator=generator, ranker=Red())
+    models = SimpleNamespace(generator=generator, local_generator=generator, ranker=Red())
     return SimpleNamespace(profile=profile, take=take, taken=taken, models=models, place=folder, unfinished=None)
 
 

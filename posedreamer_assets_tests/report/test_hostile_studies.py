@@ -32,6 +32,7 @@ def figures() -> dict[str, Any]:
         "told": False,
         "corrected": False,
         "words": EVIL,
+        "metric": f"{EVIL}_mm",
     }
     contrast = {"name": EVIL, "test": EVIL, "metric": f"{EVIL}_mm", "sets": {EVIL: result}}
     return {

@@ -137,4 +137,4 @@ def test_coverage_of_many_poses_is_that_of_some(made: Home, monkeypatch: pytest.
     plots, note = found.blocks
     assert isinstance(plots, Plots)
     assert any("(n=7)" in plot.svg for plot in plots.plots)
-    assert getattr(note, "text", "") == "7 of 23 poses, evenly spread."
+    assert getattr(note, "text", "").startswith("7 of 23 poses, evenly spread. 7 captions: 100% unlike")

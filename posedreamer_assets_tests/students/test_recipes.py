@@ -76,7 +76,7 @@ def test_shipped_studies_can_be_read_and_have_an_a_a_recipe(name: str) -> None:
         ("student:\n  copies: 0\n" + HEAD + GENERATED, 2, "copies: expected 1 or more"),
         (HEAD + LIKE_B + '  b: {use: [{table: rendered_scenes}], size: "= c"}\n', 3, "'c', which is not there"),
         (HEAD + LIKE_B + '  b: {use: [{table: rendered_scenes}], size: "= a"}\n', 2, "depends on itself by way of 'b'"),
-        (HEAD + GENERATED + "primary:\n  - name: x\n    test: nowhere" + OF_ONE, 5, "bench-generated, found 'nowhere'"),
+        (HEAD + GENERATED + "primary:\n  - name: x\n    test: nowhere" + OF_ONE, 5, "bench-user-NAME, found 'nowhere'"),
         (
             HEAD + GENERATED + "primary:\n  - name: x\n    metric: orient_deg" + OF_ONE,
             5,

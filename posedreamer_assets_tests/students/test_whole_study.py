@@ -148,7 +148,13 @@ def test_the_report_has_the_section_and_says_what_it_cannot_show(study: tuple[La
     assert all("without correction" in one["words"] and not one["corrected"] for one in others)
     assert figures["recipes"]["half"]["images"] == figures["recipes"]["rendered"]["images"] // 2
     assert "says nothing" not in section_of(figures, pocket=False).intro
-    other = {**figures, "exploratory": [{**one, "metric": "pa_pve_mm"} for one in figures["exploratory"]]}
+    other = {
+        **figures,
+        "exploratory": [
+            {**one, "sets": {name: {**of, "metric": "pa_pve_mm"} for name, of in one["sets"].items()}}
+            for one in figures["exploratory"]
+        ],
+    }
     with mock.patch.object(plots, "forest", wraps=plots.forest) as drawn:
         section_of(other, pocket=False)
     labels = [call.kwargs["label"] for call in drawn.call_args_list]

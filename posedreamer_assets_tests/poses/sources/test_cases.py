@@ -215,7 +215,7 @@ def made(place: Path, folder: Path, **settings: object) -> tuple[set[str], set[s
     store = home.store()
     rows = store.read("pose_library", columns=["provenance"]).column("provenance").to_pylist()
     assert set(store.read("pose_library", columns=["source"]).column("source").to_pylist()) <= {"bvh", "amass", "fits"}
-    refused = store.read("quarantine", columns=["path"]).column("path").to_pylist()
+    refused = store.read("quarantine", columns=["path"], missing_ok=True).column("path").to_pylist()
     return {name.split("#")[0] for name in rows}, set(refused)
 
 
