@@ -20,7 +20,7 @@ class LearningToTrainConfig:
 
     enabled: bool = False
     scene_batches: int = 4
-    photo_batches: int = 8
+    photo_batches: int = 6
     arms: tuple[str, ...] = arm_names()
     seeds: int = 3
     bootstrap: int = 1000

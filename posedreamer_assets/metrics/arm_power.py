@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+FEWEST = 30
 _POWER, _LEVEL = 0.8, 0.05
 
 
@@ -39,15 +40,31 @@ class Spread:
         return float(np.sqrt(self.photos * less + self.seeds / seeds + self.rest * less / seeds))
 
     def detectable(self, people: float, seeds: int) -> float:
-        """The smallest true difference that four of five such studies tell from zero, points."""
-        return _quantiles() * self.se(people, seeds)
+        """The smallest true difference that four of five such studies tell from zero, points.
+
+        A study tells what its interval leaves zero out of, which is never narrower than the t interval of its seeds.
+        """
+        error = self.se(people, seeds)
+        half = float(stats.norm.ppf(1 - _LEVEL / 2)) * error
+        if seeds > 1:
+            of_seeds = np.sqrt((self.seeds + self.rest * self.people / people) / seeds)
+            half = max(half, float(stats.t.ppf(1 - _LEVEL / 2, seeds - 1) * of_seeds))
+        return half + float(stats.norm.ppf(_POWER)) * error
 
     def people_for(self, effect: float, seeds: int) -> int | None:
-        """How many people would tell an effect in four of five studies; None where no number does with so few seeds."""
-        left = (abs(effect) / _quantiles()) ** 2 - self.seeds / seeds
-        if left <= 0:
+        """How many people would tell an effect in four of five studies; None where no number does with so few seeds.
+
+        At least `FEWEST`: of fewer, errors are not as the normal distribution has them.
+        """
+        if self.detectable(np.inf, seeds) >= abs(effect):
             return None
-        return int(np.ceil(self.people * (self.photos + self.rest / seeds) / left))
+        low, high = FEWEST - 1, FEWEST
+        while self.detectable(high, seeds) > abs(effect):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.detectable(middle, seeds) <= abs(effect) else (middle, high)
+        return high
 
 
 def spread_of(differences: Float[np.ndarray, "s q"], people: int) -> Spread:
@@ -66,7 +83,3 @@ def spread_of(differences: Float[np.ndarray, "s q"], people: int) -> Spread:
     apart = float((resampled - resampled.mean(axis=0)).var(axis=1).sum() / (count - 1))
     between = float(by_seed.var(ddof=1))
     return Spread(max(0.0, common - apart / count), max(0.0, between - apart), apart, people)
-
-
-def _quantiles() -> float:
-    return float(stats.norm.ppf(1 - _LEVEL / 2) + stats.norm.ppf(_POWER))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,7 +168,7 @@ def _arm(arm: str, table: np.ndarray, tables: Mapping[str, np.ndarray], draws: "
     from posedreamer_assets.metrics.arm_tables import COLUMNS, interval
 
     of = arm_called(arm)
-    cells = {name: _cell(interval(table[..., k], draws)) for k, name in enumerate(COLUMNS)}
+    cells = {name: _share(interval(table[..., k], draws)) for k, name in enumerate(COLUMNS)}
     against = {
         other: _cell(interval(table[..., -1] - tables[other][..., -1], draws))
         for other in ("real", BASELINE)
@@ -183,6 +183,11 @@ def _cell(found: "Interval") -> dict[str, Any]:
     if not all(np.isfinite(list(values.values()))):
         return {**dict.fromkeys(names), "told": False}
     return {**{name: round(value, 4) for name, value in values.items()}, "told": found.told}
+
+
+def _share(found: "Interval") -> dict[str, Any]:
+    """A figure in per cent, whose interval ends where no figure can lie beyond."""
+    return _cell(replace(found, low=max(0.0, found.low), high=min(100.0, found.high)))
 
 
 def _contrasts(tables: Mapping[str, np.ndarray], draws: "Draws", people: int) -> list[dict[str, Any]]:
@@ -226,7 +231,7 @@ def _seen(
             times = draws.seeds.shape[1] // len(rankings)
             ap = np.repeat(np.stack([precisions(of, draws.with_all)[:, -1] for of in rankings]), times, axis=0)
             recall = np.repeat(np.stack([weighted_recall(of, draws.with_all) for of in rankings]), times, axis=0)
-            line["arms"][arm] = {"map": _cell(interval(ap, draws)), "recall": _cell(interval(recall, draws))}
+            line["arms"][arm] = {"map": _share(interval(ap, draws)), "recall": _share(interval(recall, draws))}
         found.append(line)
     return found
 

@@ -69,7 +69,7 @@ def by_seen(
 
     caption = (
         f"People by the share of their annotated joints that is seen, 95 % intervals. Hollow: fewer than {fewest} people. "
-        "Whoever was found and is nobody counts as a miss in every bin."
+        "Found people who match nobody count as misses in every bin."
     )
     return plot(title, caption, paint, width=6.0, height=3.2)
 

@@ -11,7 +11,7 @@ Line = tuple[str, str, str]
 
 def main_figures(figures: Mapping[str, Any]) -> list[Line]:
     """Label, value and note of each figure that there is."""
-    parts = (_counts, _students, _rounds, _alignment, _hard_rounds, _quality, _judges)
+    parts = (_counts, _students, _arms, _rounds, _alignment, _hard_rounds, _quality, _judges)
     return [line for part in parts for line in part(figures)]
 
 
@@ -40,6 +40,17 @@ def _students(figures: Mapping[str, Any]) -> Iterator[Line]:
         star = ", beyond the sizes trained" if rate["drawn_on"] else ""
         value = f"{rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
         yield f"renders that one image is worth, {recipe}", value, f"{name}{star}"
+
+
+def _arms(figures: Mapping[str, Any]) -> Iterator[Line]:
+    """What networks of the study of synthetic people find."""
+    found = figures.get("arms", {})
+    where = "stand-ins" if found.get("kind") == "stand_in" else "photographs"
+    for arm, of in found.get("arms", {}).items():
+        cell = of["cells"]["mean"]
+        if cell["mean"] is not None:
+            value = f"{cell['mean']:.1f} [{cell['low']:.1f}, {cell['high']:.1f}]"
+            yield f"mAP, {arm}", value, f"{found['people']} people of {found['photos']} test {where}"
 
 
 def _rounds(figures: Mapping[str, Any]) -> Iterator[Line]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from posedreamer_assets.config import ARM_STUDY, BASELINE
+from posedreamer_assets.config import ARM_STUDY, BASELINE, arm_names
 from posedreamer_assets.metrics.mpii_ap import GROUPS
 from posedreamer_assets.pipeline.arm_study import arm_key
 from posedreamer_assets.report import arm_plots
@@ -65,15 +65,13 @@ def tables_of(figures: Mapping[str, Any]) -> list[Any]:
 
 
 def _arms_of(figures: Mapping[str, Any], table: int) -> list[str]:
-    return [name for name, of in figures["arms"].items() if of["table"] == table]
+    return [name for name in arm_names() if name in figures["arms"] and figures["arms"][name]["table"] == table]
 
 
 def _table(figures: Mapping[str, Any], number: int) -> Table:
     """Baseline and photographs first, then the arms of the table."""
-    first = [name for name in (BASELINE, "real") if name in figures["arms"]]
-    arms: list[str] = list(
-        dict.fromkeys((*first, *(["real-ds"] if "real-ds" in figures["arms"] else []), *_arms_of(figures, number)))
-    )
+    shown = {BASELINE, "real", "real-ds", *_arms_of(figures, number)}
+    arms = [name for name in (BASELINE, *arm_names()) if name in figures["arms"] and name in shown]
     rows = []
     for name in arms:
         of = figures["arms"][name]
@@ -125,7 +123,10 @@ def _plain(value: float | None) -> str:
 
 
 def _people(needed: Mapping[str, int | None]) -> str:
-    parts = [f"{seeds}: {'–' if people is None else f'{people:,}'}" for seeds, people in needed.items()]
+    parts = [
+        f"{seeds}: {'–' if people is None else f'{people:,}'}"
+        for seeds, people in sorted(needed.items(), key=lambda item: int(item[0]))
+    ]
     return "; ".join(parts)
 
 
@@ -150,7 +151,11 @@ def _seen(figures: Mapping[str, Any]) -> list[Any]:
 def _lines(figures: Mapping[str, Any], which: str) -> dict[str, list[Mapping[str, Any] | None]]:
     """By arm, its cell of each bin; the arms of a plot are few enough to be told apart."""
     arms = [name for name in (BASELINE, "real", "real-ds", "real-style-masks", "teacher-c") if name in figures["arms"]]
-    arms = arms if len(arms) > 2 else list(figures["arms"])[: len(arm_plots.SERIES)]
+    arms = (
+        arms
+        if len(arms) > 2
+        else [name for name in (BASELINE, *arm_names()) if name in figures["arms"]][: len(arm_plots.SERIES)]
+    )
     return {name: [one["arms"].get(name, {}).get(which) for one in figures["seen"]] for name in arms}
 
 

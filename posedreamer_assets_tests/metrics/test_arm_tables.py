@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from posedreamer_assets.errors import MetricsError
-from posedreamer_assets.metrics.arm_power import Spread, spread_of
+from posedreamer_assets.metrics.arm_power import FEWEST, Spread, spread_of
 from posedreamer_assets.metrics.arm_tables import (
     BINS,
     COLUMNS,
@@ -174,6 +174,10 @@ def test_people_that_tell_an_effect_tell_it_and_no_fewer_do() -> None:
     assert people is not None
     assert spread.detectable(people, 6) <= 1.4 < spread.detectable(people - 1, 6)
     assert spread.people_for(1.4, 1) is None, "seeds alone differ by more"
+    assert spread.people_for(60.0, 3) == FEWEST
+    # Two seeds tell little, whatever there is of people: their t interval is 12.7 errors wide to either side.
+    two = Spread(photos=0.0, seeds=1.0, rest=0.0, people=300)
+    assert two.detectable(1e9, 2) == pytest.approx((12.7062 + 0.8416) * np.sqrt(1 / 2), rel=1e-4)
     # By hand: four times the people, and no seed that differs, halve the error.
     assert Spread(1.0, 0.0, 0.0, 100).se(400, 3) == pytest.approx(0.5)
 
