@@ -101,7 +101,7 @@ def test_eight_partitions_are_painted_by_two_loads_and_the_next_run_finds_them_w
 
 
 def test_a_killed_actor_costs_its_chunk_and_an_adapter_goes_along(tmp_path: Path) -> None:
-    one, given = engine(), rows(16)
+    one, given = engine(), rows(16, "slow")  # so that both actors take some
     given[1][6] = "killed once"
     images = generator(one, tmp_path).generate(*given, adapter_path=adapter(tmp_path))
     assert {seed for seed, times in painted(tmp_path).items() if times > 1} == {4, 5}

@@ -107,13 +107,14 @@ def test_terms_that_are_no_text_do_not_refuse_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason", "told"),
     [
-        ("a.npz", gzip.compress(b"PK"), "unknown_layout", "gunzip"),
-        ("a.bvh", gzip.compress(b"HIERARCHY"), "unknown_layout", "gunzip"),
+        ("a.npz", gzip.compress(b"PK", mtime=0), "unknown_layout", "gunzip"),
+        ("a.bvh", gzip.compress(b"HIERARCHY", mtime=0), "unknown_layout", "gunzip"),
         ("a.npz", b"PK\x03\x04", "truncated", ""),
         ("a.npz", b"", "empty", ""),
         ("a.bvh", b"PK\x03\x04" + b"." * 60, "unknown_layout", "unzip"),
         ("a.bvh", b"\0" * 500, "empty", ""),
     ],
+    ids=["npz-gzip", "bvh-gzip", "npz-cut", "npz-empty", "bvh-zip", "bvh-zeros"],
 )
 def test_what_is_no_pose_file_is_refused_by_name(
     tmp_path: Path, name: str, content: bytes, reason: str, told: str
