@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from posedreamer_assets.body.model import load_body
+from posedreamer_assets.cores import one_thread
 from posedreamer_assets.students.features import SIDE, Backbone
 from posedreamer_assets.students.labels import BODY_JOINTS, Labels
 from posedreamer_assets.students.recipes import StudentSpec
-from posedreamer_assets.students.train import Samples, one_thread, train
+from posedreamer_assets.students.train import Samples, train
 
 
 def upright(count: int) -> Labels:

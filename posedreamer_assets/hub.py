@@ -21,6 +21,16 @@ def is_written_so(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(("/", ".onnx"))
 
 
+def file_of_model(name: str) -> tuple[str, str] | None:
+    """Model and file of `owner/model/file.safetensors`, one file of a model on the hub; None for other names."""
+    if name.count("/") != 2 or name.startswith((".", "/", "~")) or not name.endswith(".safetensors"):
+        return None
+    if Path(name).exists():
+        return None
+    model, _, file = name.rpartition("/")
+    return model, file
+
+
 def model_folder(name: str, revision: str | None, error: type[PoseDreamerError]) -> Path:
     """The folder of a model: its own where it is one, else that of the hub's files, which are fetched where they are not here.
 
@@ -53,10 +63,12 @@ def model_folder(name: str, revision: str | None, error: type[PoseDreamerError])
 
 
 def is_here(name: str, revision: str | None) -> bool:
-    """Whether a model of the hub was fetched before."""
-    from huggingface_hub import snapshot_download
+    """Whether a model of the hub, or one file of it, was fetched before."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    if (one := file_of_model(name)) is not None:
+        return isinstance(try_to_load_from_cache(*one, revision=revision), str)
     try:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, ValueError):
@@ -65,14 +77,17 @@ def is_here(name: str, revision: str | None) -> bool:
 
 
 def ask(name: str, revision: str | None) -> str:
-    """Why the hub would not give a model, in words with the remedy; empty where it would."""
+    """Why the hub would not give a model, or one file of it, in words with the remedy; empty where it would."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        return "HF_HUB_OFFLINE forbids to fetch it: unset it"
+        return "HF_HUB_OFFLINE forbids to download it: unset it"
+    model = (file_of_model(name) or (name,))[0]
     try:
-        HfApi().model_info(name, revision=revision)
+        HfApi().auth_check(model)  # what a gated model is, is told to everybody; its files are not given to everybody
+        if revision is not None:
+            HfApi().model_info(model, revision=revision)
     except GatedRepoError:
         return "its licence has to be agreed to: on the model's page, then `hf auth login` or HF_TOKEN"
     except RevisionNotFoundError:

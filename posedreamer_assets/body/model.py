@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from posedreamer_assets.blas import one_core
 from posedreamer_assets.body.joints import LANDMARK_VERTICES, PARENTS
 from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.body.rotations import axis_angle_to_matrix
+from posedreamer_assets.cores import one_core
 from posedreamer_assets.errors import ArrayFileError, BodyModelError
 from posedreamer_assets.plain_arrays import PlainNpz, open_npz
 

@@ -120,11 +120,9 @@ class Pose2dConfig:
     decay_steps: int = 20_000  # after so many the rate is a third
     average: float = 0.97  # of the weights, per step; 0 keeps those of the last step
     masks: Literal["targets", "silhouette"] = "targets"
-    seeds: int = 3
     baseline: str = "shipped:pose2d"
     vgg19: str | None = None
     scales: tuple[float, ...] = (1.0,)  # of an image, times what brings its people to the size that crops have
-    threads: int = 1
 
 
 @dataclass(frozen=True)

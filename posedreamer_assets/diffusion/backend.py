@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_log
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.adapters import AdapterSlot
-from posedreamer_assets.diffusion.cores import cores_of, map_on_cores
 from posedreamer_assets.digests import digest, file_digest, folder_digest
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.progress import advance

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from posedreamer_assets.config import AlignmentConfig
+from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.adapters import (
     WEIGHTS_NAME,
     adapter_file,
@@ -28,7 +29,6 @@ from posedreamer_assets.diffusion.adapters import (
     load_adapter_state,
     without_adapter,
 )
-from posedreamer_assets.diffusion.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.dpo_loss import PairErrors, flow_dpo_loss, pair_figures, velocity_error
 from posedreamer_assets.diffusion.frugal import build_optimizer, fast_products, parked, set_checkpointing
 from posedreamer_assets.diffusion.generator import FlowModel, Generator

@@ -4,7 +4,6 @@ A run that would fail at its first image, hours after its poses were made, is re
 """
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from posedreamer_assets.config import GeneratorConfig
 from posedreamer_assets.errors import BackendError
+from posedreamer_assets.hub import ask, file_of_model, is_here, is_written_so
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}  # auto: bfloat16 on a GPU
 
@@ -64,12 +64,14 @@ class Need:
         here: whether it can be loaded without a download.
         gigabytes: of each part's weights in the profile's precision; empty where they cannot be known without a download.
         licence: empty where this project does not know it.
+        revision: commit or tag on the hub; None is the newest.
     """
 
     name: str
     here: bool
     gigabytes: Mapping[str, float]
     licence: str = ""
+    revision: str | None = None
 
 
 def needs(cfg: GeneratorConfig) -> list[Need]:
@@ -96,49 +98,20 @@ def require(cfg: GeneratorConfig) -> None:
             f"generator.control_lora_path: {cfg.model_path} alone sees no control image, see docs/generators.md"
         )
     for need in needs(cfg):
-        if not need.here:
-            _ask_hub(need.name)
+        if not need.here and (why := ask(need.name, need.revision)):
+            folder = "or give a folder with --set generator.model_path=DIR (or generator.control_lora_path)"
+            raise BackendError(f"{need.name} is not on this computer, and {why}; {folder}")
 
 
 def _need(name: str, revision: str | None, size: int) -> Need:
     path = Path(name).expanduser()
     if path.exists():
         return Need(name, True, stored_gigabytes(path, size))
-    if not _is_hub_name(name):
+    if not is_written_so(name) and file_of_model(name) is None:
         raise BackendError(f"{name}: no such file or folder; set generator.model_path and generator.control_lora_path")
     known = KNOWN.get(name)
     parts = {part: count * size for part, count in known.parameters.items()} if known else {}
-    return Need(name, _is_cached(name, revision), parts, known.licence if known else "")
-
-
-def _is_hub_name(name: str) -> bool:
-    """`owner/model`, as the hub writes it, or one of its files."""
-    return hub_file(name) is not None or (
-        name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
-    )
-
-
-def hub_file(name: str) -> tuple[str, str] | None:
-    """Model and file of `owner/model/file.safetensors`, one file of a model on the hub; None for other names."""
-    if name.count("/") != 2 or name.startswith((".", "/", "~")) or not name.endswith(".safetensors"):
-        return None
-    if Path(name).exists():
-        return None
-    model, _, file = name.rpartition("/")
-    return model, file
-
-
-def _is_cached(name: str, revision: str | None) -> bool:
-    from huggingface_hub import snapshot_download, try_to_load_from_cache
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    if (one := hub_file(name)) is not None:
-        return isinstance(try_to_load_from_cache(*one, revision=revision), str)
-    try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return False
-    return any(folder.rglob("*.safetensors"))
+    return Need(name, is_here(name, revision), parts, known.licence if known else "", revision)
 
 
 def stored_gigabytes(path: Path, size: int) -> dict[str, float]:
@@ -172,31 +145,3 @@ def _weights(path: Path) -> Iterator[Path]:
         files = sorted(folder.glob("*.safetensors"))
         plain = [file for file in files if ".fp16" not in file.name]
         yield from plain or files
-
-
-def _ask_hub(name: str) -> None:
-    """Whether the hub would give a model.
-
-    Raises:
-        BackendError: no network, no such model, or a licence that was not agreed to.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    place = f"{name} is not on this computer"
-    folder = "give a folder with --set generator.model_path=DIR (or generator.control_lora_path)"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        raise BackendError(f"{place}, and HF_HUB_OFFLINE forbids to download it: unset it, or {folder}")
-    try:
-        HfApi().auth_check((hub_file(name) or (name,))[0])
-    except GatedRepoError as error:
-        raise BackendError(
-            f"{place}, and its licence has to be agreed to: on the model's page, then `hf auth login` or HF_TOKEN"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise BackendError(f"{place}, and the hub has none of that name, or hides it: {folder}") from error
-    except Exception as error:
-        # What the hub's client raises without a network comes from httpx or httpx2, by the hub library's release.
-        if not isinstance(error, HfHubHTTPError | OSError) and not type(error).__module__.startswith("httpx"):
-            raise
-        raise BackendError(f"{place}, and the hub cannot be reached ({type(error).__name__}): {folder}") from error

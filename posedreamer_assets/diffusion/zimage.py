@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from posedreamer_assets.diffusion.backend import (
 )
 from posedreamer_assets.diffusion.memory import gpu_gb, parks_text
 from posedreamer_assets.diffusion.pixels import to_signed
-from posedreamer_assets.diffusion.sources import hub_file
 from posedreamer_assets.errors import BackendError
+from posedreamer_assets.hub import file_of_model
 
 # Layers of the transformer that a ControlNet of so many layers adds to, which its file does not say.
 PLACES = {15: list(range(0, 30, 2)), 6: list(range(0, 30, 5))}
@@ -152,7 +152,7 @@ def load_controlnet(path: str, dtype: torch.dtype) -> ZImageControlNetModel:
         BackendError: it cannot be read, has another architecture, or is of release 2.0, whose weights are meant for a
             forward pass that the later ones do without.
     """
-    on_hub = hub_file(path)
+    on_hub = file_of_model(path)
     local = Path(path).expanduser()
     with loading(path):
         if on_hub is None and not local.is_file():
@@ -164,7 +164,7 @@ def load_controlnet(path: str, dtype: torch.dtype) -> ZImageControlNetModel:
         with torch.device("meta"):
             model = ZImageControlNetModel(**config)
         model.load_state_dict(state, assign=True)
-        return model.to(dtype=dtype)
+        return cast(Any, model).to(dtype=dtype)  # diffusers wraps `to` so that its type is lost
 
 
 def controlnet_config(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:

@@ -1,17 +1,25 @@
-"""Workers that share the jobs of one generator, wherever they are."""
+"""Workers that share the jobs of one generator, wherever they are, and the part that their engines have in common."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from queue import LifoQueue
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
+from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.engine.inline import Inline
+from posedreamer_assets.engine.painter import Model
 from posedreamer_assets.engine.protocol import About, Job
+from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.progress import advance
+
+if TYPE_CHECKING:
+    from posedreamer_assets.diffusion.generator import Generator
 
 Result = TypeVar("Result")
 AHEAD = 2  # jobs for each worker that are under way or finished and not yet asked for
@@ -101,3 +109,50 @@ class Crew:
             return work(worker)
         finally:
             self._free.put(worker)
+
+
+class CrewEngine(ABC):
+    """An engine whose painters are workers. One generator is warm at a time; another one takes its place."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._model: Model | None = None
+        self._crew: Crew | None = None
+        self._here = Inline()
+
+    @abstractmethod
+    def _workers_of(self, model: Model) -> Sequence[Worker]:
+        """Who paints with this model."""
+
+    def about(self, cfg: GeneratorConfig, image: ImageConfig) -> About:
+        """See `Engine.about`."""
+        return self._painting(cfg, image).about()
+
+    def rows_of_chunk(self, cfg: GeneratorConfig, image: ImageConfig, rows: int) -> int:
+        """So many that every worker has some, and at most as many as are set."""
+        return min(self._settings.chunk, -(-rows // len(self._painting(cfg, image))))
+
+    def paint(self, cfg: GeneratorConfig, image: ImageConfig, jobs: Iterable[Job]) -> Iterator[np.ndarray]:
+        """See `Engine.paint`."""
+        return self._painting(cfg, image).paint(jobs)
+
+    def local(self, cfg: GeneratorConfig, image: ImageConfig) -> "Generator":
+        """See `Engine.local`."""
+        return self._here.local(cfg, image)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._dismiss()
+        self._here.close()
+
+    def _dismiss(self) -> None:
+        if self._crew is not None:
+            self._crew.close()
+        self._model = self._crew = None
+
+    def _painting(self, cfg: GeneratorConfig, image: ImageConfig) -> Crew:
+        model = Model.of(cfg, image)
+        if self._crew is None or self._crew.closed or model != self._model:
+            self.close()  # the memory of what was trained here is the workers' now
+            self._model, self._crew = model, Crew(self._workers_of(model))
+        return self._crew

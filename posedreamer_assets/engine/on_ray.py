@@ -9,29 +9,24 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import ray  # pyright: ignore[reportMissingImports]  # an extra
 from ray.exceptions import GetTimeoutError, RayActorError  # pyright: ignore[reportMissingImports]
 
-from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.engine.answers import ATTEMPTS, Answer, Broken, Failed, Painted, gave_up, raise_failed
-from posedreamer_assets.engine.crew import Crew
-from posedreamer_assets.engine.inline import Inline
+from posedreamer_assets.engine.crew import CrewEngine
 from posedreamer_assets.engine.painter import Model, Painter
 from posedreamer_assets.engine.protocol import About, Job
 from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.engine.worker import answer_of
 from posedreamer_assets.errors import EngineError
-
-if TYPE_CHECKING:
-    from posedreamer_assets.diffusion.generator import Generator
 
 NAMESPACE = "posedreamer"
 ADDRESS_VARIABLE = "RAY_ADDRESS"
@@ -39,46 +34,13 @@ LOOK_S = 0.5  # how often a thread that waits for an actor looks whether it is s
 WEIGHTS_SUFFIXES = (".safetensors", ".json")
 
 
-class OnRay:
-    """Paints on a Ray cluster."""
+class OnRay(CrewEngine):
+    """Paints on a Ray cluster, on other GPUs than that of this process. Closed, it leaves the actors to be found warm."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        self._settings = settings
-        self._model: Model | None = None
-        self._crew: Crew | None = None
-        self._here = Inline()
-
-    def about(self, cfg: GeneratorConfig, image: ImageConfig) -> About:
-        """See `Engine.about`."""
-        return self._painting(cfg, image).about()
-
-    def rows_of_chunk(self, cfg: GeneratorConfig, image: ImageConfig, rows: int) -> int:
-        """So many that every actor has some, and at most as many as are set."""
-        return min(self._settings.chunk, -(-rows // len(self._painting(cfg, image))))
-
-    def paint(self, cfg: GeneratorConfig, image: ImageConfig, jobs: Iterable[Job]) -> Iterator[np.ndarray]:
-        """See `Engine.paint`."""
-        return self._painting(cfg, image).paint(jobs)
-
-    def local(self, cfg: GeneratorConfig, image: ImageConfig) -> "Generator":
-        """See `Engine.local`; the GPUs of actors are others than that of this process."""
-        return self._here.local(cfg, image)
-
-    def close(self) -> None:
-        """See `Engine.close`; the actors stay until they have been idle for long enough."""
-        if self._crew is not None:
-            self._crew.close()
-        self._model = self._crew = None
-        self._here.close()
-
-    def _painting(self, cfg: GeneratorConfig, image: ImageConfig) -> Crew:
-        model = Model.of(cfg, image)
-        if self._crew is None or self._crew.closed or model != self._model:
-            self.close()
-            connect()
-            names, adapters = actor_names(model, self._settings), Adapters()
-            self._model, self._crew = model, Crew([RayWorker(name, model, self._settings, adapters) for name in names])
-        return self._crew
+    def _workers_of(self, model: Model) -> list["RayWorker"]:
+        connect()
+        names, adapters = actor_names(model, self._settings), Adapters()
+        return [RayWorker(name, model, self._settings, adapters) for name in names]
 
 
 def connect() -> None:

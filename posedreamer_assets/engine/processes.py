@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -14,8 +14,7 @@ import numpy as np
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.engine.answers import ATTEMPTS, Answer, Broken, Done, Failed, Painted, gave_up, raise_failed
-from posedreamer_assets.engine.crew import Crew
-from posedreamer_assets.engine.inline import Inline
+from posedreamer_assets.engine.crew import CrewEngine
 from posedreamer_assets.engine.painter import Model
 from posedreamer_assets.engine.protocol import About, Job
 from posedreamer_assets.engine.settings import EngineSettings
@@ -28,50 +27,17 @@ if TYPE_CHECKING:
 GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
-class Processes:
-    """Paints in processes of this computer. One generator is warm at a time; another one takes its place."""
-
-    def __init__(self, settings: EngineSettings) -> None:
-        self._settings = settings
-        self._model: Model | None = None
-        self._crew: Crew | None = None
-        self._here = Inline()
-
-    def about(self, cfg: GeneratorConfig, image: ImageConfig) -> About:
-        """See `Engine.about`."""
-        return self._painting(cfg, image).about()
-
-    def rows_of_chunk(self, cfg: GeneratorConfig, image: ImageConfig, rows: int) -> int:
-        """So many that every worker has some, and at most as many as are set."""
-        return min(self._settings.chunk, -(-rows // len(self._painting(cfg, image))))
-
-    def paint(self, cfg: GeneratorConfig, image: ImageConfig, jobs: Iterable[Job]) -> Iterator[np.ndarray]:
-        """See `Engine.paint`."""
-        return self._painting(cfg, image).paint(jobs)
+class Processes(CrewEngine):
+    """Paints in processes of this computer."""
 
     def local(self, cfg: GeneratorConfig, image: ImageConfig) -> "Generator":
-        """See `Engine.local`."""
+        """See `Engine.local`; it takes the workers' place on the GPU."""
         self._dismiss()
-        return self._here.local(cfg, image)
+        return super().local(cfg, image)
 
-    def close(self) -> None:
-        """See `Engine.close`."""
-        self._dismiss()
-        self._here.close()
-
-    def _dismiss(self) -> None:
-        if self._crew is not None:
-            self._crew.close()
-        self._model = self._crew = None
-
-    def _painting(self, cfg: GeneratorConfig, image: ImageConfig) -> Crew:
-        model = Model.of(cfg, image)
-        if self._crew is None or self._crew.closed or model != self._model:
-            self.close()  # the memory of what was trained here is the workers' now
-            places = environments(cfg.device, self._settings, os.environ)
-            workers = [ProcessWorker(on_its_gpu(model), place, self._settings.idle_s) for place in places]
-            self._model, self._crew = model, Crew(workers)
-        return self._crew
+    def _workers_of(self, model: Model) -> list["ProcessWorker"]:
+        places = environments(model.cfg.device, self._settings, os.environ)
+        return [ProcessWorker(on_its_gpu(model), place, self._settings.idle_s) for place in places]
 
 
 def on_its_gpu(model: Model) -> Model:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from posedreamer_assets.blas import one_core
+from posedreamer_assets.cores import one_core
 from posedreamer_assets.errors import MetricsError
 
 Array = np.ndarray

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from posedreamer_assets.config import Pose2dConfig, TeacherConfig
+from posedreamer_assets.cores import one_thread
 from posedreamer_assets.curriculum.teacher import Update
 from posedreamer_assets.errors import StudentError
 from posedreamer_assets.people2d.checkpoint import optimizer_tensors, read_arm, restore_optimizer, under, write_arm
@@ -22,7 +23,6 @@ from posedreamer_assets.people2d.samples import Source
 from posedreamer_assets.people2d.teach import Teacher
 from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.weights import default_device
-from posedreamer_assets.students.train import one_thread
 from posedreamer_assets.training.average import AveragedWeights
 from posedreamer_assets.training.loop import Budget, Duty, Progress, TrainingDiverged, descend, run_loop, set_rates
 from posedreamer_assets.training.precision import autocast

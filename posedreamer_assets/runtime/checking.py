@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from posedreamer_assets.blas import one_core
 from posedreamer_assets.checks.files import load_table_checks
 from posedreamer_assets.checks.model import CheckOutcome
 from posedreamer_assets.config import Profile
+from posedreamer_assets.cores import one_core
 from posedreamer_assets.errors import CheckError, StorageError
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.runtime.freshness import Snapshot

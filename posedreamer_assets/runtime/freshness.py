@@ -51,7 +51,6 @@ NOT_CONTENT = {
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",
-    "pose2d.threads",
 }
 
 # Where files lie that are digested by their bytes: moved to another folder, they change nothing.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from posedreamer_assets.blas import one_core
+from posedreamer_assets.cores import one_core
 from posedreamer_assets.errors import CheckError, StorageError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage
 from posedreamer_assets.pipeline.figures import flat_figures

@@ -5,6 +5,7 @@ returns COCO's 17 keypoints in the image's pixels. Batches are padded to a fixed
 depend on its neighbours.
 """
 
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from posedreamer_assets.config import DetectorConfig, ImageConfig, local_path
+from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.hub import is_hub_name
 from posedreamer_assets.progress import advance
@@ -118,12 +120,13 @@ class TorchDetector:
         """See `KeypointDetector.detect`."""
         fitted, maps = self._fit(images, boxes)
         found = np.zeros((len(images), 17, 3), np.float32)
-        for start in range(0, len(images), self._batch_size):
-            part = fitted[start : start + self._batch_size]
-            found[start : start + len(part)] = self._decode(run_padded(self._network, part, self._batch_size)[:, :17])
-            advance(len(part))
-        for points, to_input in zip(found, maps, strict=True):
-            points[:, :2] = to_input.to_image(points[:, :2])
+        start = 0
+        for maps_of_block in blocks(self._network, fitted, self._batch_size):
+            points = self._decode(maps_of_block[:, :17])
+            found[start : start + len(points)] = points
+            start += len(points)
+        for person, to_input in zip(found, maps, strict=True):
+            person[:, :2] = to_input.to_image(person[:, :2])
         return found
 
     def _decode(self, maps: np.ndarray) -> np.ndarray:
@@ -135,6 +138,17 @@ class TorchDetector:
         found = decode(np.log(np.maximum(smooth, 1e-6)), stride_x, stride_y)
         found[..., 2] = maps.max((-2, -1)).clip(0, 1)
         return found
+
+
+def blocks(
+    network: nn.Module, images: UInt8[np.ndarray, "n h w 3"], batch_size: int
+) -> Iterator[Float[np.ndarray, "n k h2 w2"]]:
+    """Maps of `batch_size` images after the other, each block on one core of a CPU."""
+    parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    cores = min(cores_of(next(network.parameters()).device), max(1, len(parts)))
+    for maps in map_on_cores(lambda part: run_padded(network, part, batch_size), parts, cores):
+        yield maps
+        advance(len(maps))
 
 
 @torch.no_grad()

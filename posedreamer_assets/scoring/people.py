@@ -10,8 +10,7 @@ from torch import nn
 
 from posedreamer_assets.config import CounterConfig, local_path
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.progress import advance
-from posedreamer_assets.scoring.detectors import run_padded
+from posedreamer_assets.scoring.detectors import blocks
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.peaks import count_peaks
 from posedreamer_assets.scoring.weights import (
@@ -58,13 +57,9 @@ class CentreCounter:
     def count(self, images: UInt8[np.ndarray, "n h w 3"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """See `PersonCounter.count`."""
         fitted, _ = letterbox(images, self._size, self._size)
-        counts, scores = np.zeros(len(images), np.int64), np.zeros(len(images), np.float32)
-        for start in range(0, len(images), self._batch_size):
-            part = slice(start, min(start + self._batch_size, len(images)))
-            maps = run_padded(self._network, fitted[part], self._batch_size)
-            counts[part], scores[part] = count_peaks(maps, self.threshold)
-            advance(len(maps))
-        return counts, scores
+        found = [count_peaks(maps, self.threshold) for maps in blocks(self._network, fitted, self._batch_size)]
+        counts = np.concatenate([np.zeros(0, np.int64), *(count for count, _ in found)])
+        return counts, np.concatenate([np.zeros(0, np.float32), *(score for _, score in found)])
 
 
 class OnnxCounter:

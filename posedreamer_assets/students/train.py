@@ -3,8 +3,7 @@
 A training lasts seconds to minutes, so one that was killed is begun again.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,18 +73,6 @@ class Trained:
     def loss_last(self) -> float:
         """Mean loss of the last steps."""
         return float(np.mean(self.losses[-self._measured :]))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch computes in the calling thread: steps are so small that others mostly wait for each other, and weights do not
-    depend on how many cores there are."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def train(body: BodyModel, samples: Samples, spec: StudentSpec, seed: int) -> Trained:

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors.numpy import save_file
 
 from posedreamer_assets.config import GeneratorConfig, load_profile
@@ -184,6 +185,17 @@ def test_without_a_network_by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_that_may_be_downloaded_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HfApi, "auth_check", lambda *_: None)
     require(NAMED)
+
+
+def test_a_revision_that_the_hub_does_not_have_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such(_: HfApi, model: str, revision: str) -> None:
+        assert (model, revision) == (DEPTH, "v9")
+        raise answered(RevisionNotFoundError)
+
+    monkeypatch.setattr(HfApi, "auth_check", lambda *_: None)
+    monkeypatch.setattr(HfApi, "model_info", no_such)
+    with pytest.raises(BackendError, match="no revision 'v9' of it"):
+        require(replace(NAMED, revision="v9"))
 
 
 @pytest.mark.parametrize(

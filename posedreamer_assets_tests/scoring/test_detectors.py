@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
-from posedreamer_assets.config import CounterConfig, DetectorConfig
+from posedreamer_assets.config import CounterConfig, DetectorConfig, load_profile
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.pocket.train_detectors import make_network, save_detector
 from posedreamer_assets.scoring.detectors import TorchDetector, load_detector, run_padded
@@ -111,6 +111,25 @@ def published_vitpose(folder: Path, keypoints: int, **more: int) -> None:
         num_labels=keypoints,  # pyright: ignore[reportCallIssue]
     )
     VitPoseForPoseEstimation(settings).save_pretrained(folder)
+
+
+def test_what_is_seen_does_not_depend_on_the_number_of_cores() -> None:
+    profile, images = load_profile("pocket"), pictures(21)
+    boxes = np.tile(np.array([10.0, 10.0, 90.0, 110.0]), (21, 1))
+    seen = []
+    for cores in (1, 2, 3):
+        before = torch.get_num_threads()
+        torch.set_num_threads(cores)
+        try:
+            seen.append(
+                (load_detector(profile.judge).detect(images, boxes), load_counter(profile.counter).count(images))
+            )
+        finally:
+            torch.set_num_threads(before)
+    for points, (people, certain) in seen[1:]:
+        np.testing.assert_array_equal(points, seen[0][0])
+        np.testing.assert_array_equal(people, seen[0][1][0])
+        np.testing.assert_array_equal(certain, seen[0][1][1])
 
 
 def test_a_published_vitpose_layout_loads(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from posedreamer_assets.blas import one_core
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.body.params import BodyParams
+from posedreamer_assets.cores import one_core
 
 
 def threads() -> list[int]:
