@@ -34,19 +34,25 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 SETTINGS = EngineSettings("ray", workers="2", chunk=4, ray_resource="stand_in")
-PATIENCE_S = 600
+PATIENCE_S = 120
+NAMESPACE, PLACES = "posedreamer", 3
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
-    ray.init(num_cpus=4, resources={"stand_in": 3}, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=4, resources={"stand_in": PLACES}, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The generator is known, and no actor is left when the test ends, however it ends: the next one needs their places."""
     register(monkeypatch)
+    yield
+    for name in alive():
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+    wait_until(lambda: ray.available_resources().get("stand_in") == PLACES)
 
 
 def engine(settings: EngineSettings = SETTINGS) -> Any:
@@ -61,16 +67,6 @@ def generator(one: Any, folder: Path, label: str = "") -> EngineGenerator:
 
 def actors(one: Any) -> list[str]:
     return [worker.name for worker in one._crew._workers]
-
-
-def dismiss(one: Any) -> None:
-    """End the actors, so that the next test has their resources."""
-    names = actors(one)
-    one.close()
-    for name in names:
-        if name in alive():
-            ray.kill(ray.get_actor(name, namespace="posedreamer"), no_restart=True)
-    wait_until(lambda: not set(names) & alive())
 
 
 def alive() -> set[str]:
@@ -97,7 +93,7 @@ def test_eight_partitions_are_painted_by_two_loads_and_the_next_run_finds_them_w
     inline = EngineGenerator(Inline(), config(tmp_path), IMAGE)
     for given, images in zip(partitions, found, strict=True):
         assert np.array_equal(images, inline.generate(*given))
-    dismiss(one)
+    one.close()
 
 
 def test_a_killed_actor_costs_its_chunk_and_an_adapter_goes_along(tmp_path: Path) -> None:
@@ -114,18 +110,18 @@ def test_a_killed_actor_costs_its_chunk_and_an_adapter_goes_along(tmp_path: Path
     images = generator(one, tmp_path).generate(*rows(4, "CUDA"))
     assert np.array_equal(images, here.generate(*rows(4, "CUDA")))
     assert loads(tmp_path) == 3 + 1 + 1  # the one that was broken, and the one here
-    dismiss(one)
+    one.close()
 
 
 def test_an_actor_that_is_killed_from_outside_is_started_again(tmp_path: Path) -> None:
     one = engine()
     generator(one, tmp_path).generate(*rows(8, "slow"))
-    pids = [ray.get(ray.get_actor(name, namespace="posedreamer").pid.remote()) for name in actors(one)]
+    pids = [ray.get(ray.get_actor(name, namespace=NAMESPACE).pid.remote()) for name in actors(one)]
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     images = generator(one, tmp_path).generate(*rows(8, "slow"))
     assert np.array_equal(images, CountingGenerator(config(tmp_path)).generate(*rows(8)))
-    dismiss(one)
+    one.close()
 
 
 def test_errors_arrive_with_their_message_and_the_name_of_what_was_made(tmp_path: Path) -> None:
@@ -140,7 +136,7 @@ def test_errors_arrive_with_their_message_and_the_name_of_what_was_made(tmp_path
     with pytest.raises(EngineError, match=r"base/raw_generations\[x-0003\]: 3 workers have ended at the same chunk"):
         named.generate(*rows(1, "killed always"))
     assert len(named.generate(*rows(2))) == 2
-    dismiss(one)
+    one.close()
 
 
 def test_idle_actors_leave_their_place_to_others(tmp_path: Path) -> None:
@@ -151,14 +147,13 @@ def test_idle_actors_leave_their_place_to_others(tmp_path: Path) -> None:
     wait_until(lambda: not names & alive())
     assert len(generator(one, tmp_path).generate(*rows(2))) == 2
     wait_until(lambda: not names & alive())
-    assert ray.available_resources()["stand_in"] == 3
+    assert ray.available_resources()["stand_in"] == PLACES
 
 
 def test_as_many_actors_as_there_is_place_for(tmp_path: Path) -> None:
     from posedreamer_assets.engine.on_ray import actor_names
     from posedreamer_assets.engine.painter import Model
 
-    wait_until(lambda: ray.available_resources().get("stand_in") == 3)
     model = Model.of(config(tmp_path), IMAGE)
     for workers, expected in (("auto", 2), ("1", 1), ("9", 3)):  # auto leaves one place to steps
         assert len(actor_names(model, replace(SETTINGS, workers=workers))) == expected
