@@ -253,7 +253,7 @@ class Sampled:
 
 def sample_adults(seed: int = 0, count: int = SAMPLES, rotations: np.ndarray | None = None) -> Sampled:
     """Adults of random phenotypes in the T-pose, pelvis where SMPL-X has it; rotations are found from them unless given."""
-    import anny
+    import anny  # pyright: ignore[reportMissingImports]  # an extra
     import torch
 
     torch.set_num_threads(1)

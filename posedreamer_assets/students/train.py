@@ -12,6 +12,7 @@ from jaxtyping import Float16
 from torch import Tensor, nn
 
 from posedreamer_assets.body.model import BodyModel
+from posedreamer_assets.cores import one_thread
 from posedreamer_assets.errors import StudentError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.students import losses

@@ -9,7 +9,7 @@ from posedreamer_assets.defs.executors import executor, step_tags
 
 
 def _available() -> dict[str, Any]:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     ray.init(address="auto", ignore_reinit_error=True)
     return {"gpus_left": ray.available_resources().get("stand_in", 0.0)}

@@ -11,7 +11,9 @@ import trimesh
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from posedreamer_assets.body.joints import COCO17_FROM_SMPLX
 from posedreamer_assets.body.model import load_body
+from posedreamer_assets.body.rotations import axis_angle_to_matrix
 from posedreamer_assets.errors import PoseFileError, StudentError
 from posedreamer_assets.students.outside import Person, crop_about, picture_of, turned
 from posedreamer_assets.students.outside_arrays import read_3dpw, read_ehf, read_hmr2, read_humandata
@@ -79,9 +81,8 @@ def test_humandata_of_plain_arrays_is_read_whole(tmp_path: Path) -> None:
     assert one.joints_m is not None and np.allclose(one.joints_m, BODY.joints(truth)[0, :22], atol=1e-5)
     assert one.rotations is not None
     assert np.allclose(one.rotations[0], Rotation.from_rotvec(truth.global_orient[0]).as_matrix(), atol=1e-6)
-    mean_hands = read_humandata(
-        humandata_set(tmp_path, "abc", **{"misc/flat_hand_mean": np.array(False)})  # type: ignore[arg-type], tmp_path / "images"
-    )
+    said = humandata_set(tmp_path, "abc", **{"misc/flat_hand_mean": np.array(False)})  # type: ignore[arg-type]
+    mean_hands = read_humandata(said, tmp_path / "images")
     assert mean_hands[0].body == "", "not posed whole: nobody says what its hands are relative to"
 
 
