@@ -52,14 +52,21 @@ def model_folder(name: str, revision: str | None, error: type[PoseDreamerError])
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(LOADED)))
     except Exception as found:
-        # Without a network, what comes is httpx's or httpx2's, by the hub library's release.
-        if not isinstance(found, OSError | ValueError) and not type(found).__module__.startswith(
-            ("httpx", "huggingface")
-        ):
+        if not is_no_answer(found):
             raise
         at = f" at {revision}" if revision else ""
-        why = str(found).strip().splitlines()[0] if str(found).strip() else "no answer"
-        raise error(f"{name}{at} cannot be fetched from the model hub ({type(found).__name__}: {why})") from found
+        raise error(f"{name}{at} cannot be fetched from the model hub ({no_answer(found)})") from found
+
+
+def is_no_answer(error: Exception) -> bool:
+    """Whether an error is of the hub or the way to it: without a network it is httpx's or httpx2's, by the library's release."""
+    return isinstance(error, OSError | ValueError) or type(error).__module__.startswith(("httpx", "huggingface"))
+
+
+def no_answer(error: Exception) -> str:
+    """Such an error in one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 def is_here(name: str, revision: str | None) -> bool:
@@ -79,7 +86,7 @@ def is_here(name: str, revision: str | None) -> bool:
 def ask(name: str, revision: str | None) -> str:
     """Why the hub would not give a model, or one file of it, in words with the remedy; empty where it would."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return "HF_HUB_OFFLINE forbids to download it: unset it"
@@ -95,8 +102,7 @@ def ask(name: str, revision: str | None) -> str:
     except RepositoryNotFoundError:
         return "the hub has none of that name, or hides it"
     except Exception as error:
-        # What the hub's client raises without a network comes from httpx or httpx2, by the hub library's release.
-        if not isinstance(error, HfHubHTTPError | OSError) and not type(error).__module__.startswith("httpx"):
+        if not is_no_answer(error):
             raise
         return f"the hub cannot be reached ({type(error).__name__})"
     return ""

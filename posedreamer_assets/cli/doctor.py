@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posedreamer_assets.config import CounterConfig, DetectorConfig, Profile
@@ -43,6 +44,7 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
         ("GPU", lambda: look_at_gpu(profile)),
         ("body model", lambda: look_at_body(profile)),
         ("poses", lambda: look_at_poses(profile)),
+        ("captions", lambda: look_at_captions(profile)),
         ("generator weights", lambda: look_at_generator(profile)),
         ("generator licence", lambda: look_at_licence(profile)),
         ("generator memory", lambda: look_at_memory(profile)),
@@ -148,6 +150,22 @@ def _unreadable(profile: Profile, folder: "Folder", paths: Sequence[str]) -> int
         up_axis=profile.poses.up_axis,
     )
     return sum(bool(finding.refused) and not finding.clips for finding in found)
+
+
+def look_at_captions(profile: Profile) -> Finding:
+    """Where captions come from, and whether a model that describes photographs is here or to be had."""
+    from posedreamer_assets.pipeline.refusals import require_models
+
+    cfg = profile.captions
+    if cfg.kind == "grammar":
+        return Finding("captions", True, f"the {cfg.grammar} grammar")
+    if not Path(str(cfg.path)).expanduser().exists():
+        return Finding("captions", False, f"nothing at {cfg.path}", "--set captions.path=PLACE")
+    try:
+        require_models(profile, ["captions"])
+    except PoseDreamerError as error:
+        return Finding("captions", False, str(error).splitlines()[0], "see docs/generators.md")
+    return Finding("captions", True, str(cfg.path) if cfg.model is None else f"{cfg.model} describes {cfg.path}")
 
 
 def look_at_generator(profile: Profile) -> Finding:

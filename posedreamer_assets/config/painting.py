@@ -31,7 +31,7 @@ class GeneratorConfig:
     revision: str | None = None
     control: Literal["mesh", "depth", "normals"] = "mesh"
     control_strength: float = 1.0
-    steps: int = 3
+    steps: int = 4
     guidance: float = 1.0
     batch_size: int = 16
     dtype: str = "auto"  # bfloat16 where the device multiplies in it, else float32

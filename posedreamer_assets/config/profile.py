@@ -140,8 +140,7 @@ def _check_together(profile: Profile, where: str) -> None:
             "too small to be annotated"
         )
     _check_renders(profile, where)
-    if (profile.captions.kind == "file") != (profile.captions.path is not None):
-        raise ConfigError(f"{where}: captions.kind file and captions.path go together; found {profile.captions}")
+    _check_captions(profile.captions, where)
     _check_arms(profile, where)
     ages = profile.poses.ages
     if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
@@ -175,6 +174,18 @@ def _check_renders(profile: Profile, where: str) -> None:
         )
     if not profile.students.off:
         raise ConfigError(f"{where}: students learn from renders of every batch; set scenes.reference_batches to null")
+
+
+def _check_captions(captions: CaptionsConfig, where: str) -> None:
+    if (captions.kind != "grammar") != (captions.path is not None):
+        raise ConfigError(
+            f"{where}: captions.kind {captions.kind} and captions.path {captions.path}: file and vlm need a path"
+        )
+    if (captions.kind == "vlm") != (captions.model is not None):
+        raise ConfigError(f"{where}: captions.kind vlm and captions.model go together; found {captions.model}")
+    for name, least in (("batch_size", 1), ("max_tokens", 1), ("photo_side", 56)):
+        if getattr(captions, name) < least:
+            raise ConfigError(f"{where}: captions.{name} is {getattr(captions, name)}; expected {least} or more")
 
 
 def _check_arms(profile: Profile, where: str) -> None:

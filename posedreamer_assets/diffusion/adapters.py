@@ -97,23 +97,23 @@ def beside_others() -> Iterator[None]:
         yield
 
 
-def add_adapter(network: Any, rank: int, targets: Sequence[str]) -> LoraConfig:
+def add_adapter(network: Any, rank: int, targets: Sequence[str], name: str = ADAPTER) -> LoraConfig:
     """Add a fresh adapter whose output is exactly zero, and leave only its weights trainable, in float32."""
     others = list(getattr(network, "peft_config", {}))
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets), init_lora_weights=True)
     with beside_others():
-        network.add_adapter(config, adapter_name=ADAPTER)
-    network.set_adapters([*others, ADAPTER])
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(f".{ADAPTER}." in name)
+        network.add_adapter(config, adapter_name=name)
+    network.set_adapters([*others, name])
+    for key, parameter in network.named_parameters():
+        parameter.requires_grad_(f".{name}." in key)
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return config
 
 
-def adapter_state(network: Any) -> dict[str, Tensor]:
+def adapter_state(network: Any, name: str = ADAPTER) -> dict[str, Tensor]:
     """Copies of the adapter's weights, named as in its file without the network's prefix."""
-    return {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(network, adapter_name=ADAPTER).items()}
+    return {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(network, adapter_name=name).items()}
 
 
 def sort_header(file: Path) -> None:

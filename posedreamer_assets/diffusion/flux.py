@@ -69,16 +69,7 @@ class FluxGenerator(PipelineGenerator):
             BackendError: no `model_path`, weights that cannot be read or do not fit, or a transformer that takes no
                 control latents.
         """
-        if cfg.model_path is None:
-            raise BackendError(
-                "generator.model_path: the flux backend needs a model, e.g. black-forest-labs/FLUX.1-dev"
-            )
-        device = resolve_device(cfg.device)
-        dtype = resolve_dtype(cfg.dtype, device)
-        with loading(cfg.model_path):
-            pipeline = FluxControlPipeline.from_pretrained(
-                cfg.model_path, revision=cfg.revision, dtype=dtype, use_safetensors=True
-            )
+        pipeline = cls.read(cfg, image)
         if cfg.control_lora_path is not None:
             load_control_lora(pipeline, cfg.control_lora_path)
         expected = 2 * 4 * pipeline.vae.config["latent_channels"]
@@ -89,7 +80,49 @@ class FluxGenerator(PipelineGenerator):
                 f"{cfg.model_path}: the transformer takes {found} channels, {expected} are needed to see a control "
                 "image: give generator.control_lora_path"
             )
-        pipeline.to(device)
+        return cls.ready(pipeline, cfg, image)
+
+    @classmethod
+    def load_base(cls, cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
+        """Load a model that sees no control image, and widen its input layer by channels that count nothing yet: what a
+        control LoRA is trained on.
+
+        Raises:
+            BackendError: as `load`, or a transformer that takes control latents already.
+        """
+        pipeline = cls.read(cfg, image)
+        expected, found = 4 * pipeline.vae.config["latent_channels"], pipeline.transformer.config.in_channels
+        if found != expected:
+            raise BackendError(
+                f"{cfg.model_path}: the transformer takes {found} channels; one of {expected} sees no control image yet"
+            )
+        widen(pipeline.transformer)
+        return cls.ready(pipeline, cfg, image)
+
+    @classmethod
+    def read(cls, cfg: GeneratorConfig, image: ImageConfig) -> FluxControlPipeline:
+        """The networks, without a control LoRA.
+
+        Raises:
+            BackendError: no `model_path`, or weights that cannot be read or do not fit.
+        """
+        del image
+        if cfg.model_path is None:
+            raise BackendError(
+                "generator.model_path: the flux backend needs a model, e.g. black-forest-labs/FLUX.1-dev"
+            )
+        with loading(cfg.model_path):
+            return FluxControlPipeline.from_pretrained(
+                cfg.model_path,
+                revision=cfg.revision,
+                dtype=resolve_dtype(cfg.dtype, resolve_device(cfg.device)),
+                use_safetensors=True,
+            )
+
+    @classmethod
+    def ready(cls, pipeline: FluxControlPipeline, cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
+        """These networks on their device, for painting."""
+        pipeline.to(resolve_device(cfg.device))
         pipeline.vae.enable_slicing()  # one image of a block after another
         freeze(pipeline)
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
@@ -210,6 +243,20 @@ def load_control_lora(pipeline: FluxControlPipeline, path: str) -> None:
             pipeline.load_lora_weights(path, adapter_name=CONTROL_ADAPTER, use_safetensors=True)
     if CONTROL_ADAPTER not in getattr(pipeline.transformer, "peft_config", {}):
         raise BackendError(f"{path}: holds no LoRA of the transformer")
+
+
+def widen(transformer: FluxTransformer2DModel) -> None:
+    """Let the input layer take as many channels again, with weights of zero, as a control LoRA does when it is loaded."""
+    narrow = transformer.x_embedder
+    layer = torch.nn.Linear(
+        2 * narrow.in_features, narrow.out_features, bias=True, device=narrow.weight.device, dtype=narrow.weight.dtype
+    )
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[:, : narrow.in_features].copy_(narrow.weight)
+        layer.bias.copy_(narrow.bias)
+    transformer.x_embedder = layer
+    transformer.register_to_config(in_channels=layer.in_features)
 
 
 def freeze(pipeline: FluxControlPipeline) -> None:

@@ -19,6 +19,7 @@ from posedreamer_assets.errors import BackendError
 
 if TYPE_CHECKING:  # peft and diffusers take seconds to import
     from posedreamer_assets.diffusion.adapters import AdapterSlot
+    from posedreamer_assets.diffusion.flux import FluxGenerator
 
 # Module and class of each value of `generator.backend`, imported when it is chosen.
 BACKENDS = {
@@ -144,6 +145,19 @@ def load_generator(cfg: GeneratorConfig, image: ImageConfig) -> Generator:
     """
     module, name = backend_of(cfg)
     return getattr(importlib.import_module(module), name).load(cfg, image)
+
+
+def load_base(cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
+    """Load a generator that sees no control image yet, to train a control LoRA on.
+
+    Raises:
+        BackendError: another backend than those of FLUX's architecture, or as `FluxGenerator.load_base`.
+    """
+    module, name = backend_of(cfg)
+    kind = getattr(importlib.import_module(module), name)
+    if not hasattr(kind, "load_base"):
+        raise BackendError(f"generator.backend {cfg.backend}: control LoRAs are trained for flux and pocket alone")
+    return kind.load_base(cfg, image)
 
 
 def backend_of(cfg: GeneratorConfig) -> tuple[str, str]:

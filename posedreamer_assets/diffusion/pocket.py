@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.backend import loading, resolve_device, resolve_dtype
+from posedreamer_assets.diffusion.backend import loading, resolve_device, resolve_dtype, weights_digest
 from posedreamer_assets.diffusion.flux import FluxGenerator, freeze
 from posedreamer_assets.diffusion.pocket_files import pocket_digest, pocket_folder
 from posedreamer_assets.diffusion.text import CaptionEncoder
@@ -29,8 +29,8 @@ class PocketGenerator(FluxGenerator):
         return self.pipeline.vae
 
     @classmethod
-    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> "PocketGenerator":
-        """Load the shipped weights, or those in the folder `model_path`.
+    def read(cls, cfg: GeneratorConfig, image: ImageConfig) -> FluxControlPipeline:
+        """The shipped networks, or those in the folder `model_path`.
 
         Raises:
             BackendError: a part is missing or does not fit, an image size that cannot be packed into tokens, or a
@@ -41,9 +41,7 @@ class PocketGenerator(FluxGenerator):
         dtype = resolve_dtype(cfg.dtype, device)
         with loading(str(folder / "scheduler")):
             scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(str(folder / "scheduler"))
-        with loading(str(folder / "text_encoder")):
-            captions = CaptionEncoder.load(folder)
-        pipeline = FluxControlPipeline(
+        return FluxControlPipeline(
             scheduler=scheduler,
             vae=_load_part(AutoencoderTiny, folder / "vae", dtype),
             transformer=_load_part(FluxTransformer2DModel, folder / "transformer", dtype),
@@ -52,10 +50,20 @@ class PocketGenerator(FluxGenerator):
             text_encoder_2=None,  # type: ignore[arg-type]
             tokenizer_2=None,  # type: ignore[arg-type]
         )
+
+    @classmethod
+    def ready(cls, pipeline: FluxControlPipeline, cfg: GeneratorConfig, image: ImageConfig) -> "PocketGenerator":
+        """These networks on their device, for painting."""
+        folder, device = pocket_folder(cfg, image), resolve_device(cfg.device)
+        with loading(str(folder / "text_encoder")):
+            captions = CaptionEncoder.load(folder)
         pipeline.to(device)
         freeze(pipeline)
-        generator = cls(pipeline, cfg, image, pocket_digest(folder))
-        generator.captions = captions.to(device, dtype).requires_grad_(False)
+        weights = pocket_digest(folder)
+        if cfg.control_lora_path is not None:
+            weights = weights_digest(weights, cfg.control_lora_path)
+        generator = cls(pipeline, cfg, image, weights)
+        generator.captions = captions.to(device, resolve_dtype(cfg.dtype, device)).requires_grad_(False)
         return generator
 
     @torch.no_grad()

@@ -58,7 +58,7 @@ def stage(of: Round) -> Stage:
         "4",
         table=TABLE,
         settings=(*pose_library.SETTINGS, "curriculum"),
-        files=("poses", "captions"),
+        files=("poses", "captions", "caption_model"),
         checkpoints=("body_model", f"{of.name}/{difficulty_model.NAME}"),
         figures=figures,
         units=lambda profile: profile.curriculum.pool_size,

@@ -82,15 +82,19 @@ def pose_columns(inputs: Inputs, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def captions_of(inputs: Inputs, batch: "PoseBatch", ids: Sequence[str], looks: "Sequence[Appearance]") -> list[str]:
-    """The caption of each sample: of the user's file, of the pose's own source, or of the grammar.
+    """The caption of each sample: of a model that sees a photograph, of a file, of the pose's own source, or of the grammar.
 
     Raises:
-        CaptionError: a file that cannot be read, or that names nobody of a batch of the library.
+        CaptionError: a file that cannot be read, or that names nobody of a batch of the library; or as `described`.
     """
     from posedreamer_assets.render.caption_file import read_captions
     from posedreamer_assets.render.captions import make_caption
 
     cfg = inputs.profile.captions
+    if cfg.kind == "vlm":
+        from posedreamer_assets.render.described import described, load_describer
+
+        return described(load_describer(cfg), cfg, ids, inputs.profile.seed)
     if cfg.grammar == "rich":
         written = _rich_captions(inputs, batch, ids, looks)
     else:
@@ -245,7 +249,7 @@ STAGE = Stage(
     table=TABLE,
     groups=POSES,
     settings=SETTINGS,
-    files=("poses", "captions"),
+    files=("poses", "captions", "caption_model"),
     checkpoints=("body_model",),
     figures=figures,
     units=rows_of_batch,

@@ -6,12 +6,14 @@ Nothing is loaded for it. What fails so would fail hours later, or at each of a 
 from collections.abc import Iterable
 
 from posedreamer_assets.config import Profile, is_shipped, local_path
-from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.errors import CaptionError, DetectorError, PoseDreamerError
 from posedreamer_assets.hub import DETECTORS, is_hub_name
 from posedreamer_assets.pipeline.rounds import check_planned
 from posedreamer_assets.pipeline.stage import Stage
 
 _DETECTORS = ("ranker", "judge", "outside_judge", "counter")
+_MODELS = ("generator", "captions", *_DETECTORS)
+"""Sections of a profile that name models."""
 
 
 def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
@@ -24,11 +26,11 @@ def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
     """
     if "alignment" in stage.settings:  # others have no partitions then, and nothing to refuse
         check_planned(profile)
-    require_models(profile, [name for name in stage.settings if name in ("generator", *_DETECTORS)])
+    require_models(profile, [name for name in stage.settings if name in _MODELS])
 
 
-def require_models(profile: Profile, names: Iterable[str] = ("generator", *_DETECTORS)) -> None:
-    """Refuse to begin without the models that images are painted and judged with; nothing is loaded.
+def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:
+    """Refuse to begin without the models that images are described, painted and judged with; nothing is loaded.
 
     Args:
         profile: that names them.
@@ -36,6 +38,7 @@ def require_models(profile: Profile, names: Iterable[str] = ("generator", *_DETE
 
     Raises:
         BackendError: a generator that is neither on this computer nor to be downloaded, or too large for the GPU.
+        CaptionError: a model that describes photographs, likewise.
         DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
     """
     from posedreamer_assets.diffusion.memory import gpu_gb, require_room
@@ -45,12 +48,14 @@ def require_models(profile: Profile, names: Iterable[str] = ("generator", *_DETE
     if "generator" in names and profile.generator.backend != "pocket":
         require(profile.generator)
         require_room(profile.generator, profile.image, gpu_gb())
+    if "captions" in names and (model := profile.captions.model) is not None and not local_path(model).is_dir():
+        _require_hub_model("captions.model", model, profile.captions.revision, CaptionError)
     for name in (one for one in _DETECTORS if one in names):
         detector = getattr(profile, name)
         if detector is None:
             continue
         if is_hub_name(detector.path) and detector.kind in DETECTORS:
-            _require_hub_model(name, detector.path, detector.revision)
+            _require_hub_model(f"{name}.path", detector.path, detector.revision, DetectorError)
         elif not local_path(detector.path).exists():
             raise DetectorError(
                 f"{name}.path: nothing at {local_path(detector.path)}: --set {name}.path=FILE; docs/generators.md names some"
@@ -65,8 +70,10 @@ def require_models(profile: Profile, names: Iterable[str] = ("generator", *_DETE
             )
 
 
-def _require_hub_model(name: str, model: str, revision: str | None) -> None:
+def _require_hub_model(setting: str, model: str, revision: str | None, kind: type[PoseDreamerError]) -> None:
     from posedreamer_assets.hub import ask, is_here
 
+    if not is_hub_name(model):
+        raise kind(f"{setting}: no folder {model}, which is no name on the model hub (owner/model) either")
     if not is_here(model, revision) and (why := ask(model, revision)):
-        raise DetectorError(f"{name}.path: {model} is not on this computer, and {why}; or --set {name}.path=FOLDER")
+        raise kind(f"{setting}: {model} is not on this computer, and {why}; or --set {setting}=FOLDER")

@@ -1,4 +1,5 @@
-"""A folder of pose files, local or a URI that pyarrow opens (`s3://bucket/prefix`, with credentials from `AWS_*`)."""
+"""A folder of pose files, local or a URI that pyarrow opens: `s3://bucket/prefix` (credentials from `AWS_*`), or a data set on
+the model hub, `hf://datasets/owner/name` (token from `HF_TOKEN`)."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import PoseFileError
+from posedreamer_assets.hub import is_no_answer, no_answer
 from posedreamer_assets.poses.paths import LICENCE_NAMES, actual_path, shown_path, walk
 from posedreamer_assets.seeds import unit_hash
 
@@ -75,13 +77,19 @@ class Folder:
     def _listed(self) -> Iterator[FileStamp]:
         from pyarrow import fs
 
-        system, base = self._opened
-        found = system.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
-        if not found and system.get_file_info(base).type != fs.FileType.Directory:
+        try:
+            system, base = self._opened
+            found = system.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+            there = bool(found) or system.get_file_info(base).type == fs.FileType.Directory
+        except Exception as error:
+            if not is_no_answer(error):
+                raise
+            raise PoseFileError(self.root, "empty", f"cannot be listed: {no_answer(error)}") from error
+        if not there:
             raise PoseFileError(self.root, "empty", "no such folder")
         for info in found:
-            if info.type == fs.FileType.File:
-                yield FileStamp(info.path.removeprefix(base).lstrip("/"), info.size, info.mtime_ns)
+            if info.type == fs.FileType.File:  # the hub has no times of change
+                yield FileStamp(info.path.removeprefix(base).lstrip("/"), info.size, info.mtime_ns or 0)
 
     def _local(self) -> Iterator[FileStamp]:
         """Local files are listed without pyarrow, which follows links in a circle and stops at names that are not UTF-8."""

@@ -110,15 +110,15 @@ def _draw_ground(draw, rng, w, h, line, ground, colour, lines) -> None:
 
 
 @lru_cache(maxsize=4)
-def photo_paths(folder: str) -> tuple[Path, ...]:
-    """Image files of a folder, sorted.
+def photo_paths(folder: str, setting: str = "scenes.backgrounds") -> tuple[Path, ...]:
+    """Image files of a folder, sorted; `setting` names it, for errors.
 
     Raises:
         ConfigError: the folder is missing or holds no images.
     """
     paths = tuple(sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in _PHOTO_SUFFIXES))
     if not paths:
-        raise ConfigError(f"scenes.backgrounds: no images in {folder!r}")
+        raise ConfigError(f"{setting}: no images in {folder!r}")
     return paths
 
 

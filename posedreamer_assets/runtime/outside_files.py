@@ -19,6 +19,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "body": profile.body.model_path,
         "backgrounds": profile.scenes.backgrounds,
         "captions": profile.captions.path,
+        "caption_model": profile.captions.model,
         "photos": profile.photos.path,
         "pose2d": local_path(profile.pose2d.baseline),
         "photo_annotations": profile.photos.annotations,
@@ -38,7 +39,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
     if not found.exists():
         if kind in ("generator", "generator_control") and profile.generator.backend != "pocket":
             return str(path)  # a name on a model hub
-        if kind in ("judge", "ranker", "outside_judge", "counter") and is_hub_name(str(path)):
+        if kind in ("judge", "ranker", "outside_judge", "counter", "caption_model") and is_hub_name(str(path)):
             return str(path)  # its revision is a setting
         if kind != "generator" or profile.generator.model_path:
             raise ConfigError(f"{kind}: {found} does not exist")

@@ -1,10 +1,14 @@
 """Folders as people have them: mixed, linked in circles, with odd names and formats that are not read."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.errors import PoseFileError
@@ -37,6 +41,70 @@ def test_bvh_and_npz_lie_in_one_folder(tmp_path: Path) -> None:
     assert not errors
     assert [clip.kind for clip in clips] == ["bvh", "amass", "fits"]
     assert all(clip.kind.isalnum() and clip.kind.islower() for clip in clips)
+
+
+class Hub(LocalFileSystem):
+    """Data sets of a hub as folders; like the hub, it tells no times of change."""
+
+    protocol = "hf"
+    cachable = False
+    root: Path
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("hf://").rstrip("/")
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        place = self.root / self._strip_protocol(path)
+        if not place.exists():
+            raise FileNotFoundError(path)
+        kind = "directory" if place.is_dir() else "file"
+        return {"name": place.relative_to(self.root).as_posix(), "type": kind, "size": place.stat().st_size}
+
+    def ls(self, path: str, detail: bool = False, **_: Any) -> list[Any]:
+        found = [self.info(f"{self._strip_protocol(path)}/{one.name}") for one in self._at(path).iterdir()]
+        return found if detail else [one["name"] for one in found]
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        return self._at(path).open(mode)
+
+    def _at(self, path: str) -> Path:
+        return self.root / self._strip_protocol(path)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Path]:
+    Hub.root = tmp_path / "hub"
+    before = fsspec.get_filesystem_class("hf")
+    fsspec.register_implementation("hf", Hub, clobber=True)
+    yield Hub.root
+    fsspec.register_implementation("hf", before, clobber=True)
+
+
+def test_a_data_set_on_the_hub_is_a_folder(hub: Path) -> None:
+    place = hub / "datasets" / "me" / "motion" / "takes"
+    place.mkdir(parents=True)
+    bvh(place / "a.bvh")
+    (place.parent / "LICENSE.txt").write_text("CC0")
+    here = Folder(str(hub / "datasets/me/motion"))
+    there = Folder("hf://datasets/me/motion")
+    assert there.pose_paths() == here.pose_paths() == ["takes/a.bvh"]
+    assert there.digest(there.stamps["takes/a.bvh"]) == here.digest(here.stamps["takes/a.bvh"])
+    copied = there.local_copy(["takes/a.bvh"])
+    assert {file.name: file.read_bytes() for file in copied.rglob("*.*")} == {
+        file.name: file.read_bytes() for file in place.parent.rglob("*.*")
+    }
+    with pytest.raises(PoseFileError, match="no such folder"):
+        Folder("hf://datasets/me/nothing").pose_paths()
+
+
+def test_a_hub_that_does_not_answer_is_one_line(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(Hub, "info", refuse)
+    with pytest.raises(PoseFileError, match="cannot be listed: ConnectionError: no route to host"):
+        Folder("hf://datasets/me/motion").pose_paths()
 
 
 def test_unreadable_files_are_errors_and_nothing_is_raised(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""`posedreamer train-control`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option
+
+SHOWN = 12  # held-out poses on the sheet
+
+
+@click.command("train-control")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: <home>/control_lora"
+)
+@click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of the LoRA.")
+@click.option(
+    "--learning-rate", type=float, default=2e-3, show_default=True, help="1e-4 where the base has billions of weights."
+)
+@click.option("--gradient-checkpointing", is_flag=True, help="Less memory, a third more time.")
+@home_option
+@profile_option
+@set_option
+def train_control(
+    out: Path | None,
+    steps: int,
+    batch_size: int,
+    rank: int,
+    learning_rate: float,
+    gradient_checkpointing: bool,
+    home: Path | None,
+    profile_name: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Train a control LoRA: teach a FLUX model that sees no control image to paint over one.
+
+    Learns from the rendered scenes of a home (posedreamer run makes them), of which the split val is held out. The base is
+    generator.model_path of the profile, without generator.control_lora_path; what is trained goes there afterwards.
+    Goes on where it was stopped.
+    """
+    import numpy as np
+
+    from posedreamer_assets.cli.display import TerminalDisplay
+    from posedreamer_assets.diffusion.control_training import ControlTraining, train_control
+    from posedreamer_assets.diffusion.generator import load_base
+    from posedreamer_assets.pipeline.control_pairs import fidelity, rendered_scenes
+    from posedreamer_assets.progress import watching
+    from posedreamer_assets.tables.images import encode_png
+
+    place = find_home(home)
+    profile, store = resolve(profile_name, settings, {}), place.store()
+    folder = (out or place.path / "control_lora").resolve()
+    generator = load_base(profile.generator, profile.image)
+    scenes = rendered_scenes(store, profile)
+    cfg = ControlTraining(
+        steps=steps,
+        batch_size=batch_size,
+        rank=rank,
+        learning_rate=learning_rate,
+        gradient_checkpointing=gradient_checkpointing,
+        seed=profile.seed,
+    )
+    with TerminalDisplay() as display, watching(display):
+        display.begin("control LoRA", steps)
+        result = train_control(scenes.data, generator, cfg, folder)
+        display.end("control LoRA", "trained")
+        display.begin("held-out poses", 2 * int(scenes.data.held_out.sum()))
+        found = fidelity(scenes, generator, store, profile)
+        display.end("held-out poses", "painted")
+    (folder / "held_out.png").write_bytes(encode_png(np.concatenate(found.pictures[:SHOWN], axis=0)))
+    facts = {
+        "base": generator.name,
+        "base_digest": generator.digest,
+        "control": profile.generator.control,
+        "images": len(scenes.ids),
+        "held_out": int(scenes.data.held_out.sum()),
+        "held_out_loss": [result.loss_before, result.loss_after],
+        "judge": profile.judge.path,
+        **found.as_figures(),
+    }
+    (folder / "control.json").write_text(json.dumps(facts, indent=1))
+    click.echo(f"held-out loss {result.loss_before:.3f} -> {result.loss_after:.3f}")
+    for name, words in (("oks", "OKS with the control image"), ("oks_black", "with a black one"), ("gain", "gain")):
+        interval = getattr(found, name)
+        click.echo(f"{words:<28} {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+    click.echo(f"{folder}  (held_out.png: control, black control, control, render)")
+    click.echo(f"paint with it: --set generator.control_lora_path={folder}")

@@ -1,0 +1,275 @@
+"""Training of a control LoRA: a FLUX transformer that paints from captions learns to paint over control images.
+
+The control image's latents stand beside the noisy ones in the channels of each token, as FLUX.1's own control LoRAs have it:
+the input layer takes twice as many channels, those of the control with weights of zero at first, and a LoRA on the input
+layer and the attention's projections learns by flow matching what to do with them. What is written is read by
+`generator.control_lora_path`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from posedreamer_assets.cores import cores_of, map_on_cores
+from posedreamer_assets.diffusion.adapters import WEIGHTS_NAME, adapter_state, add_adapter
+from posedreamer_assets.diffusion.dpo_loss import velocity_error
+from posedreamer_assets.diffusion.flux import CONTROL_ADAPTER, FluxGenerator
+from posedreamer_assets.diffusion.frugal import fast_products, set_checkpointing
+from posedreamer_assets.diffusion.halves import body_share
+from posedreamer_assets.diffusion.networks import PlainAttention
+from posedreamer_assets.diffusion.pair_data import batches_of
+from posedreamer_assets.digests import digest
+from posedreamer_assets.errors import AlignmentError
+from posedreamer_assets.progress import advance
+from posedreamer_assets.training.loop import Budget, Duty, Progress, run_loop
+from posedreamer_assets.training.resume import read_state, write_state
+from posedreamer_assets.training.schedule import rate_factor
+
+INPUT_LAYER = "x_embedder"
+MOST_HELD_OUT = 32  # images that the loss is measured on
+CPU_ROWS = 8
+LAST_RATE = 0.1  # of the full one
+
+
+@dataclass(frozen=True)
+class ControlTraining:
+    """How a control LoRA is trained.
+
+    `noise_mean`, `noise_std`: noise levels are logit-normal. `body_weight`: extra weight of the loss where the body is.
+    `black_share`: images that are shown with a black control image, so that it goes on to mean nothing.
+    """
+
+    steps: int = 2000
+    batch_size: int = 16
+    rank: int = 32
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    noise_mean: float = 1.0
+    noise_std: float = 1.5
+    body_weight: float = 4.0
+    black_share: float = 0.1
+    gradient_checkpointing: bool = False
+    save_every: int = 200
+    seed: int = 0
+
+
+class Pixels(NamedTuple):
+    """Images and the control images that show the same bodies."""
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    controls: UInt8[np.ndarray, "n h w 3"]
+
+
+@dataclass(frozen=True)
+class ControlData:
+    """What is learnt from.
+
+    Attributes:
+        captions: of each image.
+        held_out: which images are never trained on.
+        read: pixels of images by their numbers; asked for a batch at a time.
+    """
+
+    captions: list[str]
+    held_out: Bool[np.ndarray, " n"]
+    read: Callable[[Int[np.ndarray, " k"]], Pixels]
+
+
+@dataclass(frozen=True)
+class ControlResult:
+    """A trained control LoRA: its file, and the flow-matching loss of held-out images before and after."""
+
+    file: Path
+    loss_before: float
+    loss_after: float
+
+
+class _Rows(NamedTuple):
+    """Encoded images of a batch, with their noise."""
+
+    images: Float[Tensor, "n tokens c"]
+    controls: Float[Tensor, "n tokens c"]
+    body: Float[Tensor, "n tokens"]
+    noise: Float[Tensor, "n tokens c"]
+    sigma: Float[Tensor, " n"]
+    captions: tuple[Tensor, ...]
+
+    def part(self, rows: slice) -> "_Rows":
+        captions = tuple(part[rows] for part in self.captions)
+        return _Rows(
+            self.images[rows], self.controls[rows], self.body[rows], self.noise[rows], self.sigma[rows], captions
+        )
+
+
+class ControlTrainer:
+    """The LoRA's training steps on a generator of `FluxGenerator.load_base`."""
+
+    def __init__(self, data: ControlData, generator: FluxGenerator, cfg: ControlTraining) -> None:
+        self.data, self.generator, self.cfg = data, generator, cfg
+        self.cores = cores_of(generator.device)
+        self.noise = torch.Generator().manual_seed(cfg.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(cfg.seed)
+            targets = (INPUT_LAYER, *generator.lora_targets)
+            self.lora = add_adapter(generator.network, cfg.rank, targets, CONTROL_ADAPTER)
+        self.parameters = [p for p in generator.network.parameters() if p.requires_grad]
+        if cfg.gradient_checkpointing:
+            set_checkpointing(generator.network, True)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=cfg.learning_rate, weight_decay=0.01)
+        train = np.flatnonzero(~data.held_out)
+        self._held_out = np.flatnonzero(data.held_out)[:MOST_HELD_OUT]
+        self.batch_size = min(cfg.batch_size, len(train))
+        self._batches = batches_of(train, self.batch_size, np.random.default_rng(cfg.seed))
+
+    def step(self, number: int) -> float:
+        """One optimizer step on the next batch; returns the loss."""
+        cfg = self.cfg
+        indices = next(self._batches)
+        logit = cfg.noise_mean + cfg.noise_std * torch.randn(len(indices), generator=self.noise)
+        black = torch.rand(len(indices), generator=self.noise) < cfg.black_share
+        rows = self._rows(indices, torch.sigmoid(logit), self.noise, black.numpy())
+        share = max(0.0, number - cfg.warmup_steps) / max(1, cfg.steps - cfg.warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = cfg.learning_rate * rate_factor(share, 1.0, (number + 1) / cfg.warmup_steps, LAST_RATE)
+
+        def differentiate(part: _Rows) -> tuple[float, tuple[Tensor, ...]]:
+            with self._attention():
+                loss = self._errors(part).sum() / len(indices)
+                return loss.item(), torch.autograd.grad(loss, self.parameters)
+
+        self.optimizer.zero_grad()
+        total = 0.0
+        for loss, gradients in map_on_cores(differentiate, self._parts(rows), self.cores):
+            total += loss
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if not math.isfinite(total):
+            raise AlignmentError(f"control training diverged at step {number + 1}: lower the learning rate")
+        self.optimizer.step()
+        return total
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """The loss on held-out images, with noise and noise levels that never change."""
+        n = len(self._held_out)
+        sigma = (torch.arange(n) + 0.5) / n
+        noise = torch.Generator().manual_seed(7)
+        rows = self._rows(self._held_out, sigma, noise, np.zeros(n, bool))
+        found = map_on_cores(torch.no_grad()(self._errors), self._parts(rows), self.cores)
+        return float(torch.cat(list(found)).mean())
+
+    def skip(self, steps: int) -> None:
+        """Leave out the batches of steps that were done before the training was stopped."""
+        for _ in range(steps):
+            next(self._batches)
+
+    def _rows(self, indices: np.ndarray, sigma: Tensor, noise: torch.Generator, black: np.ndarray) -> _Rows:
+        generator, pixels = self.generator, self.data.read(indices)
+        rows, columns = generator.token_grid
+        images = torch.stack([generator.encode_image(image) for image in pixels.images]).float()
+        shown = np.where(black[:, None, None, None], np.uint8(0), pixels.controls)
+        return _Rows(
+            images,
+            generator.encode_controls(shown).float(),
+            torch.from_numpy(np.stack([body_share(control, rows, columns) for control in pixels.controls])).to(images),
+            torch.randn(images.shape, generator=noise).to(images),
+            sigma.to(images),
+            generator.encode_captions([self.data.captions[i] for i in indices]),
+        )
+
+    def _parts(self, rows: _Rows) -> Iterator[_Rows]:
+        size = CPU_ROWS if self.generator.device.type == "cpu" else self.generator.block_size
+        for start in range(0, len(rows.images), size):
+            yield rows.part(slice(start, start + size))
+
+    def _errors(self, rows: _Rows) -> Float[Tensor, " n"]:
+        noisy = torch.lerp(rows.images, rows.noise, rows.sigma[:, None, None])
+        with self._attention():
+            velocity = self.generator.velocity(noisy, rows.controls, rows.captions, rows.sigma)
+        return velocity_error(velocity, rows.noise - rows.images, 1.0 + self.cfg.body_weight * rows.body)
+
+    def _attention(self) -> AbstractContextManager[object]:
+        # What is computed again on the way back is computed outside of this context, and must be the same.
+        plain = self.generator.device.type == "cpu" and not self.cfg.gradient_checkpointing
+        return PlainAttention() if plain else nullcontext()
+
+
+def train_control(data: ControlData, generator: FluxGenerator, cfg: ControlTraining, folder: Path) -> ControlResult:
+    """Train a control LoRA and write it, as diffusers reads it, into `folder`; a training that was stopped goes on.
+
+    The generator keeps the LoRA in place. The same arguments give the same LoRA on the same machine, whether or not the
+    training was killed meanwhile.
+
+    Args:
+        data: what is learnt from.
+        generator: of `FluxGenerator.load_base`.
+        cfg: how it is trained.
+        folder: where the LoRA, `losses.json` and the training's state are written.
+
+    Raises:
+        AlignmentError: nothing to learn from or to measure on, a state of another training, or a loss that is not finite.
+    """
+    for kind, count in (("to learn from", (~data.held_out).sum()), ("held out", data.held_out.sum())):
+        if count == 0:
+            raise AlignmentError(f"no images {kind} among {len(data.held_out)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with fast_products(generator.device):
+        trainer = ControlTrainer(data, generator, cfg)
+        state = folder / "training.pt"
+        same = digest([asdict(cfg), generator.digest, data.captions, data.held_out])
+        course = _go_on(trainer, state, same)
+        progress, losses = Progress(course["step"]), course["losses"]
+        before = course["before"]
+        advance(progress.step)
+
+        def step(_: float) -> float:
+            losses.append(trainer.step(progress.step))
+            advance(1, f"loss {losses[-1]:.3f}")
+            return losses[-1]
+
+        def save() -> None:
+            write_state(
+                state,
+                of=same,
+                course={"step": progress.step, "losses": losses, "before": before},
+                adapter=[p.detach() for p in trainer.parameters],
+                optimizer=trainer.optimizer,
+                noise=trainer.noise.get_state(),
+            )
+
+        try:
+            run_loop(step, Budget(max_steps=cfg.steps), progress, [Duty(save, steps=cfg.save_every)])
+            after = trainer.held_out_loss()
+        finally:
+            set_checkpointing(generator.network, False)
+            generator.network.requires_grad_(False)
+    generator.adapter.write(folder, adapter_state(generator.network, CONTROL_ADAPTER), trainer.lora)
+    figures = {"config": asdict(cfg), "held_out_loss": [before, after], "losses": losses}
+    (folder / "losses.json").write_text(json.dumps(figures, indent=1))
+    return ControlResult(folder / WEIGHTS_NAME, before, after)
+
+
+def _go_on(trainer: ControlTrainer, file: Path, same: str) -> dict[str, Any]:
+    """Bring the trainer to where a stopped training was; the start where there is none."""
+    if not file.exists():
+        return {"step": 0, "losses": [], "before": trainer.held_out_loss()}
+    state = read_state(file)
+    if state["of"] != same:
+        raise AlignmentError(f"{file} is of another training (settings, data or model); give another folder")
+    with torch.no_grad():
+        for parameter, kept in zip(trainer.parameters, state["adapter"], strict=True):
+            parameter.copy_(kept)
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.noise.set_state(state["noise"])
+    trainer.skip(state["course"]["step"])
+    return state["course"]
