@@ -11,8 +11,11 @@ HOME is one of `posedreamer run`, whose rendered scenes are learnt from.
 
 import argparse
 import shutil
+import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from posedreamer_assets.cli.commands import cli
 from posedreamer_assets.diffusion.pocket_files import PARTS, SHIPPED

@@ -89,19 +89,20 @@ def test_what_is_trained_is_what_a_generator_then_loads(
     assert np.array_equal(painted, generator.generate(controls, captions, [1, 2]))
 
 
+@pytest.mark.slow
 def test_control_arrives(bases: dict[str, GeneratorConfig], tmp_path: Path) -> None:
     """Held-out images are told better with their own control image than with another one's, after training alone."""
-    data = discs(64)
+    data = discs(256)
     generator = load_base(bases["pocket"], IMAGE)
-    cfg = ControlTraining(steps=150, batch_size=16, rank=16, learning_rate=1e-2, warmup_steps=10, black_share=0.0)
+    cfg = ControlTraining(steps=250, batch_size=16, rank=16, learning_rate=2e-2, warmup_steps=10, black_share=0.0)
     result = train_control(data, generator, cfg, tmp_path)
-    assert result.loss_after < 0.8 * result.loss_before
-    images, controls, captions = draw_discs(64)
-    shuffled = ControlData(captions, data.held_out, lambda n: Pixels(images[n], controls[(n + 4) % 64]))
+    assert result.loss_after < 0.5 * result.loss_before
+    images, controls, captions = draw_discs(256)
+    shuffled = ControlData(captions, data.held_out, lambda n: Pixels(images[n], controls[(n + 4) % 256]))
     same = load_generator(replace(bases["pocket"], control_lora_path=str(tmp_path)), IMAGE)
     trainer: Any = object.__new__(ControlTrainer)
     trainer.data, trainer.generator, trainer.cfg, trainer.cores = data, same, cfg, 1
-    trainer._held_out = np.flatnonzero(data.held_out)
+    trainer._held_out = np.flatnonzero(data.held_out)[:32]
     own = trainer.held_out_loss()
     trainer.data = shuffled
     assert own == pytest.approx(result.loss_after, rel=1e-4)

@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from fsspec.implementations.local import LocalFileSystem
+from fsspec import AbstractFileSystem
 
 from posedreamer_assets.body.model import load_body
 from posedreamer_assets.errors import PoseFileError
@@ -43,7 +43,7 @@ def test_bvh_and_npz_lie_in_one_folder(tmp_path: Path) -> None:
     assert all(clip.kind.isalnum() and clip.kind.islower() for clip in clips)
 
 
-class Hub(LocalFileSystem):
+class Hub(AbstractFileSystem):
     """Data sets of a hub as folders; like the hub, it tells no times of change."""
 
     protocol = "hf"
