@@ -14,6 +14,12 @@ SHOWN = 12  # held-out poses on the sheet
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: <home>/control_lora"
 )
+@click.option(
+    "--pairs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="Folder of photographs with fits beside them (a.jpg, a.npz) in the place of the home's rendered scenes.",
+)
 @click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of the LoRA.")
@@ -26,6 +32,7 @@ SHOWN = 12  # held-out poses on the sheet
 @set_option
 def train_control(
     out: Path | None,
+    pairs: Path | None,
     steps: int,
     batch_size: int,
     rank: int,
@@ -37,24 +44,24 @@ def train_control(
 ) -> None:
     """Train a control LoRA: teach a FLUX model that sees no control image to paint over one.
 
-    Learns from the rendered scenes of a home (posedreamer run makes them), of which the split val is held out. The base is
-    generator.model_path of the profile, without generator.control_lora_path; what is trained goes there afterwards.
-    Goes on where it was stopped.
+    Learns from the rendered scenes of a home (posedreamer run makes them), of which the split val is held out, or from
+    --pairs, of which a tenth is. The base is generator.model_path of the profile, without generator.control_lora_path; what is
+    trained goes there afterwards. Goes on where it was stopped.
     """
     import numpy as np
 
     from posedreamer_assets.cli.display import TerminalDisplay
     from posedreamer_assets.diffusion.control_training import ControlTraining, train_control
     from posedreamer_assets.diffusion.generator import load_base
-    from posedreamer_assets.pipeline.control_pairs import fidelity, rendered_scenes
+    from posedreamer_assets.pipeline.control_pairs import fidelity, photographs_with_fits, rendered_scenes
     from posedreamer_assets.progress import watching
     from posedreamer_assets.tables.images import encode_png
 
     place = find_home(home)
-    profile, store = resolve(profile_name, settings, {}), place.store()
+    profile = resolve(profile_name, settings, {})
     folder = (out or place.path / "control_lora").resolve()
     generator = load_base(profile.generator, profile.image)
-    scenes = rendered_scenes(store, profile)
+    scenes = rendered_scenes(place.store(), profile) if pairs is None else photographs_with_fits(pairs, profile)
     cfg = ControlTraining(
         steps=steps,
         batch_size=batch_size,
@@ -68,7 +75,7 @@ def train_control(
         result = train_control(scenes.data, generator, cfg, folder)
         display.end("control LoRA", "trained")
         display.begin("held-out poses", 2 * int(scenes.data.held_out.sum()))
-        found = fidelity(scenes, generator, store, profile)
+        found = fidelity(scenes, generator, profile)
         display.end("held-out poses", "painted")
     (folder / "held_out.png").write_bytes(encode_png(np.concatenate(found.pictures[:SHOWN], axis=0)))
     facts = {

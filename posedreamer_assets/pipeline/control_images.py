@@ -12,12 +12,16 @@ def control_images(cfg: GeneratorConfig, maps: pa.Table) -> np.ndarray:
 
     Black is background.
     """
+    return of_kind(cfg.control, images(maps, control_column(cfg)))
+
+
+def of_kind(control: str, found: np.ndarray) -> np.ndarray:
+    """Control images of a kind from the maps that they are made from."""
     from posedreamer_assets.diffusion.controls import depth_controls, normal_controls
 
-    found = images(maps, control_column(cfg))
-    if cfg.control == "depth":
+    if control == "depth":
         return depth_controls(found)
-    return normal_controls(found) if cfg.control == "normals" else found
+    return normal_controls(found) if control == "normals" else found
 
 
 def control_column(cfg: GeneratorConfig) -> str:
