@@ -84,7 +84,7 @@ faults: setup-dev  ## a thousand kills of writers, up to an hour; the report is 
 
 docs: setup  ## the asset graph and the commands, as text for the README
 	$(BIN)/posedreamer --help
-	for command in run dev status doctor poses view export students checks storage train-pocket; do $(BIN)/posedreamer $$command --help; done
+	for command in run dev status doctor poses view export publish students checks storage train-control train-pocket; do $(BIN)/posedreamer $$command --help; done
 
 clean:  ## caches; neither the environment nor the data
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
