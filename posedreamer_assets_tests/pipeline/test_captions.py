@@ -53,7 +53,7 @@ def test_grammars_and_files_say_their_own_and_change_nothing_else(tmp_path: Path
 
 
 def test_a_file_without_its_path_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"captions\.kind file and captions\.path go together"):
+    with pytest.raises(ConfigError, match=r"captions\.kind file \(or vlm\) and captions\.path go together"):
         load_profile("pocket", {"captions.kind": "file"})
     with pytest.raises(ConfigError, match="go together"):
         load_profile("pocket", {"captions.path": "captions.csv"})
