@@ -120,7 +120,7 @@ class Graph:
         return [stage for stage in self.stages if stage.name == name]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def graph(count: int, studies: tuple[str, ...] = (), every_render: bool = True) -> Graph:
     """The graph with so many rounds, the base round included, and the stages of these studies.
 
