@@ -26,7 +26,7 @@ SHOWN = 12  # held-out poses on the sheet
 @click.option(
     "--learning-rate", type=float, default=2e-3, show_default=True, help="1e-4 where the base has billions of weights."
 )
-@click.option("--gradient-checkpointing", is_flag=True, help="Less memory, a third more time.")
+@click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time.")
 @home_option
 @profile_option
 @set_option
