@@ -94,8 +94,8 @@ class FluxGenerator(PipelineGenerator):
         expected, found = 4 * pipeline.vae.config["latent_channels"], pipeline.transformer.config.in_channels
         if found != expected:
             raise BackendError(
-                f"{cfg.model_path or 'the shipped generator'}: the transformer takes {found} channels; a control LoRA is trained on "
-                f"one of {expected}, which sees no control image yet: generator.model_path names it"
+                f"{cfg.model_path or 'the shipped generator'}: the transformer takes {found} channels; a control LoRA is trained "
+                f"on one of {expected}, which sees no control image yet: generator.model_path names it"
             )
         widen(pipeline.transformer)
         return cls.ready(pipeline, cfg, image)
