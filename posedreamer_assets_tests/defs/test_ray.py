@@ -50,6 +50,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
         "RAY_ADDRESS": f"http://127.0.0.1:{ports['dashboard-port']}",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # a step starts with `dagster`
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",  # else Ray from 2.60 on wants a token, which a cluster of this computer alone has no use for
     }
     start = [
         *ray,
