@@ -111,6 +111,10 @@ class AlignmentError(PoseDreamerError):
     """Preference pairs or a DPO run that cannot go on."""
 
 
+class ControlTrainingError(PoseDreamerError):
+    """A control LoRA that cannot be trained."""
+
+
 class CurriculumError(PoseDreamerError):
     """A difficulty model or hard-sample selection that cannot be made."""
 

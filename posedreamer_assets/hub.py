@@ -60,7 +60,7 @@ def model_folder(name: str, revision: str | None, error: type[PoseDreamerError])
 
 def is_no_answer(error: Exception) -> bool:
     """Whether an error is of the hub or the way to it: without a network it is httpx's or httpx2's, by the library's release."""
-    return isinstance(error, OSError | ValueError) or type(error).__module__.startswith(("httpx", "huggingface"))
+    return isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "huggingface"))
 
 
 def no_answer(error: Exception) -> str:

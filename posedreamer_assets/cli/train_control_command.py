@@ -74,7 +74,7 @@ def train_control(
         display.begin("control LoRA", steps)
         result = train_control(scenes.data, generator, cfg, folder)
         display.end("control LoRA", "trained")
-        display.begin("held-out poses", 2 * int(scenes.data.held_out.sum()))
+        display.begin("held-out poses", 2 * len(scenes.painted))
         found = fidelity(scenes, generator, profile)
         display.end("held-out poses", "painted")
     (folder / "held_out.png").write_bytes(encode_png(np.concatenate(found.pictures[:SHOWN], axis=0)))

@@ -178,7 +178,10 @@ def _check_renders(profile: Profile, where: str) -> None:
 
 def _check_captions(captions: CaptionsConfig, where: str) -> None:
     if (captions.kind != "grammar") != (captions.path is not None):
-        raise ConfigError(f"{where}: captions.kind file (or vlm) and captions.path go together; found {captions}")
+        raise ConfigError(
+            f"{where}: captions.kind file (or vlm) and captions.path go together; found {captions.kind} "
+            f"and {captions.path}"
+        )
     if (captions.kind == "vlm") != (captions.model is not None):
         raise ConfigError(f"{where}: captions.kind vlm and captions.model go together; found {captions.model}")
     for name, least in (("batch_size", 1), ("max_tokens", 1), ("photo_side", 56)):

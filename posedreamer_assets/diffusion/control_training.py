@@ -9,7 +9,6 @@ layer and the attention's projections learns by flow matching what to do with th
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +23,11 @@ from posedreamer_assets.diffusion.adapters import WEIGHTS_NAME, adapter_state, a
 from posedreamer_assets.diffusion.dpo_loss import velocity_error
 from posedreamer_assets.diffusion.flux import CONTROL_ADAPTER, FluxGenerator
 from posedreamer_assets.diffusion.frugal import fast_products, set_checkpointing
+from posedreamer_assets.diffusion.gradients import CPU_ROWS, attention, sum_gradients
 from posedreamer_assets.diffusion.halves import body_share
-from posedreamer_assets.diffusion.networks import PlainAttention
 from posedreamer_assets.diffusion.pair_data import batches_of
 from posedreamer_assets.digests import digest
-from posedreamer_assets.errors import AlignmentError
+from posedreamer_assets.errors import ControlTrainingError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.training.loop import Budget, Duty, Progress, run_loop
 from posedreamer_assets.training.resume import read_state, write_state
@@ -36,7 +35,6 @@ from posedreamer_assets.training.schedule import rate_factor
 
 INPUT_LAYER = "x_embedder"
 MOST_HELD_OUT = 32  # images that the loss is measured on
-CPU_ROWS = 8
 LAST_RATE = 0.1  # of the full one
 
 
@@ -93,7 +91,7 @@ class ControlResult:
     loss_after: float
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """Encoded images of a batch, with their noise."""
 
     images: Float[Tensor, "n tokens c"]
@@ -103,19 +101,62 @@ class _Rows(NamedTuple):
     sigma: Float[Tensor, " n"]
     captions: tuple[Tensor, ...]
 
-    def part(self, rows: slice) -> "_Rows":
+    def part(self, rows: slice) -> "Rows":
         captions = tuple(part[rows] for part in self.captions)
-        return _Rows(
+        return Rows(
             self.images[rows], self.controls[rows], self.body[rows], self.noise[rows], self.sigma[rows], captions
         )
+
+
+class ControlLoss:
+    """Errors of a generator's velocities on images with their control images."""
+
+    def __init__(self, data: ControlData, generator: FluxGenerator, cfg: ControlTraining) -> None:
+        self.data, self.generator, self.cfg = data, generator, cfg
+        self.cores = cores_of(generator.device)
+
+    def rows(self, indices: np.ndarray, sigma: Tensor, noise: torch.Generator, black: np.ndarray) -> Rows:
+        """Encoded images at these noise levels; those in `black` (n,) are shown a black control image."""
+        generator, pixels = self.generator, self.data.read(indices)
+        rows, columns = generator.token_grid
+        images = torch.stack([generator.encode_image(image) for image in pixels.images]).float()
+        shown = np.where(black[:, None, None, None], np.uint8(0), pixels.controls)
+        return Rows(
+            images,
+            generator.encode_controls(shown).float(),
+            torch.from_numpy(np.stack([body_share(control, rows, columns) for control in pixels.controls])).to(images),
+            torch.randn(images.shape, generator=noise).to(images),
+            sigma.to(images),
+            generator.encode_captions([self.data.captions[i] for i in indices]),
+        )
+
+    def parts(self, rows: Rows) -> Iterator[Rows]:
+        """Rows that go through the network together."""
+        size = CPU_ROWS if self.generator.device.type == "cpu" else self.generator.block_size
+        for start in range(0, len(rows.images), size):
+            yield rows.part(slice(start, start + size))
+
+    def errors(self, rows: Rows) -> Float[Tensor, " n"]:
+        """Weighted mean square of the predicted velocity against `noise - images`, the target of rectified flow."""
+        noisy = torch.lerp(rows.images, rows.noise, rows.sigma[:, None, None])
+        velocity = self.generator.velocity(noisy, rows.controls, rows.captions, rows.sigma)
+        return velocity_error(velocity, rows.noise - rows.images, 1.0 + self.cfg.body_weight * rows.body)
+
+    @torch.no_grad()
+    def held_out(self) -> float:
+        """Mean error of held-out images, with noise and noise levels that never change."""
+        indices = np.flatnonzero(self.data.held_out)[:MOST_HELD_OUT]
+        n = len(indices)
+        rows = self.rows(indices, (torch.arange(n) + 0.5) / n, torch.Generator().manual_seed(7), np.zeros(n, bool))
+        found = map_on_cores(torch.no_grad()(self.errors), self.parts(rows), self.cores)
+        return float(torch.cat(list(found)).mean())
 
 
 class ControlTrainer:
     """The LoRA's training steps on a generator of `FluxGenerator.load_base`."""
 
     def __init__(self, data: ControlData, generator: FluxGenerator, cfg: ControlTraining) -> None:
-        self.data, self.generator, self.cfg = data, generator, cfg
-        self.cores = cores_of(generator.device)
+        self.loss, self.cfg = ControlLoss(data, generator, cfg), cfg
         self.noise = torch.Generator().manual_seed(cfg.seed)
         with torch.random.fork_rng():
             torch.manual_seed(cfg.seed)
@@ -126,82 +167,34 @@ class ControlTrainer:
             set_checkpointing(generator.network, True)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=cfg.learning_rate, weight_decay=0.01)
         train = np.flatnonzero(~data.held_out)
-        self._held_out = np.flatnonzero(data.held_out)[:MOST_HELD_OUT]
-        self.batch_size = min(cfg.batch_size, len(train))
-        self._batches = batches_of(train, self.batch_size, np.random.default_rng(cfg.seed))
+        self._batches = batches_of(train, min(cfg.batch_size, len(train)), np.random.default_rng(cfg.seed))
 
     def step(self, number: int) -> float:
         """One optimizer step on the next batch; returns the loss."""
-        cfg = self.cfg
+        cfg, loss = self.cfg, self.loss
         indices = next(self._batches)
         logit = cfg.noise_mean + cfg.noise_std * torch.randn(len(indices), generator=self.noise)
         black = torch.rand(len(indices), generator=self.noise) < cfg.black_share
-        rows = self._rows(indices, torch.sigmoid(logit), self.noise, black.numpy())
+        rows = loss.rows(indices, torch.sigmoid(logit), self.noise, black.numpy())
         share = max(0.0, number - cfg.warmup_steps) / max(1, cfg.steps - cfg.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = cfg.learning_rate * rate_factor(share, 1.0, (number + 1) / cfg.warmup_steps, LAST_RATE)
 
-        def differentiate(part: _Rows) -> tuple[float, tuple[Tensor, ...]]:
-            with self._attention():
-                loss = self._errors(part).sum() / len(indices)
-                return loss.item(), torch.autograd.grad(loss, self.parameters)
+        def differentiate(part: Rows) -> tuple[float, tuple[Tensor, ...]]:
+            with attention(loss.generator.device, cfg.gradient_checkpointing):
+                mean = loss.errors(part).sum() / len(indices)
+                return mean.item(), torch.autograd.grad(mean, self.parameters)
 
-        self.optimizer.zero_grad()
-        total = 0.0
-        for loss, gradients in map_on_cores(differentiate, self._parts(rows), self.cores):
-            total += loss
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        total = sum(sum_gradients(differentiate, loss.parts(rows), self.parameters, loss.cores))
         if not math.isfinite(total):
-            raise AlignmentError(f"control training diverged at step {number + 1}: lower the learning rate")
+            raise ControlTrainingError(f"training diverged at step {number + 1}: lower the learning rate")
         self.optimizer.step()
         return total
-
-    @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """The loss on held-out images, with noise and noise levels that never change."""
-        n = len(self._held_out)
-        sigma = (torch.arange(n) + 0.5) / n
-        noise = torch.Generator().manual_seed(7)
-        rows = self._rows(self._held_out, sigma, noise, np.zeros(n, bool))
-        found = map_on_cores(torch.no_grad()(self._errors), self._parts(rows), self.cores)
-        return float(torch.cat(list(found)).mean())
 
     def skip(self, steps: int) -> None:
         """Leave out the batches of steps that were done before the training was stopped."""
         for _ in range(steps):
             next(self._batches)
-
-    def _rows(self, indices: np.ndarray, sigma: Tensor, noise: torch.Generator, black: np.ndarray) -> _Rows:
-        generator, pixels = self.generator, self.data.read(indices)
-        rows, columns = generator.token_grid
-        images = torch.stack([generator.encode_image(image) for image in pixels.images]).float()
-        shown = np.where(black[:, None, None, None], np.uint8(0), pixels.controls)
-        return _Rows(
-            images,
-            generator.encode_controls(shown).float(),
-            torch.from_numpy(np.stack([body_share(control, rows, columns) for control in pixels.controls])).to(images),
-            torch.randn(images.shape, generator=noise).to(images),
-            sigma.to(images),
-            generator.encode_captions([self.data.captions[i] for i in indices]),
-        )
-
-    def _parts(self, rows: _Rows) -> Iterator[_Rows]:
-        size = CPU_ROWS if self.generator.device.type == "cpu" else self.generator.block_size
-        for start in range(0, len(rows.images), size):
-            yield rows.part(slice(start, start + size))
-
-    def _errors(self, rows: _Rows) -> Float[Tensor, " n"]:
-        noisy = torch.lerp(rows.images, rows.noise, rows.sigma[:, None, None])
-        with self._attention():
-            velocity = self.generator.velocity(noisy, rows.controls, rows.captions, rows.sigma)
-        return velocity_error(velocity, rows.noise - rows.images, 1.0 + self.cfg.body_weight * rows.body)
-
-    def _attention(self) -> AbstractContextManager[object]:
-        # What is computed again on the way back is computed outside of this context, and must be the same.
-        plain = self.generator.device.type == "cpu" and not self.cfg.gradient_checkpointing
-        return PlainAttention() if plain else nullcontext()
 
 
 def train_control(data: ControlData, generator: FluxGenerator, cfg: ControlTraining, folder: Path) -> ControlResult:
@@ -217,11 +210,11 @@ def train_control(data: ControlData, generator: FluxGenerator, cfg: ControlTrain
         folder: where the LoRA, `losses.json` and the training's state are written.
 
     Raises:
-        AlignmentError: nothing to learn from or to measure on, a state of another training, or a loss that is not finite.
+        ControlTrainingError: nothing to learn from or to measure on, a state of another training, or a loss that is not finite.
     """
     for kind, count in (("to learn from", (~data.held_out).sum()), ("held out", data.held_out.sum())):
         if count == 0:
-            raise AlignmentError(f"no images {kind} among {len(data.held_out)}")
+            raise ControlTrainingError(f"no images {kind} among {len(data.held_out)}")
     folder.mkdir(parents=True, exist_ok=True)
     with fast_products(generator.device):
         trainer = ControlTrainer(data, generator, cfg)
@@ -249,7 +242,7 @@ def train_control(data: ControlData, generator: FluxGenerator, cfg: ControlTrain
 
         try:
             run_loop(step, Budget(max_steps=cfg.steps), progress, [Duty(save, steps=cfg.save_every)])
-            after = trainer.held_out_loss()
+            after = trainer.loss.held_out()
         finally:
             set_checkpointing(generator.network, False)
             generator.network.requires_grad_(False)
@@ -262,10 +255,10 @@ def train_control(data: ControlData, generator: FluxGenerator, cfg: ControlTrain
 def _go_on(trainer: ControlTrainer, file: Path, same: str) -> dict[str, Any]:
     """Bring the trainer to where a stopped training was; the start where there is none."""
     if not file.exists():
-        return {"step": 0, "losses": [], "before": trainer.held_out_loss()}
+        return {"step": 0, "losses": [], "before": trainer.loss.held_out()}
     state = read_state(file)
     if state["of"] != same:
-        raise AlignmentError(f"{file} is of another training (settings, data or model); give another folder")
+        raise ControlTrainingError(f"{file} is of another training (settings, data or model); give another folder")
     with torch.no_grad():
         for parameter, kept in zip(trainer.parameters, state["adapter"], strict=True):
             parameter.copy_(kept)

@@ -32,7 +32,7 @@ from posedreamer_assets.diffusion.adapters import (
 from posedreamer_assets.diffusion.dpo_loss import PairErrors, flow_dpo_loss, pair_figures, velocity_error
 from posedreamer_assets.diffusion.frugal import build_optimizer, fast_products, parked, set_checkpointing
 from posedreamer_assets.diffusion.generator import FlowModel, Generator
-from posedreamer_assets.diffusion.networks import PlainAttention
+from posedreamer_assets.diffusion.gradients import CPU_ROWS, attention, sum_gradients
 from posedreamer_assets.diffusion.pair_data import PairData, PairEncoder, PairRows, batches_of
 from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.errors import AlignmentError
@@ -43,7 +43,6 @@ from posedreamer_assets.training.schedule import rate_factor
 
 VALIDATION_DRAWS = 2  # noise levels per validation pair
 MAX_VALIDATION_PAIRS = 96
-CPU_PAIRS = 8
 MEMORY_ALONE = ("micro_pairs", "gradient_checkpointing", "latent_cache", "save_every")
 """Settings with which a training that was killed, for want of memory perhaps, may go on differently."""
 
@@ -133,13 +132,7 @@ class DpoTrainer:
                 gradients = torch.autograd.grad(losses.sum() / len(indices), self.parameters)
             return pair_figures(policy, reference, part.sigma, self.cfg.beta), gradients
 
-        self.optimizer.zero_grad()
-        figures = []
-        for part_figures, gradients in map_on_cores(differentiate, zip(parts, references, strict=True), self.cores):
-            figures.append(part_figures)
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        figures = sum_gradients(differentiate, zip(parts, references, strict=True), self.parameters, self.cores)
         self.optimizer.step()
         return _averages(figures, number)
 
@@ -184,9 +177,7 @@ class DpoTrainer:
         return PairErrors._make(errors.chunk(2))
 
     def _attention(self) -> AbstractContextManager[object]:
-        # What is computed again on the way back is computed outside of this context, and must be the same.
-        plain = self.generator.device.type == "cpu" and not self.cfg.gradient_checkpointing
-        return PlainAttention() if plain else nullcontext()
+        return attention(self.generator.device, self.cfg.gradient_checkpointing)
 
     def skip(self, steps: int) -> None:
         """Leave out the batches of steps that were done before the training was stopped."""
@@ -203,7 +194,7 @@ class DpoTrainer:
         always the same number, so that the adapter does not depend on the generator's batch size.
         """
         on_cpu = self.generator.device.type == "cpu"
-        size = self.cfg.micro_pairs or (CPU_PAIRS if on_cpu else max(1, self.generator.block_size // 2))
+        size = self.cfg.micro_pairs or (CPU_ROWS if on_cpu else max(1, self.generator.block_size // 2))
         windows = self.encoder.window[indices]
         for window in np.unique(windows):
             mates = np.flatnonzero(windows == window)

@@ -20,9 +20,7 @@ def set_checkpointing(network: nn.Module, on: bool) -> None:
     """
     network_any: Any = network
     if on and not getattr(network, "_supports_gradient_checkpointing", False):
-        raise AlignmentError(
-            f"alignment.gradient_checkpointing: {type(network).__name__} cannot compute activations again"
-        )
+        raise AlignmentError(f"gradient_checkpointing: {type(network).__name__} cannot compute activations again")
     if on:
         network_any.enable_gradient_checkpointing()
     elif getattr(network, "is_gradient_checkpointing", False):

@@ -3,7 +3,7 @@
 It is no stage: a generator is there before a graph is made with it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,11 @@ class Scenes:
     ids: list[str]
     data: "ControlData"
     truth: Callable[[np.ndarray], pa.Table]
+
+    @property
+    def painted(self) -> np.ndarray:
+        """Numbers of the held-out pictures that fidelity is measured on."""
+        return np.flatnonzero(self.data.held_out)[:MOST_PAINTED]
 
 
 @dataclass(frozen=True)
@@ -130,18 +135,18 @@ def photographs_with_fits(folder: Path, profile: Profile) -> Scenes:
         cameras.append(_camera_of(path, clip.cameras))
         captions.append(clip.captions[0] if clip.captions and clip.captions[0] else NO_CAPTION)
 
-    def drawn(numbers: np.ndarray, name: str) -> np.ndarray:
+    def drawn(numbers: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         placed = ((bodies[i], resize_camera(cameras[i], profile.image)) for i in numbers)
-        return np.concatenate([getattr(render_control_maps(body, *one), name) for one in placed])
+        maps = [render_control_maps(body, *one) for one in placed]
+        return {name: np.concatenate([getattr(one, name) for one in maps]) for name in names}
 
     def read(numbers: np.ndarray) -> Pixels:
         size, kind = (profile.image.width, profile.image.height), profile.generator.control
         pictures = np.stack([_fitted(photos[i], size) for i in numbers])
-        return Pixels(pictures, of_kind(kind, drawn(numbers, _MAPS[kind])))
+        return Pixels(pictures, of_kind(kind, drawn(numbers, [_MAPS[kind]])[_MAPS[kind]]))
 
     def truth(numbers: np.ndarray) -> pa.Table:
-        columns = {name: drawn(numbers, name) for name in OKS_OF}
-        return make_table(columns, pa.schema([SCHEMAS["control_maps"].field(name) for name in OKS_OF]))
+        return make_table(drawn(numbers, OKS_OF), pa.schema([SCHEMAS["control_maps"].field(name) for name in OKS_OF]))
 
     ids = [path.relative_to(folder).as_posix() for path in photos]
     ranks = np.argsort([unit_hash(name) for name in ids])
@@ -186,7 +191,7 @@ def _photograph(path: Path) -> Iterator[Image.Image]:
 
 def fidelity(scenes: Scenes, generator: "Generator", profile: Profile) -> Fidelity:
     """Paint held-out poses with their control image and with a black one, and let the judge look."""
-    numbers = np.flatnonzero(scenes.data.held_out)[:MOST_PAINTED]
+    numbers = scenes.painted
     ids = [scenes.ids[i] for i in numbers]
     captions = [scenes.data.captions[i] for i in numbers]
     seeds = [derive_seed(profile.seed, name, "control training") for name in ids]

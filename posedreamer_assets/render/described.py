@@ -47,6 +47,7 @@ class Describer:
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         self._cfg = cfg
+        self._said_of: dict[tuple[Path, int, int], str] = {}
         folder = model_folder(str(cfg.model), cfg.revision, CaptionError)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
@@ -77,6 +78,25 @@ class Describer:
             said += self._said(padded)[: len(block)]
             advance(len(block))
         return said
+
+    def of_files(self, paths: Sequence[Path]) -> list[str]:
+        """What is said of these photographs; each is looked at once in a process, as long as its file stays as it is.
+
+        Raises:
+            CaptionError: a photograph that cannot be read, or of which the model says nothing; it is named.
+        """
+        keys = [(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+        new = [key for key in dict.fromkeys(keys) if key not in self._said_of]
+        for start in range(0, len(new), self._cfg.batch_size):
+            block = new[start : start + self._cfg.batch_size]
+            texts = self(np.stack([square(path, self._cfg.photo_side) for path, *_ in block]))
+            for key, text in zip(block, texts, strict=True):
+                if not text:
+                    raise CaptionError(
+                        f"{key[0]}: {self._cfg.model} says nothing of it; take it away, or change captions.prompt"
+                    )
+                self._said_of[key] = text[:MOST_CHARACTERS]
+        return [self._said_of[key] for key in keys]
 
     def _said(self, photos: UInt8[np.ndarray, "n side side 3"]) -> list[str]:
         import torch
@@ -122,24 +142,13 @@ def described(describer: Describer, cfg: CaptionsConfig, ids: Sequence[str], see
         seed: of the run.
 
     Raises:
-        CaptionError: a photograph that cannot be read, or of which the model says nothing; it is named.
+        CaptionError: as `Describer.of_files`.
         ConfigError: a folder without photographs.
     """
     paths = photo_paths(str(Path(str(cfg.path)).expanduser()), "captions.path")
-    drawn = [int(sample_rng(seed, name, "photograph").integers(len(paths))) for name in ids]
-    wanted = sorted(set(drawn))
-    said: dict[int, str] = {}
-    for start in range(0, len(wanted), cfg.batch_size):
-        block = wanted[start : start + cfg.batch_size]
-        photos = np.stack([square(paths[i], cfg.photo_side) for i in block])
-        said |= zip(block, describer(photos), strict=True)
-    for i, text in said.items():
-        if not text:
-            raise CaptionError(f"{paths[i]}: {cfg.model} says nothing of it; take it away, or change captions.prompt")
-    return [said[i][:MOST_CHARACTERS] for i in drawn]
+    return describer.of_files([paths[int(sample_rng(seed, name, "photograph").integers(len(paths)))] for name in ids])
 
 
-@lru_cache(maxsize=256)
 def square(path: Path, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """A photograph, whole, in the middle of a grey square.
 

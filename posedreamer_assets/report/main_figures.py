@@ -16,10 +16,11 @@ def main_figures(figures: Mapping[str, Any]) -> list[Line]:
 
 
 def _counts(figures: Mapping[str, Any]) -> Iterator[Line]:
-    yield "poses", str(figures["poses"]), ""
-    yield "images made", str(figures["images_made"]), ""
-    share = figures["kept"] / max(1, figures["images_made"])
-    yield "kept", str(figures["kept"]), f"{share:.0%} of {figures['images_made']}"
+    if poses := figures["poses"]:  # none where a study alone was asked for
+        yield "poses", str(poses), ""
+        yield "images made", str(figures["images_made"]), ""
+        share = figures["kept"] / max(1, figures["images_made"])
+        yield "kept", str(figures["kept"]), f"{share:.0%} of {figures['images_made']}"
     for what, key in (("rejected", "rejected"), ("not readable", "quarantined")):
         for reason, count in sorted(figures.get(key, {}).items()):
             yield f"{what}: {reason}", str(count), ""

@@ -156,6 +156,24 @@ def test_a_caption_does_not_depend_on_its_neighbours(models: dict[str, Path], ph
     assert described(Describer(other), other, ids, 3) == whole
 
 
+def test_a_photograph_is_looked_at_once_until_its_file_changes(tmp_path: Path, models: dict[str, Path]) -> None:
+    class Counting(Describer):
+        looked = 0
+
+        def __call__(self, photos: np.ndarray) -> list[str]:
+            self.looked += len(photos)
+            return super().__call__(photos)
+
+    file = tmp_path / "a.png"
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(file)
+    describer = Counting(config(models["Qwen2.5-VL"], tmp_path))
+    first = describer.of_files([file, file])
+    assert describer.of_files([file]) == first[:1] == first[1:] and describer.looked == 1
+    Image.fromarray(np.full((41, 40, 3), 255, np.uint8)).save(file)
+    describer.of_files([file])
+    assert describer.looked == 2
+
+
 def test_photographs_are_shown_upright_and_whole(tmp_path: Path) -> None:
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[:, :20] = 255  # the left half is white
@@ -190,13 +208,14 @@ def test_bad_photographs_models_and_settings_are_named(tmp_path: Path, models: d
 class Silent(Describer):
     """A model that has nothing to say."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, cfg: CaptionsConfig) -> None:
+        self._cfg, self._said_of = cfg, {}
 
     def __call__(self, photos: np.ndarray) -> list[str]:
         return [""] * len(photos)
 
 
 def test_silence_is_an_error(photos: Path) -> None:
+    cfg = config("none", photos)
     with pytest.raises(CaptionError, match=r"\.png: none says nothing of it"):
-        described(Silent(), config("none", photos), ["a"], 0)
+        described(Silent(cfg), cfg, ["a"], 0)
