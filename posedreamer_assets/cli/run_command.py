@@ -97,7 +97,7 @@ def stages_of(study: str | None, profile: Profile) -> list[str]:
     if study is None or study not in study_names():
         return []
     parts = [study, *(name for name in profile.studies if name == ARM_STUDY)]
-    own = [stage for part in parts for stage in STUDIES[part](rounds_of(profile))]
+    own = [stage for part in parts for stage in STUDIES[part](rounds_of(profile), tuple(parts))]
     read = (name for stage in own for name in stage.checkpoints)
     return [*dict.fromkeys((*read, *(stage.key for stage in own)))]
 

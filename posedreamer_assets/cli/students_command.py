@@ -18,7 +18,7 @@ def students() -> None:
 @click.argument("study", default="pocket")
 def recipes(study: str) -> None:
     """List the recipes of a study; a mistake in a study's file is named with its line."""
-    from posedreamer_assets.students.recipes import load_study
+    from posedreamer_assets.students.study_files import load_study
 
     found = load_study(study)
     times = f"{found.seeds} seeds x {found.draws} draws, {found.student.samples_seen} samples seen by each student"

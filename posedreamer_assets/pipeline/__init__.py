@@ -26,6 +26,7 @@ from posedreamer_assets.pipeline import (
 )
 from posedreamer_assets.pipeline.rounds import Round, rounds, rounds_of
 from posedreamer_assets.pipeline.stage import POSES, Stage
+from posedreamer_assets.pipeline.student_study import extras_of
 from posedreamer_assets.pipeline.studies import STUDIES
 from posedreamer_assets.tables.keys import BASE, group_of
 
@@ -48,7 +49,7 @@ def stages(of: tuple[Round, ...], studies: tuple[str, ...] = (), every_render: b
         *(stage for one in hard for stage in hard_stages(one)),
         dataset.release(groups),
         quality_report.stage(groups),
-        *(stage for name in studies for stage in STUDIES[name](of)),
+        *(stage for name in studies for stage in STUDIES[name](of, studies)),
     )
 
 
@@ -131,5 +132,6 @@ def graph(count: int, studies: tuple[str, ...] = (), every_render: bool = True) 
 
 
 def graph_of(profile: Profile) -> Graph:
-    """The graph with the rounds and studies of a profile."""
-    return graph(len(rounds_of(profile)), profile.studies, profile.scenes.reference_batches is None)
+    """The graph with the rounds and studies of a profile, what a study needs beside the rounds before it."""
+    studies = (*extras_of(profile), *profile.studies)
+    return graph(len(rounds_of(profile)), studies, profile.scenes.reference_batches is None)

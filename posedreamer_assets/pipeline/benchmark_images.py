@@ -8,13 +8,17 @@ import pyarrow as pa
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
+from posedreamer_assets.pipeline.student_study import OF_DOMAIN as DOMAIN_SETTING
+from posedreamer_assets.pipeline.student_study import with_poses_of_domain
 from posedreamer_assets.seeds import derive_seed
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import (
     BENCH,
+    BENCH_DOMAIN,
     BENCH_GENERATED,
     BENCH_LOOKS,
     BENCH_RENDERS,
+    group_of,
     partition_key,
     sample_id,
     source_of,
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 TABLE = "benchmark_images"
 SEED = derive_seed(0, "bench", "benchmark")
 """Of poses, cameras, looks and noise: never the run's, so that no run trains on a test pose."""
-_DOMAINS = {BENCH_RENDERS: "render", BENCH_LOOKS: "look", BENCH_GENERATED: "generated"}
+_DOMAINS = {BENCH_RENDERS: "render", BENCH_GENERATED: "generated"}
 
 
 def make(inputs: Inputs) -> Made:
@@ -39,8 +43,9 @@ def make(inputs: Inputs) -> Made:
     from posedreamer_assets.seeds import sample_rng
     from posedreamer_assets.tables.images import encode
 
-    profile = _frozen(inputs.profile)
+    profile = _frozen(inputs.profile, inputs.key)
     name, body = source_of(inputs.key), inputs.models.body
+    domain = _DOMAINS.get(name, "look")
     ids = [sample_id(inputs.key, i) for i in range(_test_images(inputs.profile, inputs.key))]
     # Looks show the poses of the renders.
     of_pose = [sample_id(partition_key(BENCH_RENDERS, 0), i) for i in range(len(ids))] if name == BENCH_LOOKS else ids
@@ -52,13 +57,13 @@ def make(inputs: Inputs) -> Made:
     ]
     paint = _generated if name == BENCH_GENERATED else _rendered
     pictures = paint(inputs, profile, of_pose, batch.params, cameras, drawn)
-    if name == BENCH_LOOKS:
+    if domain == "look":
         pictures = _other_looks(inputs, ids, pictures, batch.params, cameras)
     columns: dict[str, Any] = {
         "sample_id": ids,
         "partition_key": [inputs.key] * len(ids),
         "test_set": [name] * len(ids),
-        "domain": [_DOMAINS[name]] * len(ids),
+        "domain": [domain] * len(ids),
         "labels": ["body"] * len(ids),
         "image": [encode(picture, profile.image.format) for picture in pictures],
         "pose_group": batch.provenance,
@@ -79,14 +84,11 @@ def _test_images(profile: Profile, key: str) -> int:
     return cfg.test_generated if source_of(key) == BENCH_GENERATED else cfg.test_renders
 
 
-def _frozen(profile: Profile) -> Profile:
-    """Of any run of these sizes and cameras: its own seed, every family of poses, no file of the user."""
-    return replace(
-        profile,
-        seed=SEED,
-        poses=replace(profile.poses, source="procedural", families=()),
-        scenes=replace(profile.scenes, backgrounds=None),
-    )
+def _frozen(profile: Profile, key: str) -> Profile:
+    """Of any run of these sizes and cameras: its own seed, every family of poses (or its domain's), no file of the user."""
+    every = replace(profile, poses=replace(profile.poses, source="procedural", families=()))
+    chosen = with_poses_of_domain(every, key) if group_of(key) == BENCH_DOMAIN else every
+    return replace(chosen, seed=SEED, scenes=replace(profile.scenes, backgrounds=None))
 
 
 def _rendered(
@@ -168,4 +170,13 @@ GENERATED = replace(
     units=lambda profile: profile.students.test_generated,
     kinds=frozenset(("diffusers", "lance")),
     pool="gpu",
+)
+
+OF_DOMAIN = replace(
+    STAGE,
+    key=f"domain/{TABLE}",
+    about="One row per test image of a domain of the study, with its label: other poses of its kind under the looks of "
+    "bench-looks, which neither renders nor generated images have.",
+    groups=(BENCH_DOMAIN,),
+    settings=(*STAGE.settings, DOMAIN_SETTING),
 )

@@ -18,10 +18,11 @@ import pyarrow as pa
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import PoseFileError
 from posedreamer_assets.pipeline.rounds import planned_keys, rounds_of, source_name
+from posedreamer_assets.pipeline.student_study import domain_keys, domains_of
 from posedreamer_assets.poses.folder import FileStamp, Folder, mixed
 from posedreamer_assets.poses.paths import LICENCE_NAMES
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import ALIGN, BASE, group_of, partition_key, sample_id, source_of
+from posedreamer_assets.tables.keys import ALIGN, BASE, DOMAIN, group_of, partition_key, sample_id, source_of
 
 if TYPE_CHECKING:
     from posedreamer_assets.config import Profile
@@ -139,19 +140,33 @@ def plan_batches(profile: "Profile", store: "LanceStore", groups: Sequence[str] 
     Raises:
         PoseFileError: the folder does not exist or holds no pose files.
     """
-    if profile.poses.source == "procedural":
-        return []
-    folder = Folder(profile.poses.source)
+    cut: list[str] = []
+    if profile.poses.source != "procedural":
+        every = (ALIGN, *(one.name for one in rounds_of(profile)))
+        of_groups = {group: planned_keys(profile, (group,)) for group in every}
+        cut += _plan(profile, store, profile.poses.source, of_groups, every if groups is None else groups)
+    if groups is None or DOMAIN in groups:
+        for domain in domains_of(profile):
+            if not domain.procedural:
+                cut += _plan(profile, store, domain.source, {DOMAIN: domain_keys(domain)}, (DOMAIN,))
+    return cut
+
+
+def _plan(
+    profile: "Profile", store: "LanceStore", source: str, keys: Mapping[str, Sequence[str]], groups: Sequence[str]
+) -> list[str]:
+    """Cut what these groups miss of the batches (keys by group) that one folder has the files of."""
+    folder = Folder(source)
     if not folder.pose_paths():
         raise PoseFileError(folder.root, "empty", "no pose files: BVH, npz, npy or tar")
-    every = (ALIGN, *(one.name for one in rounds_of(profile)))
-    batches = _follow(store, folder, recorded_batches(store), planned_keys(profile, every))
+    own = [key for of_group in keys.values() for key in of_group]
+    batches = _follow(store, folder, recorded_batches(store), own)
     per_batch = profile.poses.files_per_batch
     pool = per_batch * math.ceil(profile.curriculum.pool_size / profile.poses.batch_size)
     cut: list[str] = []
-    for group in every if groups is None else groups:
-        most = per_batch if group in (BASE, ALIGN) else pool
-        missing = [key for key in planned_keys(profile, (group,)) if key not in batches]
+    for group in groups:
+        most = per_batch if group in (BASE, ALIGN, DOMAIN) else pool
+        missing = [key for key in keys[group] if key not in batches]
         for batch in _cut_planned(folder, group, missing, batches, most):
             record_batch(store, batch)
             batches[batch.key] = batch

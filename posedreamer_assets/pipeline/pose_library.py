@@ -1,6 +1,7 @@
 """Who stands where, how, and in front of which camera."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ from posedreamer_assets.errors import CaptionError, PoseFileError, UnreadableBat
 from posedreamer_assets.pipeline.figures import mean
 from posedreamer_assets.pipeline.rounds import has_pose_files, poses_of_batch
 from posedreamer_assets.pipeline.stage import POSES, Inputs, Made, Stage, rows_of_batch
+from posedreamer_assets.pipeline.student_study import OF_DOMAIN as DOMAIN_SETTING
+from posedreamer_assets.pipeline.student_study import with_poses_of_domain
 from posedreamer_assets.pipeline.thumbnails import stick_figures
 from posedreamer_assets.seeds import derive_seed, sample_rng
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import group_of, sample_id
+from posedreamer_assets.tables.keys import DOMAIN, group_of, sample_id
 from posedreamer_assets.tables.rows import make_table, texts
 
 if TYPE_CHECKING:
@@ -43,6 +46,11 @@ def make(inputs: Inputs) -> Made:
         stick_figures(rows, inputs.models.body),
         {"quarantine": unreadable, "pose_notes": notes, "pose_clips": clips_read(inputs)},
     )
+
+
+def make_of_domain(inputs: Inputs) -> Made:
+    """Poses of the kind that the study names."""
+    return make(replace(inputs, profile=with_poses_of_domain(inputs.profile, inputs.key)))
 
 
 def batch_ids(key: str, count: int) -> list[str]:
@@ -257,3 +265,10 @@ STAGE = Stage(
     kinds=frozenset(("numpy", "lance")),
     starts="request",
 )
+
+OF_DOMAIN = replace(
+    STAGE,
+    about="One row per pose of one kind, a domain of the study: of its procedural families, or of its folder of pose files.",
+    make=make_of_domain,
+    settings=(*SETTINGS, DOMAIN_SETTING),
+).of_round(DOMAIN, DOMAIN)

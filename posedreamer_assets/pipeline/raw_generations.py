@@ -1,6 +1,10 @@
 """The images: people painted over control maps by the generator, aligned or as it is."""
 
 from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.control_images import control_column, control_images
@@ -15,30 +19,48 @@ TABLE = "raw_generations"
 
 
 def make(inputs: Inputs) -> Made:
-    """Paint each pose once, with the seed that follows from its id."""
-    from posedreamer_assets.tables.images import encode
-
+    """Paint each pose once."""
     profile, generator = inputs.profile, inputs.models.generator
     poses, maps, adapter = inputs.rows("pose_library"), inputs.rows("control_maps"), inputs.checkpoint("dpo_checkpoint")
-    same_rows(poses, maps)
-    ids, captions = texts(poses, "sample_id"), texts(poses, "caption")
-    seeds = [derive_seed(profile.seed, i, "generation") for i in ids]
     aligned = adapter_in(adapter)
-    made = generator.generate(control_images(profile.generator, maps), captions, seeds, adapter_path=aligned)
-    count = len(ids)
-    columns = {
-        "sample_id": ids,
-        "partition_key": [inputs.key] * count,
+    made, columns = painted(inputs, poses, maps, aligned)
+    count = poses.num_rows
+    columns |= {
         "round": [group_of(inputs.key)] * count,
-        "image": [encode(image, profile.image.format) for image in made],
-        "caption": captions,
-        "seed": seeds,
         "steps": [profile.generator.steps] * count,
         "guidance": [profile.generator.guidance] * count,
         "generator": [f"{generator.name}:{generator.digest}"] * count,
         "adapter": ["none" if aligned is None else adapter.digest] * count,
     }
     return Made(make_table(columns, SCHEMAS[TABLE]), pictures=made)
+
+
+def painted(
+    inputs: Inputs, poses: pa.Table, maps: pa.Table, adapter: Path | None
+) -> tuple[np.ndarray, dict[str, list]]:
+    """Images (n, h, w, 3) of the poses, and columns of who they are, with the seeds that follow from their ids.
+
+    Args:
+        inputs: of the stage that paints; its models and settings are used.
+        poses: `sample_id` and `caption`.
+        maps: the control column of the same samples.
+        adapter: file of the alignment adapter; None paints without.
+    """
+    from posedreamer_assets.tables.images import encode
+
+    profile = inputs.profile
+    same_rows(poses, maps)
+    ids, captions = texts(poses, "sample_id"), texts(poses, "caption")
+    seeds = [derive_seed(profile.seed, i, "generation") for i in ids]
+    controls = control_images(profile.generator, maps)
+    made = inputs.models.generator.generate(controls, captions, seeds, adapter_path=adapter)
+    return made, {
+        "sample_id": ids,
+        "partition_key": [inputs.key] * len(ids),
+        "image": [encode(image, profile.image.format) for image in made],
+        "caption": captions,
+        "seed": seeds,
+    }
 
 
 def origins(profile: Profile) -> Origins:

@@ -13,8 +13,18 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline.arm_study import arm_keys
 from posedreamer_assets.pipeline.stage import Stage
-from posedreamer_assets.pipeline.student_study import study_keys
-from posedreamer_assets.tables.keys import ALIGN, BASE, PHOTO, SCENE, group_of, is_reserved, partition_key, round_name
+from posedreamer_assets.pipeline.student_study import domain_of, study_keys
+from posedreamer_assets.tables.keys import (
+    ALIGN,
+    BASE,
+    DOMAIN,
+    PHOTO,
+    SCENE,
+    group_of,
+    is_reserved,
+    partition_key,
+    round_name,
+)
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,17 @@ def _numbered(source: str, count: int) -> list[tuple[str, int]]:
 
 def poses_of_batch(profile: Profile, key: str) -> int:
     """How many poses a partition has."""
+    if group_of(key) == DOMAIN and (domain := domain_of(profile, key)) is not None:
+        return domain.size
     sizes = {round_name(i): hard.size for i, hard in enumerate(profile.curriculum.rounds, start=1)}
     return sizes.get(group_of(key), profile.poses.batch_size)
 
 
 def has_pose_files(profile: Profile, key: str) -> bool:
-    """Whether a batch's poses come from files: always, but for `procedural-*`, and hard rounds of a procedural profile."""
+    """Whether a batch's poses come from files, as all do but `procedural-*`, and hard rounds and domains of procedural poses."""
+    if group_of(key) == DOMAIN:
+        domain = domain_of(profile, key)
+        return domain is not None and not domain.procedural
     if group_of(key) not in (BASE, ALIGN):
         return profile.poses.source != "procedural"
     return not key.removeprefix(f"{ALIGN}-").startswith("procedural-")

@@ -20,16 +20,31 @@ if TYPE_CHECKING:
 TABLE = "sample_scores"
 OKS_OF = ("keypoints_2d", "keypoints_visible", "body_pixels", "bbox")
 """Columns of control maps that detections are made and compared with: detectors of labelled people are shown their box."""
+OF_MAPS = (*OKS_OF, "keypoints_in_frame", "parts")
+"""Columns of control maps that scores are made from."""
 
 
 def make(inputs: Inputs) -> Made:
     """Scores of each image by detectors that have not seen its label."""
-    from posedreamer_assets.scoring.colours import garment_colour_errors
-    from posedreamer_assets.scoring.head import head_errors_deg
-
     poses, maps, generations = (inputs.rows(name) for name in ("pose_library", "control_maps", "raw_generations"))
     same_rows(poses, maps, generations)
     pictures = images(generations, "image")
+    columns, detected = scored(inputs, pictures, poses, maps)
+    return Made(make_table(columns, SCHEMAS[TABLE]), pictures=detections(pictures, detected))
+
+
+def scored(inputs: Inputs, pictures: np.ndarray, poses: pa.Table, maps: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
+    """Columns of this table for images (n, h, w, 3) of these poses, and the judge's detections (n, 17, 3).
+
+    Args:
+        inputs: of the stage that scores; where it reads `rendered_scenes`, renders are scored too.
+        pictures: of the same samples, in their order.
+        poses: `sample_id` and `caption`.
+        maps: columns `OF_MAPS`.
+    """
+    from posedreamer_assets.scoring.colours import garment_colour_errors
+    from posedreamer_assets.scoring.head import head_errors_deg
+
     oks, detected = oks_of(inputs.models.judge, pictures, maps)
     ranker_oks, _ = oks_of(inputs.models.ranker, pictures, maps)
     rendered = None
@@ -52,7 +67,7 @@ def make(inputs: Inputs) -> Made:
         ),
         "top_colour_error": garment_colour_errors(pictures, images(maps, "parts"), texts(poses, "caption")),
     }
-    return Made(make_table(columns, SCHEMAS[TABLE]), pictures=detections(pictures, detected))
+    return columns, detected
 
 
 def oks_of(detector: "KeypointDetector", pictures: np.ndarray, maps: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +137,7 @@ _STAGE = Stage(
     files=("judge", "ranker", "counter"),
     reads=(
         Reads("pose_library", ("caption",)),
-        Reads("control_maps", (*OKS_OF, "keypoints_in_frame", "parts")),
+        Reads("control_maps", OF_MAPS),
         Reads("raw_generations", ("image",)),
     ),
     seeded=False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.students.augment import Augmentation
 
 TABLE = "student_features"
-COLUMN_OF = {"rendered_scenes": "rendered", "raw_generations": "generated"}
+COLUMN_OF = {"rendered_scenes": "rendered", "raw_generations": "generated", "unaligned_generations": "unaligned"}
 
 
 def make(inputs: Inputs) -> Made:
@@ -90,15 +90,15 @@ def _rows(inputs: Inputs, found: dict[str, Any], copies: int, backbone: str) -> 
     return make_table(columns, SCHEMAS[TABLE])
 
 
-def stage(name: str) -> Stage:
-    """Of a round; only the base round has renders."""
-    tables = ("rendered_scenes", "raw_generations") if name == BASE else ("raw_generations",)
+def stage(name: str, unaligned: bool = False) -> Stage:
+    """Of a round; only the base round has renders, and images without alignment where a recipe takes them."""
+    tables = tuple(COLUMN_OF)[: 3 if unaligned else 2] if name == BASE else ("raw_generations",)
     origins: Origins = {COLUMN_OF[table]: all_of(table, "image") for table in tables}
     whole = {**copied("raw_generations", "sample_id", "partition_key", "image_id"), **origins}
     return Stage(
         TABLE,
         "One row per training image: features of a frozen network on augmented copies of the image"
-        + (", and on those of its render." if name == BASE else "."),
+        + (", and on those of its render and of what is painted without alignment." if name == BASE else "."),
         make,
         "1",
         table=TABLE,

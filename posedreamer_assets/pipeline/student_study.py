@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,21 +11,23 @@ from posedreamer_assets.config import Profile, UserTestSet
 from posedreamer_assets.errors import ConfigError, RecipeError
 from posedreamer_assets.tables.keys import (
     BENCH,
+    BENCH_DOMAIN,
     BENCH_GENERATED,
     BENCH_LOOKS,
     BENCH_RENDERS,
     BENCH_USER,
+    DOMAIN,
     STUDENT,
     partition_key,
     source_of,
 )
 
 if TYPE_CHECKING:
-    from posedreamer_assets.students.recipes import StudentSpec, Study
+    from posedreamer_assets.students.recipes import Domain, StudentSpec, Study
 
 RECIPE, SPEC, FEATURES, CONTRASTS = "study.recipe", "study.student", "study.features", "study.all"
-TEST_SET = "study.test_set"
-STUDY_SETTINGS = (RECIPE, SPEC, FEATURES, CONTRASTS, TEST_SET)
+TEST_SET, OF_DOMAIN = "study.test_set", "study.domain"
+STUDY_SETTINGS = (RECIPE, SPEC, FEATURES, CONTRASTS, TEST_SET, OF_DOMAIN)
 """Names that stages may give among their settings: parts of the study, as far as a partition depends on them."""
 
 
@@ -43,7 +45,7 @@ def study_of(profile: Profile) -> "Study | None":
 
 @lru_cache(maxsize=8)
 def _load(name: str, mtime_ns: int) -> "Study":
-    from posedreamer_assets.students.recipes import load_study
+    from posedreamer_assets.students.study_files import load_study
 
     return load_study(name)
 
@@ -75,9 +77,51 @@ def study_keys(profile: Profile) -> dict[str, list[str]]:
     return {
         BENCH: [partition_key(name, 0) for name in (BENCH_RENDERS, BENCH_LOOKS)],
         BENCH_GENERATED: [partition_key(BENCH_GENERATED, 0)] if cfg.test_generated else [],
+        BENCH_DOMAIN: [
+            partition_key(f"{BENCH_DOMAIN}-{one.name}", 0) for one in study.domains.values() if one.procedural
+        ],
         BENCH_USER: [partition_key(name, 0) for name in user_sets(profile)],
+        DOMAIN: [key for one in study.domains.values() for key in domain_keys(one)],
         STUDENT: students,
     }
+
+
+def extras_of(profile: Profile) -> tuple[str, ...]:
+    """What the profile's study needs beside the rounds: images without alignment, domains."""
+    study = study_of(profile)
+    if study is None:
+        return ()
+    return (*(("unaligned",) if study.unaligned else ()), *(("domains",) if study.domains else ()))
+
+
+def domains_of(profile: Profile) -> "list[Domain]":
+    """Kinds of poses that the profile's study paints beside the rounds."""
+    study = study_of(profile)
+    return [] if study is None else list(study.domains.values())
+
+
+def domain_keys(domain: "Domain") -> list[str]:
+    """Its partitions."""
+    return [partition_key(f"{DOMAIN}-{domain.name}", number) for number in range(domain.batches)]
+
+
+def domain_of(profile: Profile, key: str) -> "Domain | None":
+    """The domain of a partition of poses or of test images; None where the study has none of that name."""
+    source = source_of(key)
+    prefix = f"{BENCH_DOMAIN}-" if source.startswith(f"{BENCH_DOMAIN}-") else f"{DOMAIN}-"
+    return next((one for one in domains_of(profile) if source == f"{prefix}{one.name}"), None)
+
+
+def with_poses_of_domain(profile: Profile, key: str) -> Profile:
+    """The profile with the pose source of a partition's domain.
+
+    Raises:
+        RecipeError: the study has no such domain.
+    """
+    domain = domain_of(profile, key)
+    if domain is None:
+        raise RecipeError(f"{key}: the study {profile.students.study!r} has no domain of that name")
+    return replace(profile, poses=replace(profile.poses, source=domain.source, families=domain.families))
 
 
 def user_sets(profile: Profile) -> dict[str, UserTestSet]:
@@ -130,6 +174,10 @@ def study_setting(profile: Profile, name: str, key: str) -> Any:
     study = study_of(profile)
     if study is None:
         return None
+    if name == OF_DOMAIN:
+        domain = domain_of(profile, key)
+        # Files are digested by what they hold.
+        return None if domain is None else {"procedural": domain.procedural, "families": domain.families}
     if name == FEATURES:
         return {"init": study.student.init, "copies": study.student.copies}
     if name == SPEC:
@@ -140,7 +188,7 @@ def study_setting(profile: Profile, name: str, key: str) -> Any:
         if recipe not in study.recipes:
             return None
         return {one: _content(asdict(found)) for one, found in study.needed_by(recipe).items()}
-    return asdict(study)
+    return {k: v for k, v in asdict(study).items() if k != "domains"}
 
 
 def _content(recipe: Mapping[str, Any]) -> dict[str, Any]:

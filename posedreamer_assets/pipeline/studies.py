@@ -6,6 +6,8 @@ from posedreamer_assets.config import ARM_STUDY
 from posedreamer_assets.pipeline import (
     annotated_photos,
     benchmark_images,
+    control_maps,
+    filtered_dataset,
     hmr_benchmark,
     hmr_student,
     mixed_images,
@@ -16,6 +18,9 @@ from posedreamer_assets.pipeline import (
     pose2d_predictions,
     pose2d_report,
     pose2d_students,
+    pose_library,
+    raw_generations,
+    sample_scores,
     scene_images,
     scene_layouts,
     scene_people,
@@ -24,21 +29,41 @@ from posedreamer_assets.pipeline import (
     styled_images,
     teacher_log,
     training_manifests,
+    unaligned_generations,
     user_test_images,
 )
 from posedreamer_assets.pipeline.rounds import Round
 from posedreamer_assets.pipeline.stage import Stage
+from posedreamer_assets.tables.keys import DOMAIN
 
 
-def student_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
+def unaligned_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
+    """What the base round would be without alignment, for recipes that ask what alignment is worth."""
+    return (unaligned_generations.STAGE,)
+
+
+def domain_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
+    """Poses of one kind, painted, scored and filtered beside the rounds; the dataset does not take them."""
+    return (
+        pose_library.OF_DOMAIN,
+        control_maps.STAGE.of_round(DOMAIN, DOMAIN),
+        raw_generations.STAGE.of_round(DOMAIN, DOMAIN),
+        sample_scores.stage(DOMAIN),
+        filtered_dataset.STAGE.of_round(DOMAIN, DOMAIN),
+    )
+
+
+def student_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
     """What the data is worth: test sets, and students trained on recipes of what the rounds made."""
-    groups = tuple(one.name for one in of)
+    with_domains, unaligned = "domains" in studies, "unaligned" in studies
+    groups = (*(one.name for one in of), *((DOMAIN,) if with_domains else ()))
     return (
         benchmark_images.STAGE,
         benchmark_images.GENERATED,
+        *((benchmark_images.OF_DOMAIN,) if with_domains else ()),
         user_test_images.STAGE,
-        training_manifests.stage(groups),
-        *(student_features.stage(one.name) for one in of),
+        training_manifests.stage(groups, unaligned),
+        *(student_features.stage(name, unaligned) for name in groups),
         student_features.TESTED,
         hmr_student.stage(groups),
         student_scores.STAGE,
@@ -46,7 +71,7 @@ def student_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
     )
 
 
-def scene_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
+def scene_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
     """Scenes of many people, people over photographs, and styles; whatever rounds there are."""
     return (
         scene_layouts.STAGE,
@@ -61,7 +86,7 @@ def scene_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
     )
 
 
-def arm_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
+def arm_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
     """Networks trained on arms of the study `learning_to_train`, and what they find; they read the stages of that study."""
     return (
         pose2d_baseline.STAGE,
@@ -72,10 +97,13 @@ def arm_stages(of: tuple[Round, ...]) -> tuple[Stage, ...]:
     )
 
 
-STUDIES: dict[str, Callable[[tuple[Round, ...]], tuple[Stage, ...]]] = {
+STUDIES: dict[str, Callable[[tuple[Round, ...], tuple[str, ...]], tuple[Stage, ...]]] = {
+    "unaligned": unaligned_stages,
+    "domains": domain_stages,
     "students": student_stages,
     "learning_to_train": scene_stages,
     ARM_STUDY: arm_stages,
 }
-"""The stages of a study in the order of the data, by the section of the profile that asks for it; what a study trains on its
-data comes after them, by a name of its own."""
+"""The stages of a study in the order of the data, by the section of the profile that asks for it; from the rounds, and the names
+of all studies of the graph. What a study needs beside the rounds comes before its stages, and what it trains on its data after
+them, by names of their own."""

@@ -12,14 +12,16 @@ from posedreamer_assets.errors import RecipeError
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
 from posedreamer_assets.pipeline.student_study import RECIPE, needed_study, student_of
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import BASE, STUDENT, TESTED, sample_id
+from posedreamer_assets.tables.keys import BASE, DOMAIN, STUDENT, TESTED, sample_id, source_of
 from posedreamer_assets.tables.rows import make_table, texts
 
 if TYPE_CHECKING:
     from posedreamer_assets.students.manifests import Candidate
 
 TABLE = "training_manifests"
+_UNALIGNED = "unaligned_generations"
 _OF_POSE = ("family", "source", "provenance")
+_OF_VERDICT = ("partition_key", "keep", "image_digest", "round", "oks", "render_oks", *_OF_POSE)
 
 
 def make(inputs: Inputs) -> Made:
@@ -52,7 +54,7 @@ def make(inputs: Inputs) -> Made:
 
 
 def _candidates(inputs: Inputs) -> "list[Candidate]":
-    """Every image that may be trained on: renders of the base round, and images of all rounds."""
+    """Every image that may be trained on: renders of the base round, images of all rounds and domains, and unaligned ones."""
     from posedreamer_assets.poses.splits import pose_group
     from posedreamer_assets.students.manifests import Candidate
 
@@ -67,20 +69,16 @@ def _candidates(inputs: Inputs) -> "list[Candidate]":
         family, source, provenance = (row[name] for name in _OF_POSE)
         oks, render_oks = (math.nan if row[name] is None else row[name] for name in ("oks", "render_oks"))
         group = pose_group(provenance)
-        found.append(
-            Candidate(
-                "raw_generations",
-                row["sample_id"],
-                row["image_digest"],
-                group,
-                family,
-                source,
-                row["round"],
-                bool(row["keep"]),
-                oks,
-                render_oks,
-            )
-        )
+        round_ = source_of(row["partition_key"]) if row["round"] == DOMAIN else row["round"]
+        painted = (row["image_digest"], group, family, source, round_, bool(row["keep"]), oks, render_oks)
+        found.append(Candidate("raw_generations", row["sample_id"], *painted))
+    if any(reads.table == _UNALIGNED for reads in inputs.stage.reads):
+        for row in inputs.rows(_UNALIGNED).to_pylist():
+            family, source, provenance = of_pose[row["sample_id"]]
+            oks, render_oks = (math.nan if row[name] is None else row[name] for name in ("oks", "render_oks"))
+            judged = (bool(row["keep"]), oks, render_oks)
+            of_image = (row["row_digest"], pose_group(provenance), family, source, BASE)
+            found.append(Candidate(_UNALIGNED, row["sample_id"], *of_image, *judged))
     return found
 
 
@@ -112,8 +110,15 @@ def origins(profile: Profile) -> Origins:
     }
 
 
-def stage(groups: tuple[str, ...]) -> Stage:
-    """Recipes draw from what these rounds made."""
+def origins_with_unaligned(profile: Profile) -> Origins:
+    """Where a recipe takes images without alignment."""
+    found = origins(profile)
+    return {**found, "source_digest": (*found["source_digest"], *all_of(_UNALIGNED, "row_digest"))}
+
+
+def stage(groups: tuple[str, ...], unaligned: bool = False) -> Stage:
+    """Recipes draw from what these rounds made, and from images without alignment where one of them takes some."""
+    without = (Reads(_UNALIGNED, ("row_digest", "keep", "oks", "render_oks"), (BASE,)),) if unaligned else ()
     return Stage(
         TABLE,
         "One row per sample that a student is trained on, by table, id and digest; no image is copied. Samples of a draw are "
@@ -126,11 +131,12 @@ def stage(groups: tuple[str, ...]) -> Stage:
         reads=(
             Reads("pose_library", _OF_POSE, (BASE,)),
             Reads("rendered_scenes", ("row_digest",), (BASE,)),
-            Reads("filtered_dataset", ("keep", "image_digest", "round", "oks", "render_oks", *_OF_POSE), groups),
+            Reads("filtered_dataset", _OF_VERDICT, groups),
+            *without,
             Reads("benchmark_images", ("row_digest", "pose_group"), TESTED),
         ),
         seeded=False,
-        origins=origins,
+        origins=origins_with_unaligned if unaligned else origins,
         figures=figures,
         ui_group="students",
         kinds=frozenset(("lance",)),

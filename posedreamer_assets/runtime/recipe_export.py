@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 _AT_ONCE = 64
 _OF_POSE = (*names_of(OF_PERSON), *names_of(PROVENANCE), *names_of(BODY), *names_of(CAMERA), "caption")
 RENDERED = "rendered"
+UNALIGNED = "unaligned_generations"
 _READ = {
     "rendered_scenes": ("rendered_scenes", "pose_library", "control_maps"),
     "raw_generations": ("raw_generations", "filtered_dataset"),
+    UNALIGNED: (UNALIGNED, "pose_library", "control_maps"),
 }
 """By table of images, the tables that images and labels are read from."""
+_JUDGED = {UNALIGNED: ("oks", "render_oks", "reason", "reasons", "generator")}
+"""What a table says itself of its images, beside the pose's labels."""
 
 
 class ManifestReader:
@@ -97,7 +101,7 @@ class ManifestReader:
         parts = []
         for table in sorted({*self._table_of.values()}):
             ids = sorted(name for name, own in self._table_of.items() if own == table)
-            parts.append(self._rendered(ids) if table == "rendered_scenes" else self._generated(ids))
+            parts.append(self._generated(ids) if table == "raw_generations" else self._of_pose(table, ids))
         return pa.concat_tables(parts).sort_by("image_id")
 
     def _generated(self, ids: Sequence[str]) -> pa.Table:
@@ -107,24 +111,27 @@ class ManifestReader:
         own = {name: rows.column(name) for name in columns}
         return _table({**own, **{name: made.column(name) for name in MADE_BY}}, len(ids))
 
-    def _rendered(self, ids: Sequence[str]) -> pa.Table:
+    def _of_pose(self, table: str, ids: Sequence[str]) -> pa.Table:
+        """Images whose labels are those of the pose and its control map."""
         poses = self._listed.take("pose_library", ids, [*_OF_POSE, "row_digest"])
         maps = self._listed.take("control_maps", ids, ["sample_id", *names_of(LABELS)])
-        scenes = self._listed.take("rendered_scenes", ids, ["sample_id", "row_digest"])
-        both = zip(poses.column("row_digest").to_pylist(), scenes.column("row_digest").to_pylist(), strict=True)
+        own = self._listed.take(table, ids, ["sample_id", "row_digest", *_JUDGED.get(table, ())])
+        count = len(ids)
+        both = zip(poses.column("row_digest").to_pylist(), own.column("row_digest").to_pylist(), strict=True)
         columns: dict[str, Any] = {
             **{name: poses.column(name) for name in _OF_POSE},
             **{name: maps.column(name) for name in names_of(LABELS)},
-            "reason": [KEPT] * len(ids),
-            "reasons": [[]] * len(ids),
-            "image_digest": scenes.column("row_digest"),
+            "reason": [KEPT] * count,
+            "reasons": [[]] * count,
+            "image_digest": own.column("row_digest"),
             "row_digest": [digest(list(pair)) for pair in both],
-            **dict.fromkeys(("oks", "render_oks", "predicted_oks"), [np.nan] * len(ids)),
-            "round": [BASE] * len(ids),
-            "generator": [RENDERED] * len(ids),
-            "adapter": ["none"] * len(ids),
+            **dict.fromkeys(("oks", "render_oks", "predicted_oks"), [np.nan] * count),
+            "round": [BASE] * count,
+            "generator": [RENDERED] * count,
+            "adapter": ["none"] * count,
+            **{name: own.column(name) for name in _JUDGED.get(table, ())},
         }
-        return _table(columns, len(ids))
+        return _table(columns, count)
 
 
 def _table(columns: Mapping[str, Any], count: int) -> pa.Table:

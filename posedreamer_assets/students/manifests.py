@@ -20,7 +20,7 @@ class Candidate:
         sample_id: of its pose, the same in every table.
         row_digest: of its row.
         pose_group: what the pose comes from; two samples of one group are never on both sides of training and test.
-        family: of the pose. source: kind of its source. round: curriculum round.
+        family: of the pose. source: kind of its source. round: curriculum round, or `domain-NAME`.
         kept: whether the filter keeps it; None where it judges none, as of renders.
         oks: of the judge on the image, render_oks: on a render of its pose; NaN where there is none.
     """
@@ -52,7 +52,8 @@ class Pick:
 
 def budget_of(candidates: Sequence[Candidate], most: int) -> int:
     """What `budget` stands for: `most`, or the number of kept images of the base round where that is less."""
-    return min(most, sum(1 for one in candidates if one.kept and one.round == "base"))
+    of_base = (one for one in candidates if one.table == "raw_generations" and one.round == "base")
+    return min(most, sum(1 for one in of_base if one.kept))
 
 
 def resolve(study: Study, name: str, candidates: Sequence[Candidate], draw: int, most: int) -> list[Pick]:

@@ -58,7 +58,7 @@ PROVENANCE = (
     SPLIT,
 )
 CAPTION = Column("caption", _TEXT, "Text that the image is generated from.")
-ROUND = Column("round", _TEXT, "Curriculum round: base, hard, hard2, ...")
+ROUND = Column("round", _TEXT, "Curriculum round: base, hard, hard2, ..., or domain, which is beside them.")
 RENDER_OKS = Column(
     "render_oks",
     _FLOAT,
@@ -207,6 +207,18 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *CAMERA,
         CAPTION,
         *LABELS,
+    ),
+    "unaligned_generations": (
+        *OF_IMAGE,
+        IMAGE,
+        CAPTION,
+        SEED,
+        Column("generator", _TEXT, "Backend of the generator and digest of its weights."),
+        OKS,
+        RENDER_OKS,
+        Column("keep", _BOOL, "Whether the filter would keep the image."),
+        Column("reason", _TEXT, "The first test that failed, or kept."),
+        Column("reasons", pa.list_(_TEXT), "All tests that failed."),
     ),
     **SCENE_TABLES,
     **ARM_TABLES,

@@ -4,8 +4,9 @@
 Partition keys match `[a-z0-9-]+` and read `<source>-<number>`. The source says to which *group* of partitions a key
 belongs: `align-*` poses serve alignment alone, `hard`, `hard2`, ... are curriculum rounds, `scenes` and `photos` are those of
 the study `learning_to_train`, `arm-<arm>-<seed>` its networks (`arm-teacher-*` apart: their teachers' updates are logged),
-`bench-*` are test sets of students (`bench-generated` apart, because it is painted, and `bench-user-NAME`, which are the user's
-own files), `student-<recipe>-DDSS` is draw DD and seed SS of a recipe, everything else is the base round.
+`bench-*` are test sets of students (`bench-generated` apart, because it is painted, `bench-domain-NAME`, `bench-clips`, and
+`bench-user-NAME`, which are the user's own files), `student-<recipe>-DDSS` is draw DD and seed SS of a recipe,
+`domain-NAME-*` are poses of one kind that a study of students paints beside the rounds, everything else is the base round.
 
 An image and a person in it are two things: `image_id` names the image, `person` counts the people in it from 0. A row about
 a person has the `sample_id` of its image where it is about person 0, and `<image_id>/<person:02d>` where not.
@@ -21,8 +22,10 @@ BASE, ALIGN = "base", "align"
 SCENE, PHOTO = "scene", "photo"
 _STUDY = {"scenes": SCENE, "photos": PHOTO}  # by source
 ARM, TEACHER = "arm", "teacher"
+DOMAIN = "domain"
 BENCH, BENCH_GENERATED, BENCH_USER, STUDENT = "bench", "bench-generated", "bench-user", "student"
-TESTED = (BENCH, BENCH_GENERATED, BENCH_USER)
+BENCH_DOMAIN, BENCH_CLIPS = "bench-domain", "bench-clips"
+TESTED = (BENCH, BENCH_GENERATED, BENCH_DOMAIN, BENCH_CLIPS, BENCH_USER)
 """Groups of test images of students."""
 BENCH_RENDERS, BENCH_LOOKS = f"{BENCH}-renders", f"{BENCH}-looks"
 TEST_SETS = (BENCH_RENDERS, BENCH_LOOKS, BENCH_GENERATED)
@@ -59,17 +62,18 @@ def source_of(key: str) -> str:
 
 
 def group_of(key: str) -> str:
-    """The group of a partition key: `align`, `scene`, `photo`, `arm`, `teacher`, `bench`, `bench-generated`, `bench-user`,
-    `student`, or the round of its images: `base`, `hard`, `hard2`, ..."""
+    """The group of a partition key: `align`, `scene`, `photo`, `arm`, `teacher`, `bench`, `bench-generated`, `bench-domain`,
+    `bench-clips`, `bench-user`, `student`, `domain`, or the round of its images: `base`, `hard`, `hard2`, ..."""
     source = source_of(key)
     first = source.split("-")[0]
     if source in _STUDY:
         return _STUDY[source]
     if first == ARM:
         return TEACHER if source.split("-")[1:2] == [TEACHER] else ARM
-    if source == BENCH_GENERATED or source.startswith(f"{BENCH_USER}-"):
-        return BENCH_GENERATED if source == BENCH_GENERATED else BENCH_USER
-    if first in (ALIGN, BENCH, STUDENT):
+    if first == BENCH:
+        own = (group for group in TESTED[1:] if source == group or source.startswith(f"{group}-"))
+        return next(own, BENCH)
+    if first in (ALIGN, DOMAIN, STUDENT):
         return first
     return source if _HARD.fullmatch(source) else BASE
 
@@ -77,7 +81,7 @@ def group_of(key: str) -> str:
 def is_reserved(source: str) -> bool:
     """Whether keys of a user's folder of that name would be taken for another group's or for procedural ones."""
     first = source.split("-")[0]
-    return first in (ALIGN, ARM, BENCH, STUDENT, "procedural", *_STUDY) or _HARD.fullmatch(first) is not None
+    return first in (ALIGN, ARM, BENCH, DOMAIN, STUDENT, "procedural", *_STUDY) or _HARD.fullmatch(first) is not None
 
 
 def round_name(number: int) -> str:

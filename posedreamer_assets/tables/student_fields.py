@@ -86,6 +86,7 @@ STUDENT_TABLES: dict[str, tuple[Column, ...]] = {
             "rendered", FILE, "Features of copies of the render, half precision, copy after copy; null without one."
         ),
         Column("generated", FILE, "Features of copies of the generated image; null without one."),
+        Column("unaligned", FILE, "Features of copies of the image without alignment; null without one."),
         Column("tested", FILE, "Features of a test image as it is; null for training images."),
         Column("copies", INT, "Number of augmented copies; their changes follow from seed, sample and copy number."),
         Column("backbone", TEXT, "Digest of the weights that the features come from."),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from posedreamer_assets.errors import RecipeError
 from posedreamer_assets.students.manifests import Candidate, Pick, budget_of, check_curve, leaks, resolve
-from posedreamer_assets.students.recipes import Study, load_study, parse_study, study_names
+from posedreamer_assets.students.recipes import Study
+from posedreamer_assets.students.study_files import load_study, parse_study, study_names
 
 HEAD = "recipes:\n"
 GENERATED = "  generated: {use: [{table: raw_generations, where: kept}], size: budget}\n"
