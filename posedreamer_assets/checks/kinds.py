@@ -308,6 +308,12 @@ KINDS: dict[str, Kind] = {
         _students("sources_exist"),
         needs=("table", "source_sample_id", "source_digest"),
     ),
+    "far_from_tests": Kind(
+        "The pose of {column} is that of no test image, to a moment or its mirror image",
+        {"least_deg": float},
+        is_plain,
+        _students("far_from_tests"),
+    ),
     "as_many_as": Kind(
         "There are as many rows as {column} says", {}, pa.types.is_integer, _students("as_many_as"), whole=True
     ),

@@ -30,6 +30,24 @@ def sources_exist(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     return [one in known for one in named]
 
 
+def far_from_tests(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """The pose of each sample is another than that of every test image whose pose is known."""
+    from posedreamer_assets.students.near_poses import LEAST_DEG, nearest_deg
+
+    assert check.column is not None, "held by the kind's scope"
+    of_tests = around.everywhere("benchmark_images", ["body_pose"]).column("body_pose").drop_null().to_pylist()
+    known = around.everywhere("pose_library", ["sample_id", "body_pose"])
+    place = {name: i for i, name in enumerate(known.column("sample_id").to_pylist())}
+    names = rows.values(check.column)
+    found = [i for i, name in enumerate(names) if name in place]
+    poses = known.column("body_pose").take([place[names[i]] for i in found]).to_pylist()
+    distances = nearest_deg(np.array(poses).reshape(-1, 63), np.array(of_tests).reshape(-1, 63))
+    verdicts: Verdicts = [None] * len(rows)
+    for i, far in zip(found, distances >= check.args.get("least_deg", LEAST_DEG), strict=True):
+        verdicts[i] = bool(far)
+    return verdicts
+
+
 def as_many_as(rows: Rows, check: DataCheck, around: Around) -> Measured:
     """There are as many rows as the column says, in all of them."""
     assert check.column is not None, "held by the kind's scope"

@@ -103,3 +103,10 @@ LABELS = (
     Column("bbox", vector(4), "Box of the silhouette: x, y, width, height, pixels."),
 )
 IMAGE = Column("image", FILE, "The generated image, PNG or JPEG, RGB.")
+CAPTION = Column("caption", TEXT, "Text that the image is generated from.")
+RENDER_OKS = Column(
+    "render_oks",
+    FLOAT,
+    "OKS of the judging detector on a render of the same pose, 0 to 1: how well it reads the pose; null without a render.",
+)
+OKS = Column("oks", FLOAT, "OKS of the judging detector against the projected keypoints, 0 to 1.")

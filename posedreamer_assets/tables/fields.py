@@ -17,11 +17,14 @@ from posedreamer_assets.tables.columns import (
     ALIGNMENT_SPLIT,
     BODY,
     CAMERA,
+    CAPTION,
     IDENTITY,
     IMAGE,
     LABELS,
     OF_IMAGE,
     OF_PERSON,
+    OKS,
+    RENDER_OKS,
     SEED,
     SIZE,
     SPLIT,
@@ -57,17 +60,10 @@ PROVENANCE = (
     SEED,
     SPLIT,
 )
-CAPTION = Column("caption", _TEXT, "Text that the image is generated from.")
 ROUND = Column("round", _TEXT, "Curriculum round: base, hard, hard2, ..., or domain, which is beside them.")
-RENDER_OKS = Column(
-    "render_oks",
-    _FLOAT,
-    "OKS of the judging detector on a render of the same pose, 0 to 1: how well it reads the pose; null without a render.",
-)
 PREDICTED_OKS = Column(
     "predicted_oks", _FLOAT, "OKS that the difficulty model expects, 0 to 1; null for poses of the base round."
 )
-OKS = Column("oks", _FLOAT, "OKS of the judging detector against the projected keypoints, 0 to 1.")
 
 TABLES: dict[str, tuple[Column, ...]] = {
     "pose_files": (
@@ -207,18 +203,6 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *CAMERA,
         CAPTION,
         *LABELS,
-    ),
-    "unaligned_generations": (
-        *OF_IMAGE,
-        IMAGE,
-        CAPTION,
-        SEED,
-        Column("generator", _TEXT, "Backend of the generator and digest of its weights."),
-        OKS,
-        RENDER_OKS,
-        Column("keep", _BOOL, "Whether the filter would keep the image."),
-        Column("reason", _TEXT, "The first test that failed, or kept."),
-        Column("reasons", pa.list_(_TEXT), "All tests that failed."),
     ),
     **SCENE_TABLES,
     **ARM_TABLES,

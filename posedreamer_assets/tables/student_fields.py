@@ -2,16 +2,21 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
+
 from posedreamer_assets.tables.columns import (
     BODY,
     BOOL,
     CAMERA,
+    CAPTION,
     FILE,
     FLOAT,
     IDENTITY,
     IMAGE,
     INT,
     OF_IMAGE,
+    OKS,
+    RENDER_OKS,
     SEED,
     TEXT,
     Column,
@@ -67,6 +72,18 @@ STUDENT_TABLES: dict[str, tuple[Column, ...]] = {
         *CAMERA,
         Column("truncated", BOOL, "Whether the camera cuts part of the body off on purpose."),
         Column("body_digest", TEXT, "Digest of the body model that the labels belong to."),
+    ),
+    "unaligned_generations": (
+        *OF_IMAGE,
+        IMAGE,
+        CAPTION,
+        SEED,
+        Column("generator", TEXT, "Backend of the generator and digest of its weights."),
+        OKS,
+        RENDER_OKS,
+        Column("keep", BOOL, "Whether the filter would keep the image."),
+        Column("reason", TEXT, "The first test that failed, or kept."),
+        Column("reasons", pa.list_(TEXT), "All tests that failed."),
     ),
     "training_manifests": (
         *IDENTITY,

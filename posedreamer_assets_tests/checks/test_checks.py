@@ -232,8 +232,9 @@ OF_STUDENTS = (
     "seen_as_planned",
     "scores_follow_predictions",
     "labels_are_there",
+    "far_from_tests",
 )
-"""Tested by faults in a study, see `students/test_planted_faults.py` and `students/test_user_test_sets.py`."""
+"""Tested in `students/`: by faults in a study, and in `test_user_test_sets.py` and `test_near_poses.py`."""
 OF_ARMS = (
     "half_and_half",
     "frozen_layers_kept",
