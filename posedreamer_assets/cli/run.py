@@ -19,7 +19,7 @@ from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
 from posedreamer_assets.pipeline.refusals import require_models
 from posedreamer_assets.pipeline.rounds import planned_keys, planned_of
-from posedreamer_assets.pipeline.student_study import study_of
+from posedreamer_assets.pipeline.student_study import check_study
 from posedreamer_assets.progress import Display, Silent, watching
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
@@ -76,7 +76,7 @@ def run_main_job(
         PoseDreamerError: the first error of a stage; what was finished before stays and is not made again.
     """
     started = time.perf_counter()
-    study_of(profile)  # a mistake in its file is told now, not after the images
+    check_study(profile)
     home.prepare(profile)
     home.try_storage()
     with home.lock("pose_files"):

@@ -141,6 +141,7 @@ def _check_together(profile: Profile, where: str) -> None:
         )
     _check_renders(profile, where)
     _check_captions(profile.captions, where)
+    _check_test_poses(profile, where)
     _check_arms(profile, where)
     ages = profile.poses.ages
     if len(ages) != 2 or not YOUNGEST_YEARS <= ages[0] <= ages[1]:
@@ -174,6 +175,17 @@ def _check_renders(profile: Profile, where: str) -> None:
         )
     if not profile.students.off:
         raise ConfigError(f"{where}: students learn from renders of every batch; set scenes.reference_batches to null")
+
+
+def _check_test_poses(profile: Profile, where: str) -> None:
+    """What is tested on is never trained on."""
+    if profile.students.test_poses is None or profile.poses.source == "procedural" or "://" in profile.poses.source:
+        return
+    drawn, tested = (Path(path).expanduser().resolve() for path in (profile.poses.source, profile.students.test_poses))
+    if drawn == tested or drawn in tested.parents or tested in drawn.parents:
+        raise ConfigError(
+            f"{where}: students.test_poses {tested} and poses.source {drawn} share files; give clips that no batch draws from"
+        )
 
 
 def _check_captions(captions: CaptionsConfig, where: str) -> None:

@@ -149,6 +149,7 @@ class StudentsConfig:
     """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
 
     `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
+    `test_poses`: a folder of pose files that no batch draws from, whose poses become the test set bench-clips.
     """
 
     study: str = "none"
@@ -156,6 +157,8 @@ class StudentsConfig:
     test_renders: int = 192  # test images of bench-renders, and of bench-looks, which has the same poses
     test_generated: int = 96  # of bench-generated
     pelvis: Literal["posed-mesh", "chain", "hips"] = "posed-mesh"  # where bodies are laid over each other
+    test_poses: str | None = None
+    test_clips: int = 96  # of bench-clips
     test_sets: tuple[UserTestSet, ...] = ()  # of the user's own files
 
     @property

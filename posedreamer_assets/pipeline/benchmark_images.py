@@ -1,12 +1,14 @@
 """Test images of the students, frozen before any student: renders, other looks of the same poses, and unfiltered generations."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import StudentError
 from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
 from posedreamer_assets.pipeline.student_study import OF_DOMAIN as DOMAIN_SETTING
 from posedreamer_assets.pipeline.student_study import with_poses_of_domain
@@ -14,6 +16,7 @@ from posedreamer_assets.seeds import derive_seed
 from posedreamer_assets.tables.fields import SCHEMAS
 from posedreamer_assets.tables.keys import (
     BENCH,
+    BENCH_CLIPS,
     BENCH_DOMAIN,
     BENCH_GENERATED,
     BENCH_LOOKS,
@@ -28,6 +31,7 @@ from posedreamer_assets.tables.rows import make_table
 if TYPE_CHECKING:
     from posedreamer_assets.body.params import BodyParams
     from posedreamer_assets.cameras.pinhole import Cameras
+    from posedreamer_assets.poses.draw import PoseBatch
     from posedreamer_assets.render.appearance import Appearance
 
 TABLE = "benchmark_images"
@@ -49,7 +53,8 @@ def make(inputs: Inputs) -> Made:
     ids = [sample_id(inputs.key, i) for i in range(_test_images(inputs.profile, inputs.key))]
     # Looks show the poses of the renders.
     of_pose = [sample_id(partition_key(BENCH_RENDERS, 0), i) for i in range(len(ids))] if name == BENCH_LOOKS else ids
-    batch = procedural_batch(profile, body, of_pose)
+    of_files = group_of(inputs.key) == BENCH_CLIPS
+    batch = _of_clips(inputs, profile, ids) if of_files else procedural_batch(profile, body, of_pose)
     cameras, truncated = place_cameras(profile, body, batch, of_pose)
     drawn = [
         sample_appearance(sample_rng(SEED, i, "appearance"), activity)
@@ -81,7 +86,7 @@ def make(inputs: Inputs) -> Made:
 def _test_images(profile: Profile, key: str) -> int:
     """How many images a test set has."""
     cfg = profile.students
-    return cfg.test_generated if source_of(key) == BENCH_GENERATED else cfg.test_renders
+    return {BENCH_GENERATED: cfg.test_generated, BENCH_CLIPS: cfg.test_clips}.get(source_of(key), cfg.test_renders)
 
 
 def _frozen(profile: Profile, key: str) -> Profile:
@@ -89,6 +94,28 @@ def _frozen(profile: Profile, key: str) -> Profile:
     every = replace(profile, poses=replace(profile.poses, source="procedural", families=()))
     chosen = with_poses_of_domain(every, key) if group_of(key) == BENCH_DOMAIN else every
     return replace(chosen, seed=SEED, scenes=replace(profile.scenes, backgrounds=None))
+
+
+def _of_clips(inputs: Inputs, profile: Profile, ids: list[str]) -> "PoseBatch":
+    """Poses of the user's test clips, one frame of each before a second one of any.
+
+    Raises:
+        StudentError: no file of the folder has a usable frame.
+    """
+    from posedreamer_assets.poses.draw import clips_batch
+    from posedreamer_assets.poses.sources import HandSpace, read_folder
+    from posedreamer_assets.poses.splits import pose_group
+
+    folder, body, poses = Path(str(profile.students.test_poses)).expanduser(), inputs.models.body, profile.poses
+    hands = HandSpace.load(profile.body.model_path)
+    clips, errors = read_folder(
+        folder, stride_s=poses.frame_stride_s, seed=SEED, body=body, up_axis=poses.up_axis, hands=hands
+    )
+    found = clips_batch(profile, body, ids, list(clips), group=BENCH_CLIPS)
+    if found is None:
+        reasons = "; ".join(str(error) for error in errors[:3]) or "no BVH, npz, npy or tar is in it"
+        raise StudentError(f"students.test_poses: {folder}: no usable frame: {reasons}")
+    return replace(found, provenance=[f"{BENCH_CLIPS}/{pose_group(name)}" for name in found.provenance])
 
 
 def _rendered(
@@ -179,4 +206,15 @@ OF_DOMAIN = replace(
     "bench-looks, which neither renders nor generated images have.",
     groups=(BENCH_DOMAIN,),
     settings=(*STAGE.settings, DOMAIN_SETTING),
+)
+
+OF_CLIPS = replace(
+    STAGE,
+    key=f"clips/{TABLE}",
+    about="One row per test image of the user's test clips (`students.test_poses`), which no batch draws from, with its label: "
+    "their poses under the looks of bench-looks.",
+    groups=(BENCH_CLIPS,),
+    settings=(*STAGE.settings[:-1], "students.test_clips", "poses.frame_stride_s", "poses.up_axis"),
+    files=("test_poses",),
+    units=lambda profile: profile.students.test_clips,
 )

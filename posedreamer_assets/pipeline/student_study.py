@@ -11,6 +11,7 @@ from posedreamer_assets.config import Profile, UserTestSet
 from posedreamer_assets.errors import ConfigError, RecipeError
 from posedreamer_assets.tables.keys import (
     BENCH,
+    BENCH_CLIPS,
     BENCH_DOMAIN,
     BENCH_GENERATED,
     BENCH_LOOKS,
@@ -50,6 +51,23 @@ def _load(name: str, mtime_ns: int) -> "Study":
     return load_study(name)
 
 
+def check_study(profile: Profile) -> None:
+    """Find what cannot work in the study, before a pose is made.
+
+    Raises:
+        RecipeError: its file cannot be read.
+        ConfigError: a test set that cannot be one, or a folder of test poses that is not there.
+    """
+    if study_of(profile) is None:
+        return
+    user_sets(profile)
+    clips = profile.students.test_poses
+    if clips is not None and not Path(clips).expanduser().is_dir():
+        raise ConfigError(
+            f"students.test_poses: {clips} is no folder; it is to hold pose files that no batch draws from"
+        )
+
+
 def needed_study(profile: Profile) -> "Study":
     """The study, where there must be one.
 
@@ -80,6 +98,7 @@ def study_keys(profile: Profile) -> dict[str, list[str]]:
         BENCH_DOMAIN: [
             partition_key(f"{BENCH_DOMAIN}-{one.name}", 0) for one in study.domains.values() if one.procedural
         ],
+        BENCH_CLIPS: [partition_key(BENCH_CLIPS, 0)] if cfg.test_poses else [],
         BENCH_USER: [partition_key(name, 0) for name in user_sets(profile)],
         DOMAIN: [key for one in study.domains.values() for key in domain_keys(one)],
         STUDENT: students,

@@ -61,6 +61,7 @@ def student_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Sta
         benchmark_images.STAGE,
         benchmark_images.GENERATED,
         *((benchmark_images.OF_DOMAIN,) if with_domains else ()),
+        benchmark_images.OF_CLIPS,
         user_test_images.STAGE,
         training_manifests.stage(groups, unaligned),
         *(student_features.stage(name, unaligned) for name in groups),

@@ -69,6 +69,7 @@ PLACES = {
     "pose2d.baseline",
     "pose2d.vgg19",
     "quality.reference",
+    "students.test_poses",
 }
 
 

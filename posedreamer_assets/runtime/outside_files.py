@@ -21,6 +21,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "captions": profile.captions.path,
         "caption_model": profile.captions.model,
         "photos": profile.photos.path,
+        "test_poses": profile.students.test_poses,
         "pose2d": local_path(profile.pose2d.baseline),
         "photo_annotations": profile.photos.annotations,
         "reference": profile.quality.reference,

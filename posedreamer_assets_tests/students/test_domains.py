@@ -9,12 +9,12 @@ from unittest import mock
 import pytest
 
 from posedreamer_assets.checks import suite
-from posedreamer_assets.config import Profile
-from posedreamer_assets.errors import RecipeError
+from posedreamer_assets.config import Profile, load_profile
+from posedreamer_assets.errors import ConfigError, RecipeError
 from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches, recorded_batches
 from posedreamer_assets.pipeline.rounds import has_pose_files, planned_keys, poses_of_batch
-from posedreamer_assets.pipeline.student_study import domain_of, student_key, with_poses_of_domain
+from posedreamer_assets.pipeline.student_study import check_study, domain_of, student_key, with_poses_of_domain
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.recipe_export import ManifestReader
 from posedreamer_assets.storage import LanceStore
@@ -175,6 +175,32 @@ def test_a_domain_of_files_has_its_own_folder(study: tuple[LanceStore, Profile],
     assert domain is not None and not domain.procedural
     assert planned_keys(profile, ("bench-domain",)) == [], "the same clips must not be tested on"
     assert with_poses_of_domain(profile, cut[0]).poses.source == str(tmp_path / "dance")
+
+
+def test_poses_of_test_clips_become_a_test_set(study: tuple[LanceStore, Profile], tmp_path: Path) -> None:
+    """Students are tested on poses of files that no batch draws from."""
+    (tmp_path / "clips").mkdir()
+    for seed in (3, 4):
+        bvh(tmp_path / "clips" / f"{seed}.bvh", seed)
+    store, profile = study
+    students = replace(profile.students, test_poses=str(tmp_path / "clips"), test_clips=4)
+    profile = replace(profile, students=students)
+    check_study(profile)
+    assert planned_keys(profile, ("bench-clips",)) == ["bench-clips-0000"]
+    shutil.copytree(store.root, tmp_path / "storage")
+    make_stages(LanceStore(str(tmp_path / "storage")), profile, ("clips/benchmark_images",))
+    rows = LanceStore(str(tmp_path / "storage")).read("benchmark_images", ["bench-clips-0000"])
+    assert rows.num_rows == 4 and set(rows.column("labels").to_pylist()) == {"body"}
+    assert set(rows.column("pose_group").to_pylist()) == {"bench-clips/3.bvh", "bench-clips/4.bvh"}
+    moved = replace(profile, students=replace(students, test_poses=str(tmp_path / "elsewhere")))
+    with pytest.raises(ConfigError, match="elsewhere is no folder"):
+        check_study(moved)
+
+
+def test_clips_that_are_drawn_from_are_refused_as_test_clips(tmp_path: Path) -> None:
+    settings = {"poses.source": str(tmp_path), "students.test_poses": str(tmp_path / "part")}
+    with pytest.raises(ConfigError, match="share files; give clips that no batch draws from"):
+        load_profile("pocket", settings)
 
 
 def test_without_such_recipes_neither_is_in_the_graph(study: tuple[LanceStore, Profile]) -> None:
