@@ -1,10 +1,10 @@
-"""`posedreamer run`: the whole graph in this process, one stage after another, one partition at a time.
+"""`posedreamer run`: the whole graph in this process, one stage after another, one partition at a time, or one for each core.
 
 A partition that is up to date (see `runtime/freshness.py`) is skipped; one whose rows nobody has looked at yet is checked.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,6 +27,7 @@ from posedreamer_assets.tables.keys import BASE
 
 if TYPE_CHECKING:
     from posedreamer_assets.defs.local.runner import Runner
+    from posedreamer_assets.defs.local.side_by_side import SideBySide
 
 UPKEEP_EVERY = 20  # partitions of a stage; keeps their cost the same however many there are, see docs/storage.md
 
@@ -110,6 +111,7 @@ class _Job:
     unreadable: dict[str, UnreadableBatchError] = field(default_factory=dict)
     early: dict[str, StageTiming] = field(default_factory=dict)  # of what was made before its stage's turn
     made_early: set[tuple[str, str | None]] = field(default_factory=set)
+    beside: "SideBySide | None" = None
     _snapshot: Snapshot | None = None  # of what is stored, until something is made
 
     @cached_property
@@ -216,17 +218,38 @@ class _Job:
 
     def _make(self, stage: Stage, keys: Sequence[str | None], snapshot: Snapshot, timing: StageTiming) -> None:
         self._snapshot = None
-        for key in keys:
-            only_unchecked = snapshot.is_fresh(stage, key) and not snapshot.failed(stage, key)
-            try:
-                self.runner.execute(stage, key, force=self.force or not only_unchecked)
-            except UnreadableBatchError as error:
-                self.unreadable[str(key)] = error
-                continue
-            finally:
-                raise_if_signalled()
+        for _ in self._made(stage, keys, snapshot):
             timing.made += 1
             if stage.table and timing.made % UPKEEP_EVERY == 0:
                 snapshot.store.maintain(stage.table)
         if keys and not timing.made and not timing.up_to_date and self.unreadable:
             raise next(iter(self.unreadable.values()))
+
+    def _made(self, stage: Stage, keys: Sequence[str | None], snapshot: Snapshot) -> Iterator[str | None]:
+        """Make these partitions, side by side where each keeps one core busy and there are enough; yields those that are made."""
+        from posedreamer_assets.defs.local.side_by_side import processes_for
+
+        unchecked = {k for k in keys if snapshot.is_fresh(stage, k) and not snapshot.failed(stage, k)}
+        forced = [self.force or key not in unchecked for key in keys]
+        if (count := processes_for(stage, len(keys))) > 1:
+            named = [str(key) for key in keys]
+            yield from self._beside(count).execute(stage, named, forced)
+            raise_if_signalled()
+            return
+        for key, force in zip(keys, forced, strict=True):
+            try:
+                self.runner.execute(stage, key, force=force)
+            except UnreadableBatchError as error:
+                self.unreadable[str(key)] = error
+                continue
+            finally:
+                raise_if_signalled()
+            yield key
+
+    def _beside(self, count: int) -> "SideBySide":
+        """Processes that make partitions beside this one; they stay for the stages that follow."""
+        from posedreamer_assets.defs.local.side_by_side import SideBySide
+
+        if self.beside is None:
+            self.beside = self.opened.enter_context(SideBySide(self.home, count))
+        return self.beside

@@ -118,5 +118,6 @@ def stage(groups: tuple[str, ...]) -> Stage:
         units=lambda profile: spec_of(profile).steps,
         ui_group="students",
         kinds=frozenset(("torch", "lance")),
+        one_core=True,
         starts="request",
     )

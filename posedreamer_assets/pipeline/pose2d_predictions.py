@@ -117,6 +117,7 @@ STAGE = Stage(
     units=lambda profile: max(1, round(profile.photos.test_share * _photos(profile))),
     ui_group="arms",
     kinds=frozenset(("torch", "lance")),
+    one_core=True,
     starts="request",
 )
 

@@ -213,5 +213,6 @@ STAGE = Stage(
     units=lambda profile: profile.pose2d.steps,
     ui_group="arms",
     kinds=frozenset(("torch", "lance")),
+    one_core=True,
     starts="request",
 )

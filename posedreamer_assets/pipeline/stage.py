@@ -254,6 +254,7 @@ class Stage:
         ui_group: the group in Dagster's UI.
         kinds: technologies, for the UI.
         pool: Dagster's pool; steps of `gpu` are given GPUs.
+        one_core: a partition keeps one core busy, so that as many may be made side by side as there are cores.
         only_paints: nothing but the generator uses its GPU, so that it needs none where others paint for it.
         starts: by what it is made of itself: `flow`, `union`, `cron`, `import`, or on `request` alone.
     """
@@ -279,6 +280,7 @@ class Stage:
     ui_group: str = ""
     kinds: frozenset[str] = frozenset()
     pool: str | None = None
+    one_core: bool = False
     only_paints: bool = False
     starts: str = "flow"
 

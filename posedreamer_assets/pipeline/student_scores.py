@@ -45,7 +45,8 @@ COMPARED = ("pve_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm", "pck10_aligned")
 
 
 def make(inputs: Inputs) -> Made:
-    """Predict every test image and compare with its label."""
+    """Predict every test image and compare with its label; in one thread, so that its bits do not depend on the cores."""
+    from posedreamer_assets.cores import one_thread
     from posedreamer_assets.students.metrics import Protocol
     from posedreamer_assets.students.predict import head_of, predict
 
@@ -54,9 +55,10 @@ def make(inputs: Inputs) -> Made:
     tested = features_in(inputs.take("student_features", ids), "tested")[:, 0]
     before = cameras(tests)
     head = head_of(student.column("weights")[0].as_py())
-    found = predict(head, tested, before.focal_px, before.width)
     protocol = Protocol(inputs.profile.students.pelvis)
-    scores = errors_of(protocol, inputs.models.body, found, tests)
+    with one_thread():
+        found = predict(head, tested, before.focal_px, before.width)
+        scores = errors_of(protocol, inputs.models.body, found, tests)
     advance(len(ids))
     columns: dict[str, Any] = {
         "sample_id": [sample_id(inputs.key, i) for i in range(len(ids))],
@@ -197,5 +199,6 @@ STAGE = Stage(
     units=lambda profile: 2 * profile.students.test_renders + profile.students.test_generated,
     ui_group="students",
     kinds=frozenset(("torch", "lance")),
+    one_core=True,
     starts="request",
 )

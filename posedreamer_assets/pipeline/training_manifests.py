@@ -140,5 +140,6 @@ def stage(groups: tuple[str, ...], unaligned: bool = False) -> Stage:
         figures=figures,
         ui_group="students",
         kinds=frozenset(("lance",)),
+        one_core=True,
         starts="request",
     )

@@ -1,0 +1,221 @@
+"""Partitions of a stage made side by side, each on one core, by processes beside this one.
+
+Students and arms are trained in one thread, so that their weights do not depend on how many cores there are; on two cores two
+of them take the time of one. Each process executes what it is asked on the home's Dagster instance, as `Runner` does here, and
+leaves when the one that started it does.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import psutil
+
+from posedreamer_assets import errors
+from posedreamer_assets.errors import PoseDreamerError
+from posedreamer_assets.pipeline import Stage
+from posedreamer_assets.progress import advance, watching
+from posedreamer_assets.runtime.home import Home
+
+if TYPE_CHECKING:
+    from posedreamer_assets.defs.local.runner import Runner
+
+EACH = 4  # partitions for each process that its start, some seconds, is worth
+_MEMORY = 1 << 30  # bytes of a process that trains
+
+
+def processes_for(stage: Stage, partitions: int) -> int:
+    """How many processes make so many partitions of a stage; 1 where this one does it alone."""
+    if not stage.one_core:
+        return 1
+    free = psutil.virtual_memory().available // _MEMORY
+    return max(1, min(len(os.sched_getaffinity(0)), int(free), partitions // EACH))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    stage: str
+    key: str
+    force: bool
+
+
+@dataclass(frozen=True)
+class _Advanced:
+    units: int
+    note: str
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Empty where the partition was made, else an error's class and text."""
+
+    error: str = ""
+    text: str = ""
+
+
+class SideBySide:
+    """Some processes that execute partitions of a home's graph.
+
+    Args:
+        home: prepared, with the profile that they make.
+        count: how many.
+    """
+
+    def __init__(self, home: Home, count: int) -> None:
+        self._helpers = [_Helper(home) for _ in range(count)]
+        self._free: SimpleQueue[_Helper] = SimpleQueue()
+        for helper in self._helpers:
+            self._free.put(helper)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="beside")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for helper in self._helpers:
+            helper.close()
+        self._threads.shutdown(wait=True)
+
+    def execute(self, stage: Stage, keys: Sequence[str], forced: Sequence[bool]) -> Iterator[str]:
+        """Make these partitions; yields each when it is made, in whatever order.
+
+        Raises:
+            PoseDreamerError: the first error of one. Those that are under way are finished before, no further one is begun.
+        """
+        asked = [_Asked(stage.key, key, force) for key, force in zip(keys, forced, strict=True)]
+        futures = {self._threads.submit(copy_context().run, self._one, one): one for one in asked}
+        for done in as_completed(futures):
+            try:
+                done.result()
+            except PoseDreamerError:
+                for future in futures:
+                    future.cancel()
+                for future in [one for one in futures if not one.cancelled()]:
+                    future.exception()
+                raise
+            yield futures[done].key
+
+    def _one(self, asked: _Asked) -> None:
+        helper = self._free.get()
+        try:
+            helper.execute(asked)
+        finally:
+            self._free.put(helper)
+
+
+class _Helper:
+    """One process, started when it is first asked something."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the helper is
+
+    def execute(self, asked: _Asked) -> None:
+        try:
+            if self._process is None:
+                self._start()
+            self._connection.send(asked)
+            while isinstance(answer := self._connection.recv(), _Advanced):
+                advance(answer.units, answer.note)
+        except (EOFError, ConnectionError, OSError) as error:
+            raise PoseDreamerError(f"{asked.stage}[{asked.key}]: the process that made it {self._ending()}") from error
+        if answer.error:
+            raise _error_of(answer)
+
+    def close(self) -> None:
+        """End the process, whatever it is doing: what it has not finished is made again."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            self._connection.close()
+        self._said.close()
+
+    def _start(self) -> None:
+        ours, theirs = Pipe()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._home.path)],
+            env=environment,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=self._said,
+            start_new_session=True,  # a Ctrl-C is for the process that started it, with which it ends
+        )
+        theirs.close()
+        self._connection: Connection = ours
+
+    def _ending(self) -> str:
+        code = self._process.wait() if self._process is not None else 0
+        self._process = None
+        if self._said.closed:
+            return "was ended"
+        self._said.seek(0)
+        lines = [line.strip() for line in self._said.read().decode(errors="replace").split("\n") if line.strip()]
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return f"{how}: {lines[-1]}" if lines else how
+
+
+def _error_of(answer: _Answer) -> PoseDreamerError:
+    """The error by its class, where that takes a text alone."""
+    kind = getattr(errors, answer.error, PoseDreamerError)
+    plain = kind.__init__ is Exception.__init__
+    return kind(answer.text) if plain else PoseDreamerError(answer.text)
+
+
+# In the process itself
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Progress goes to the process that asked."""
+
+    connection: Connection
+
+    def advance(self, n: int, note: str = "") -> None:
+        self.connection.send(_Advanced(n, note))
+
+
+def main(descriptor: int, home: str) -> None:
+    """Execute what is asked until the other end of the connection is closed."""
+    from posedreamer_assets.defs.local.runner import Runner
+
+    connection = Connection(descriptor)
+    with Runner(Home(Path(home))) as runner, watching(_Told(connection)):
+        while True:
+            try:
+                asked = connection.recv()
+            except (EOFError, ConnectionError):
+                return
+            connection.send(_answer(runner, asked))
+
+
+def _answer(runner: "Runner", asked: _Asked) -> _Answer:
+    try:
+        runner.execute(runner.graph[asked.stage], asked.key, force=asked.force)
+    except PoseDreamerError as error:
+        return _Answer(type(error).__name__, str(error))
+    return _Answer()
+
+
+if __name__ == "__main__":
+    # Under its own name, so that what is sent has the classes that the other end knows.
+    from posedreamer_assets.defs.local import side_by_side
+
+    side_by_side.main(int(sys.argv[1]), sys.argv[2])

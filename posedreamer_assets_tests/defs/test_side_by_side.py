@@ -1,0 +1,126 @@
+"""Partitions made by processes beside this one: the same rows, errors with their class, nothing lost with a process."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import psutil
+import pytest
+
+from posedreamer_assets.config import Profile
+from posedreamer_assets.defs.local import side_by_side
+from posedreamer_assets.defs.local.side_by_side import SideBySide, processes_for
+from posedreamer_assets.errors import PoseDreamerError, RecipeError
+from posedreamer_assets.pipeline import graph_of
+from posedreamer_assets.pipeline.rounds import planned_keys
+from posedreamer_assets.progress import watching
+from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.runtime.home import Home
+from posedreamer_assets.storage import LanceStore
+from posedreamer_assets_tests.students.small import make_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[LanceStore, Profile]:
+    return make_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture
+def home(study: tuple[LanceStore, Profile], tmp_path: Path) -> Iterator[Home]:
+    store, profile = study
+    home = Home(tmp_path / "home")
+    home.prepare(profile)
+    shutil.copytree(store.root, home.storage, dirs_exist_ok=True)
+    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):
+        yield home
+
+
+class Counted:
+    """What was told of the progress."""
+
+    def __init__(self) -> None:
+        self.units = 0
+
+    def advance(self, n: int, note: str = "") -> None:
+        self.units += n
+
+
+def test_students_are_the_same_side_by_side(study: tuple[LanceStore, Profile], home: Home) -> None:
+    """Two processes train four students: bits, outcomes of checks and progress as of one after the other."""
+    store, profile = study
+    stage = graph_of(profile)["hmr_student"]
+    keys = planned_keys(profile, stage.groups)[:4]
+    told = Counted()
+    with SideBySide(home, 2) as beside, watching(told):
+        made = list(beside.execute(stage, keys, [True] * len(keys)))
+    assert sorted(made) == sorted(keys)
+    assert told.units == len(keys) * stage.units(profile)
+    before, after = (one.read("hmr_student", keys).column("weights").to_pylist() for one in (store, home.store()))
+    assert before == after
+    snapshot = Snapshot(profile, home.store())
+    assert all(snapshot.is_current(stage, key) for key in keys)
+
+
+def test_an_error_keeps_its_class_and_ends_the_rest(study: tuple[LanceStore, Profile], home: Home) -> None:
+    """As a recipe that asks for more images than there are."""
+    _, profile = study
+    text = Path(profile.students.study).read_text().replace("size: budget}", "size: 4000}")
+    (home.path / "much.yaml").write_text(text)
+    profile = replace(profile, students=replace(profile.students, study=str(home.path / "much.yaml")))
+    home.prepare(profile)
+    stage = graph_of(profile)["training_manifests"]
+    keys = [key for key in planned_keys(profile, stage.groups) if "generated" in key]
+    with SideBySide(home, 1) as beside, pytest.raises(RecipeError, match="asks for 4000 samples"):
+        list(beside.execute(stage, keys, [True] * len(keys)))
+
+
+def test_a_killed_process_is_told_and_another_takes_its_place(study: tuple[LanceStore, Profile], home: Home) -> None:
+    _, profile = study
+    stage = graph_of(profile)["student_scores"]
+    key = planned_keys(profile, stage.groups)[0]
+    with SideBySide(home, 1) as beside:
+        assert list(beside.execute(stage, [key], [True])) == [key]
+        (process,) = [one for one in psutil.Process().children() if side_by_side.__name__ in one.cmdline()]
+        killer = threading.Thread(target=_kill_at_work, args=(process,))
+        killer.start()
+        with pytest.raises(
+            PoseDreamerError, match=r"student_scores\[.*\]: the process that made it was killed by signal 9"
+        ):
+            for _ in range(50):
+                list(beside.execute(stage, [key], [True]))
+        killer.join()
+        assert list(beside.execute(stage, [key], [True])) == [key]
+    assert not [one for one in psutil.Process().children() if side_by_side.__name__ in one.cmdline()]
+
+
+def _kill_at_work(process: psutil.Process) -> None:
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+
+
+def test_a_process_leaves_with_the_one_that_started_it(home: Home) -> None:
+    beside = SideBySide(home, 1)
+    helper = beside._helpers[0]
+    helper._start()
+    process = psutil.Process(helper._process.pid)  # type: ignore[union-attr]
+    helper._connection.close()  # as the end of this process would
+    assert process.wait(60) == 0
+    beside.__exit__(None, None, None)
+
+
+def test_few_partitions_and_busy_stages_stay_here(study: tuple[LanceStore, Profile]) -> None:
+    graph = graph_of(study[1])
+    cores = mock.patch("os.sched_getaffinity", return_value=set(range(16)))
+    memory = mock.patch("psutil.virtual_memory", return_value=mock.Mock(available=3 << 30))
+    with cores:
+        assert processes_for(graph["hmr_student"], 7) == 1
+        assert processes_for(graph["hmr_student"], 8) == 2
+        assert processes_for(graph["base/raw_generations"], 800) == 1
+        with memory:
+            assert processes_for(graph["hmr_student"], 800) == 3
