@@ -11,10 +11,11 @@ Both run in evaluation mode, so an image's features do not depend on its neighbo
 
 import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +24,10 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from posedreamer_assets import progress
+from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.errors import MetricsError
 
+Out = TypeVar("Out")
 INCEPTION_PX = 299
 CLASSIFIER_PX = 224
 BATCH_SIZE = 8
@@ -92,7 +95,6 @@ class InceptionFeatures:
             raise MetricsError(f"{path}: no layer 'pool0' among {[name for name, _ in layers]}")
         return layers
 
-    @torch.inference_mode()
     def __call__(
         self, images: UInt8[np.ndarray, "n h w 3"], batch_size: int = BATCH_SIZE
     ) -> tuple[Float32[np.ndarray, "n 2048"], Float32[np.ndarray, "n 64"]]:
@@ -100,16 +102,23 @@ class InceptionFeatures:
 
         Reports one unit of progress per image. Raises MetricsError where there are no images or no weights.
         """
-        pooled, early = [], []
-        for batch in _batches(images, batch_size):
-            # The range [-1, 127/128] is that of the TensorFlow graph that the weights come from.
-            x = (_resized(batch, INCEPTION_PX, self.device) - 128.0) / 128.0
-            for name, layer in self._layers:
-                x = layer(x)
-                if name == "pool0":
-                    early.append(x.mean(dim=(2, 3)).cpu())
-            pooled.append(x.flatten(1).cpu())
-        return torch.cat(pooled).numpy(), torch.cat(early).numpy()
+        assert self._at_pool0, "loaded here, not by one thread or another"
+        pooled, early = zip(*_on_cores(self._features, images, batch_size, self.device), strict=True)
+        return np.concatenate(pooled), np.concatenate(early)
+
+    @cached_property
+    def _at_pool0(self) -> int:
+        return [name for name, _ in self._layers].index("pool0") + 1
+
+    def _features(self, batch: UInt8[np.ndarray, "b h w 3"]) -> tuple[np.ndarray, np.ndarray]:
+        # The range [-1, 127/128] is that of the TensorFlow graph that the weights come from.
+        x = (_resized(batch, INCEPTION_PX, self.device) - 128.0) / 128.0
+        for _, layer in self._layers[: self._at_pool0]:
+            x = layer(x)
+        early = x.mean(dim=(2, 3))
+        for _, layer in self._layers[self._at_pool0 :]:
+            x = layer(x)
+        return x.flatten(1).cpu().numpy(), early.cpu().numpy()
 
 
 class ClassifierProbs:
@@ -128,7 +137,6 @@ class ClassifierProbs:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         return network.eval().to(self.device)
 
-    @torch.inference_mode()
     def __call__(
         self, images: UInt8[np.ndarray, "n h w 3"], batch_size: int = BATCH_SIZE
     ) -> Float32[np.ndarray, "n 1000"]:
@@ -136,11 +144,12 @@ class ClassifierProbs:
 
         Reports one unit of progress per image. Raises MetricsError where there are no images or no weights.
         """
-        probs = []
-        for batch in _batches(images, batch_size):
-            x = (_resized(batch, CLASSIFIER_PX, self.device) - 127.0) / 128.0
-            probs.append(self._network(x).softmax(dim=1).cpu())
-        return torch.cat(probs).numpy()
+        assert self._network is not None, "loaded here, not by one thread or another"
+        return np.concatenate(list(_on_cores(self._probs, images, batch_size, self.device)))
+
+    def _probs(self, batch: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
+        x = (_resized(batch, CLASSIFIER_PX, self.device) - 127.0) / 128.0
+        return self._network(x).softmax(dim=1).cpu().numpy()
 
 
 class EfficientNetLite0(nn.Module):
@@ -235,16 +244,20 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _batches(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+def _on_cores(
+    features: Callable[[np.ndarray], Out], images: np.ndarray, batch_size: int, device: torch.device
+) -> Iterator[Out]:
+    """The features of each batch, in order, one on each core; reports one unit of progress per image."""
     if len(images) == 0:
         raise MetricsError("no images to compute features of")
-    return _reported(images, batch_size)
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
 
+    def without_gradients(batch: np.ndarray) -> Out:
+        with torch.inference_mode():
+            return features(batch)
 
-def _reported(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        yield batch
+    for batch, out in zip(batches, map_on_cores(without_gradients, batches, cores_of(device)), strict=True):
+        yield out
         progress.advance(len(batch))
 
 
