@@ -1,5 +1,6 @@
 """The frozen backbone: features of images, computed once and cached, so that many students are trained in seconds each."""
 
+import threading
 from typing import cast
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
+from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.progress import advance
 from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.networks import HeatmapNet, normalise
@@ -30,29 +32,29 @@ class Backbone:
         folder = folder_of("heatmap", init)
         self.digest = folder_digest(folder / "detector.json", folder / "model.safetensors")
         self._network = cast(HeatmapNet, load_network("heatmap", folder))
-        self._map: Tensor | None = None
+        self._seen = threading.local()  # each core has a block of its own
         self._network.join3.register_forward_hook(self._keep)
 
     def _keep(self, module: torch.nn.Module, given: object, out: Tensor) -> None:
-        self._map = out
+        self._seen.map = out
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float16[np.ndarray, "n width"]:
-        """Features of images; an image's are the same whatever images are beside it."""
+        """Features of images; an image's are the same whatever images are beside it, and however many cores there are."""
         fitted, _ = letterbox(images, SIDE, SIDE)
-        found = np.empty((len(images), WIDTH), np.float16)
-        for start in range(0, len(images), CPU_BLOCK):
-            part = fitted[start : start + CPU_BLOCK]
-            padded = np.concatenate([part, np.zeros((CPU_BLOCK - len(part), *part.shape[1:]), np.uint8)])
-            found[start : start + len(part)] = self._of(padded)[: len(part)]
-            advance(len(part))
-        return found
+        parts = [fitted[start : start + CPU_BLOCK] for start in range(0, len(images), CPU_BLOCK)]
+        found = [np.empty((0, WIDTH), np.float16)]
+        for features in map_on_cores(self._of, parts, cores_of(torch.device("cpu"))):
+            found.append(features)
+            advance(len(features))
+        return np.concatenate(found)
 
-    def _of(self, images: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    def _of(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float16[np.ndarray, "n width"]:
+        padded = np.concatenate([images, np.zeros((CPU_BLOCK - len(images), *images.shape[1:]), np.uint8)])
+        pixels = torch.from_numpy(padded).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             points = soft_argmax(self._network(normalise(pixels)))
-        assert self._map is not None, "the hook has been called"
-        return torch.cat([self._map.flatten(1), points.flatten(1)], 1).half().numpy()
+            features = torch.cat([self._seen.map.flatten(1), points.flatten(1)], 1)
+        return features.half().numpy()[: len(images)]
 
 
 def soft_argmax(logits: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k 3"]:
