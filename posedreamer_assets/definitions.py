@@ -4,10 +4,13 @@ import os
 
 import dagster as dg
 
+from posedreamer_assets.cores import sleep_when_idle
 from posedreamer_assets.defs.build import build
 from posedreamer_assets.defs.deployment import Deployment
 from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.runtime.home import Home
+
+sleep_when_idle()
 
 
 @dg.definitions

@@ -10,6 +10,7 @@ import click
 from posedreamer_assets import __version__
 from posedreamer_assets.cli.endings import Signals, in_one_line, is_interrupt
 from posedreamer_assets.cli.options import HOME
+from posedreamer_assets.cores import sleep_when_idle
 from posedreamer_assets.errors import PoseDreamerError
 
 COMMANDS = {
@@ -104,3 +105,4 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    sleep_when_idle()
