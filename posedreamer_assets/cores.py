@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 def sleep_when_idle() -> None:
-    """Let PyTorch's threads sleep while they wait for work, in this process and those that it starts, unless the user says otherwise.
+    """Let PyTorch's threads sleep while they wait for work, here and in processes that are started here; the user may say else.
 
     By default they spin, and where other work runs on the same cores they spin against it: two threads of a small network
     then take seven times the time of one. It must be called before PyTorch is imported.
