@@ -12,7 +12,7 @@ from posedreamer_assets.checks.model import Around, DataCheck, Measured, Verdict
 from posedreamer_assets.checks.rows import Rows
 from posedreamer_assets.digests import folder_digest
 from posedreamer_assets.scoring.verdict import KEPT, REASONS
-from posedreamer_assets.tables.keys import ALIGN, BASE, group_of
+from posedreamer_assets.tables.keys import ALIGN, BASE, DOMAIN, group_of
 
 
 def own_values(rows: Rows, check: DataCheck) -> list[Any]:
@@ -178,6 +178,6 @@ def predicted_in_hard_rounds(rows: Rows, check: DataCheck, around: Around) -> Ve
     """A number where the partition belongs to a round of hard poses, none elsewhere."""
     keys = rows.values("partition_key")
     return [
-        (value is not None) == (group_of(key) not in (BASE, ALIGN))
+        (value is not None) == (group_of(key) not in (BASE, ALIGN, DOMAIN))
         for value, key in zip(own_values(rows, check), keys, strict=True)
     ]

@@ -60,7 +60,8 @@ def domains(study: tuple[LanceStore, Profile], tmp_path_factory: pytest.TempPath
     place = tmp_path_factory.mktemp("domains")
     shutil.copytree(study[0].root, place / "storage")
     store, profile = LanceStore(str(place / "storage")), with_study(study[1], place, WITH_MORE)
-    with mock.patch.object(suite, "run_checks", passing):
+    make_stages(store, profile, ("domain/pose_library", "domain/control_maps"))
+    with mock.patch.object(suite, "run_checks", passing):  # of images of random weights
         make_stages(store, profile, PAINTED)
     make_stages(store, profile, OF_STUDY)
     return store, profile
