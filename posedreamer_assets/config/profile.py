@@ -8,6 +8,7 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,14 +109,25 @@ def load_profile(name_or_path: str | Path = "pocket", overrides: dict[str, Any] 
         raise ConfigError(
             f"no profile {str(name_or_path)!r}; shipped ones: {', '.join(profile_names())}, or give a path"
         )
+    text = path.read_text()
+    return _profile_of(text, str(path), overrides) if overrides else _plain_profile_of(text, str(path))
+
+
+@lru_cache(maxsize=8)
+def _plain_profile_of(text: str, where: str) -> Profile:
+    """A step of a run reads its home's profile several times, and YAML is slow to read."""
+    return _profile_of(text, where, {})
+
+
+def _profile_of(text: str, where: str, overrides: dict[str, Any]) -> Profile:
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
+        tree = yaml.safe_load(text) or {}
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    for dotted, value in (overrides or {}).items():
+        raise ConfigError(f"{where}: not valid YAML: {error}") from error
+    for dotted, value in overrides.items():
         _set_dotted(tree, dotted, value)
-    profile = _build(Profile(), tree, str(path))
-    _check_together(profile, str(path))
+    profile = _build(Profile(), tree, where)
+    _check_together(profile, where)
     return profile
 
 
