@@ -117,7 +117,7 @@ def test_a_process_leaves_with_the_one_that_started_it(home: Home) -> None:
 def test_few_partitions_and_busy_stages_stay_here(study: tuple[LanceStore, Profile]) -> None:
     graph = graph_of(study[1])
     cores = mock.patch("os.sched_getaffinity", return_value=set(range(16)))
-    memory = mock.patch("psutil.virtual_memory", return_value=mock.Mock(available=3 << 30))
+    memory = mock.patch("psutil.virtual_memory", return_value=mock.Mock(available=7 << 30))
     with cores:
         assert processes_for(graph["hmr_student"], 7) == 1
         assert processes_for(graph["hmr_student"], 8) == 2

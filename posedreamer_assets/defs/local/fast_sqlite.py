@@ -3,8 +3,8 @@
 A run of one partition writes about two hundred events, most of them of its data checks. For each, Dagster makes an engine
 of SQLAlchemy, which compiles the statement anew, and opens a connection; with SQLite's defaults every commit is
 synchronised to the disk, and so is the checkpoint that the closing of a file's last connection brings. Neither is needed
-in WAL mode for the log to stay consistent: what a power failure can take is the end of the log, and the rows, which lie
-elsewhere, say themselves what they were made from.
+in WAL mode, which new files have here from the start, for the log to stay consistent: what a power failure can take is the
+end of the log, and the rows, which lie elsewhere, say themselves what they were made from.
 """
 
 import importlib
@@ -65,5 +65,10 @@ def _stay(close: bool = True) -> None:
 
 
 def _do_not_wait(connection: Any, record: object) -> None:
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous=NORMAL")
+    if not isinstance(connection, sqlite3.Connection):
+        return
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        # A run has a file of its own. Dagster makes its tables one by one, each synchronised twice, before it sets WAL mode.
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")

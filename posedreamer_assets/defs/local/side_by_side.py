@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.defs.local.runner import Runner
 
 EACH = 4  # partitions for each process that its start, some seconds, is worth
-_MEMORY = 1 << 30  # bytes of a process that trains
+_MEMORY = 2 << 30  # bytes of a process that trains
 
 
 def processes_for(stage: Stage, partitions: int) -> int:

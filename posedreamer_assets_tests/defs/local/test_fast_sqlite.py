@@ -42,6 +42,15 @@ def test_only_the_block_has_other_settings(tmp_path: Path) -> None:
     assert settings(path) == (2, "wal")
 
 
+def test_a_new_file_is_in_wal_mode_before_it_has_a_table(tmp_path: Path) -> None:
+    """So that its tables are made without a wait for each; a file of another mode keeps it."""
+    with unhurried_sqlite():
+        assert settings(tmp_path / "new.db") == (1, "wal")
+    sqlite3.connect(tmp_path / "old.db").execute("CREATE TABLE events (n INTEGER)").connection.close()
+    with unhurried_sqlite():
+        assert settings(tmp_path / "old.db") == (1, "delete")
+
+
 def test_dagster_keeps_its_connections_in_the_block_and_none_after_it(tmp_path: Path) -> None:
     opened: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""The whole graph under the shipped profile `sdxl`, on a small random checkpoint in the layout of SDXL and its ControlNet."""
+"""The whole graph under the shipped profiles `sdxl` and `zimage`, on small random checkpoints of their layouts."""
 
 import json
 from collections import Counter
@@ -18,11 +18,13 @@ from posedreamer_assets.cli.run import Summary, run_main_job
 from posedreamer_assets.cli.status import status_of
 from posedreamer_assets.config import Profile, load_profile
 from posedreamer_assets.diffusion.sdxl import SdxlGenerator
+from posedreamer_assets.diffusion.zimage import ZImageGenerator
 from posedreamer_assets.pipeline import graph
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.images import decode
 from posedreamer_assets_tests.diffusion.production import save_tiny_sdxl
+from posedreamer_assets_tests.diffusion.production_zimage import save_tiny_controlnet, save_tiny_zimage
 from posedreamer_assets_tests.diffusion.test_controls import depth_by_pixel
 
 pytestmark = [
@@ -64,6 +66,7 @@ class Made:
 
     home: Home
     place: Path
+    name: str
     summary: Summary
     given: dict[int, np.ndarray]  # control image by seed
     adapters: set[object]
@@ -72,13 +75,22 @@ class Made:
         return LanceStore(str(self.home.storage)).read(table).to_pylist()
 
 
-def profile(place: Path, **settings: object) -> Profile:
+def profile(name: str, place: Path, **settings: object) -> Profile:
+    control = {"sdxl": "depth", "zimage": "depth.safetensors"}
     models = {
         "judge.on_photographs": True,
-        "generator.model_path": str(place / "sdxl"),
-        "generator.control_lora_path": str(place / "depth"),
+        "generator.model_path": str(place / "base"),
+        "generator.control_lora_path": str(place / control[name]),
     }
-    return load_profile("sdxl", {**SMALL, **models, **settings})
+    return load_profile(name, {**SMALL, **models, **settings})
+
+
+def save_tiny(name: str, place: Path) -> None:
+    if name == "sdxl":
+        save_tiny_sdxl(place / "base", place / "depth")
+    else:
+        save_tiny_zimage(place / "base")
+        save_tiny_controlnet(place / "depth")
 
 
 def checks_of_what_differs(asset: str, rows: pa.Table, around: Around) -> list[CheckOutcome]:
@@ -92,14 +104,15 @@ def checks_of_what_differs(asset: str, rows: pa.Table, around: Around) -> list[C
     return [CheckOutcome(c.name, True, c.severity, c.description, "", ()) for c in load_table_checks(asset).checks]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    place = tmp_path_factory.mktemp("sdxl-graph")
-    save_tiny_sdxl(place / "sdxl", place / "depth")
+@pytest.fixture(scope="module", params=["sdxl", "zimage"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    name, place = request.param, tmp_path_factory.mktemp("graph")
+    save_tiny(name, place)
     home = Home(place / "home")
     given: dict[int, np.ndarray] = {}
     adapters: set[object] = set()
-    generate = SdxlGenerator.generate
+    backend = {"sdxl": SdxlGenerator, "zimage": ZImageGenerator}[name]
+    generate = backend.generate
 
     def watched(self: Any, controls: np.ndarray, captions: list[str], seeds: list[int], **options: Any) -> np.ndarray:
         given.update(zip(seeds, controls, strict=True))
@@ -107,10 +120,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         return generate(self, controls, captions, seeds, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SdxlGenerator, "generate", watched)
+        patch.setattr(backend, "generate", watched)
         patch.setattr(suite, "run_checks", checks_of_what_differs)
-        summary = run_main_job(home, profile(place))
-    return Made(home, place, summary, given, adapters)
+        summary = run_main_job(home, profile(name, place))
+    return Made(home, place, name, summary, given, adapters)
 
 
 def test_every_stage_is_made_and_every_pose_is_painted_once(made: Made) -> None:
@@ -152,8 +165,10 @@ def test_status_counts_what_was_not_aligned_as_done_and_its_checks_as_passed(mad
 
 def test_settings_of_alignment_paint_nothing_again(made: Made) -> None:
     """Nor does a profile without alignment batches, as it is shipped."""
-    assert load_profile("sdxl").poses.align_batches == 0
-    changed = profile(made.place, **{"poses.align_batches": 0, "alignment.beta": 7.0, "alignment.test_draws": 9})
+    assert load_profile(made.name).poses.align_batches == 0
+    changed = profile(
+        made.name, made.place, **{"poses.align_batches": 0, "alignment.beta": 7.0, "alignment.test_draws": 9}
+    )
     stages = ["preference_pairs", "dpo_checkpoint", "base/raw_generations", "hard/raw_generations"]
     again = run_main_job(made.home, changed, only=stages)
     assert not any(timing.made for timing in again.timings)
