@@ -270,6 +270,7 @@ def forest(lines: Mapping[str, Mapping[str, Any]], *, title: str, label: str) ->
             axes.plot([one["mean"]], [place], "o", color=colour, markerfacecolor=face, markersize=4)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(places, list(lines), fontsize=7)
+        axes.set_ylim(-0.8, len(lines) - 0.2)
         axes.set_xlabel(label)
         axes.grid(False, axis="y")
 
