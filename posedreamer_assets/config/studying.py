@@ -58,6 +58,7 @@ class PhotosConfig:
     annotations: str | None = None
     batch_size: int = 25  # photographs of a batch
     size: int = 288  # of stand-ins, pixels; LEAST_STAND_IN_PX or more
+    stand_in: Literal["raster", "traced"] = "raster"  # who draws them: the scenes' rasteriser, or Mitsuba, an extra
     val_share: float = 0.0
     test_share: float = 0.5
 

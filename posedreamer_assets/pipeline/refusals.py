@@ -32,15 +32,20 @@ def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
 
 
 def require_renderer(profile: Profile, stages: Iterable[Stage]) -> None:
-    """Refuse to begin without Blender where one of these stages renders with it.
+    """Refuse to begin without Blender or Mitsuba where one of these stages renders with it.
 
     Raises:
-        RenderError: no Python is named that has it.
+        RenderError: no Python is named that has Blender, or no Mitsuba is installed.
     """
-    if any("crowds.renderer" in stage.under(stage, profile).settings for stage in stages):
+    settings = {name for stage in stages for name in stage.under(stage, profile).settings}
+    if "crowds.renderer" in settings:
         from posedreamer_assets.scenes.blender import python_of
 
         python_of(profile.crowds)
+    if "photos.stand_in" in settings:
+        from posedreamer_assets.scenes.traced import require_mitsuba
+
+        require_mitsuba()
 
 
 def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:

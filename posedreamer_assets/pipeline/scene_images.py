@@ -98,7 +98,8 @@ def _file_name(placed: Placed) -> str:
 
 
 def _write_job(inputs: Inputs, placed: Placed, folder: Path, name: str) -> None:
-    from posedreamer_assets.scenes.blender import ground_colour, write_job
+    from posedreamer_assets.scenes.blender import write_job
+    from posedreamer_assets.scenes.composite import ground_colour
     from posedreamer_assets.scenes.picture import surfaces_of
 
     body = inputs.models.body
@@ -117,7 +118,7 @@ def _write_job(inputs: Inputs, placed: Placed, folder: Path, name: str) -> None:
 
 
 def _over(inputs: Inputs, placed: Placed, light: np.ndarray) -> "tuple[np.ndarray, Crowd]":
-    from posedreamer_assets.scenes.blender import over
+    from posedreamer_assets.scenes.composite import over
     from posedreamer_assets.scenes.picture import crowd_of, surfaces_of
 
     body = inputs.models.body

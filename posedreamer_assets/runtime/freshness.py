@@ -53,6 +53,7 @@ NOT_CONTENT = {
     "crowds.renderer",
     "crowds.cycles_samples",
     "crowds.cycles_python",
+    "photos.stand_in",  # of other photographs; those that are traced name it
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",

@@ -29,9 +29,7 @@ WORKER = Path(__file__).with_name("blender_worker.py")
 SCENES_OF_WORKER = 50  # Blender keeps some memory of each scene: then another process goes on
 WAIT_S = 1800.0  # for one scene
 REMEDY = "python3.11 -m venv DIR && DIR/bin/pip install 'bpy==4.5.*' 'numpy<2'"
-_GAMMA = 2.2  # as of the rasteriser's colours
 _POLL_S, _START_S = 0.05, 300.0
-_BRIGHTEST_GROUND = 0.8
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,7 @@ def is_rendered(folder: Path, name: str) -> bool:
 
 
 def light_of(folder: Path, name: str) -> Float[np.ndarray, "h w 4"]:
-    """What a job gave, for `over`."""
+    """What a job gave, for `composite.over`."""
     with np.load(_result(folder, name), allow_pickle=False) as found:
         return found["light"].astype(np.float32)
 
@@ -225,30 +223,6 @@ def _result(folder: Path, name: str) -> Path:
 
 def _error(folder: Path, name: str) -> Path:
     return folder / f"{name}.error"
-
-
-def over(light: Float[np.ndarray, "h w 4"], behind: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Rendered light over a picture, mixed as light is; where nothing was rendered the picture stays as it is.
-
-    Args:
-        light: linear, multiplied by alpha, which is how much of what is behind is hidden or shaded.
-        behind: the picture.
-    """
-    colour, alpha = light[..., :3].astype(float), np.clip(light[..., 3:].astype(float), 0, 1)
-    mixed = linear(behind) * (1 - alpha) + colour
-    return np.rint(255 * np.clip(mixed, 0, 1) ** (1 / _GAMMA)).astype(np.uint8)
-
-
-def linear(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
-    """How much light the values of a picture stand for, in [0, 1]."""
-    return (picture / 255.0) ** _GAMMA
-
-
-def ground_colour(behind: UInt8[np.ndarray, "h w 3"], light: Light) -> Float[np.ndarray, "3"]:
-    """The linear colour of a ground that looks in this light as the lowest quarter of the picture does."""
-    shown = linear(behind[3 * len(behind) // 4 :]).mean(axis=(0, 1))
-    slope = -light.direction[1] / np.linalg.norm(light.direction)
-    return np.clip(shown / (light.intensity * slope / np.pi + light.ambient), 0, _BRIGHTEST_GROUND)
 
 
 def last_line(text: str) -> str:

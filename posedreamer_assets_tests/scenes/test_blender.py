@@ -30,6 +30,7 @@ from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.runtime.make import Listed
 from posedreamer_assets.scenes import blender
 from posedreamer_assets.scenes.blender_worker import SENSOR_MM, camera_of
+from posedreamer_assets.scenes.composite import ground_colour, over
 from posedreamer_assets.scenes.draw import scale_of
 from posedreamer_assets.scenes.layout import ids_of, stand
 from posedreamer_assets.scenes.people import draw_cast
@@ -250,10 +251,10 @@ def test_another_process_goes_on_after_so_many_scenes_and_old_errors_do_not_coun
 def test_light_is_mixed_as_light_and_what_it_does_not_touch_stays() -> None:
     behind = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     light = np.zeros((16, 16, 4), np.float32)
-    assert np.array_equal(blender.over(light, behind), behind)
+    assert np.array_equal(over(light, behind), behind)
     light[0, 0] = [0.25, 0.5, 2.0, 1.0]
     light[15, 15] = [0.0, 0.0, 0.0, 0.5]  # a shadow that takes half of the light
-    mixed = blender.over(light, behind)
+    mixed = over(light, behind)
     assert mixed[0, 0].tolist() == [round(255 * 0.25 ** (1 / 2.2)), round(255 * 0.5 ** (1 / 2.2)), 255]
     assert mixed[15, 15].tolist() == [round(255 * 0.5 ** (1 / 2.2))] * 3
     untouched = light.any(axis=-1)
@@ -263,11 +264,11 @@ def test_light_is_mixed_as_light_and_what_it_does_not_touch_stays() -> None:
 def test_a_ground_of_that_colour_looks_as_the_picture_does() -> None:
     behind = np.zeros((8, 8, 3), np.uint8)
     behind[6:] = [90, 130, 70]
-    colour = blender.ground_colour(behind, LIGHT)
+    colour = ground_colour(behind, LIGHT)
     cosine = 0.8 / np.sqrt(0.09 + 0.64 + 0.25)
     shown = 255 * (colour * (2.5 * cosine / np.pi + 0.4)) ** (1 / 2.2)
     assert shown == pytest.approx([90, 130, 70], abs=0.5)
-    assert blender.ground_colour(np.full((8, 8, 3), 255, np.uint8), Light(LIGHT.direction, 0.1, 0.1)).max() < 1
+    assert ground_colour(np.full((8, 8, 3), 255, np.uint8), Light(LIGHT.direction, 0.1, 0.1)).max() < 1
 
 
 # Stage
@@ -385,7 +386,7 @@ def test_cycles_and_the_rasteriser_see_the_same_people_at_the_same_distance(
             ids=ids,
             camera=OFF_CENTRE,
             light=LIGHT,
-            ground=blender.ground_colour(behind, LIGHT),
+            ground=ground_colour(behind, LIGHT),
             samples=16,
             seed=3,
             map_scale=scale_of(OFF_CENTRE),
@@ -408,7 +409,7 @@ def test_cycles_and_the_rasteriser_see_the_same_people_at_the_same_distance(
     inner = uniform_filter((crowd.share == 1).astype(float), 3) > 0.999  # no outline in sight
     assert inner.sum() > 1000 and (light[inner, 3] > 0.999).mean() > 0.99
     # The same colours: less light where people shade each other and themselves, some more from the ground.
-    rendered = blender.over(light, behind)
+    rendered = over(light, behind)
     inside = crowd.share == 1
     assert rendered[inside].mean(axis=0) == pytest.approx(picture[inside].mean(axis=0), rel=0.12)
     darker = (crowd.instances == 0) & (rendered.mean(axis=-1) < 140)
