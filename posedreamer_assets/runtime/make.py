@@ -74,7 +74,7 @@ def make(snapshot: Snapshot, stage: Stage, key: str | None = None, *, force: boo
         with one_core():
             made = as_run.make(inputs)
         result = _write_rows(snapshot, inputs, made)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(unfinished.parent, ignore_errors=True)  # of this partition
         return result
     except UnreadableBatchError as error:
         _write_beside(snapshot, inputs, error.beside)
