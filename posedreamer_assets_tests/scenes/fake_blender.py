@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
             print("last words", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         elif "hangs" in name:
+            (folder / "hanging").touch()
             time.sleep(600)
         else:
             with np.load(folder / f"{name}.job.npz") as job:
