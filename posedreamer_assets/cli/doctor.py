@@ -55,6 +55,10 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
         ("storage", lambda: look_at_storage(home)),
         ("disk", lambda: look_at_disk(home, profile)),
     ]
+    if profile.crowds.renderer == "cycles":
+        looks.append(("Blender", lambda: look_at_blender(profile)))
+    if profile.photos.kind == "stand_in" and profile.photos.stand_in == "traced":
+        looks.append(("Mitsuba", look_at_mitsuba))
     return [_guarded(name, look) for name, look in looks]
 
 
@@ -291,6 +295,24 @@ def look_at_outside_judge(profile: Profile) -> Finding:
     except PoseDreamerError as error:
         return Finding("outside judge", False, str(error).splitlines()[0], remedy)
     return Finding("outside judge", True, detector.name)
+
+
+def look_at_blender(profile: Profile) -> Finding:
+    """Whether the Python that renders scenes has Blender."""
+    from posedreamer_assets.scenes.blender import blender_version, python_of
+
+    try:
+        python = python_of(profile.crowds)
+    except PoseDreamerError as error:
+        return Finding("Blender", False, str(error).splitlines()[0], "see docs/scenes.md")
+    return Finding("Blender", True, f"{blender_version(python)} in {python}")
+
+
+def look_at_mitsuba() -> Finding:
+    """Whether Mitsuba is installed, which traces stand-ins."""
+    from posedreamer_assets.scenes.traced import require_mitsuba
+
+    return Finding("Mitsuba", True, require_mitsuba())
 
 
 def look_at_storage(home: Home) -> Finding:

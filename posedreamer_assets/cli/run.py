@@ -17,7 +17,7 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import RecipeError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
-from posedreamer_assets.pipeline.refusals import require_models
+from posedreamer_assets.pipeline.refusals import require_models, require_renderer
 from posedreamer_assets.pipeline.rounds import planned_keys, planned_of
 from posedreamer_assets.pipeline.student_study import check_study
 from posedreamer_assets.progress import Display, Silent, watching
@@ -85,6 +85,7 @@ def run_main_job(
     chosen = [stage for stage in graph_of(profile) if not only or stage.key in only]
     if any("generator" in stage.settings for stage in chosen):
         require_models(profile)
+    require_renderer(profile, chosen)
     with ExitStack() as opened:
         job = _Job(home, profile, force, display or Silent(), opened)
         if show and any(stage.key == "base/control_maps" for stage in chosen) and (first := job.first_pictures()):

@@ -151,6 +151,8 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: photos.size is {profile.photos.size}; expected {LEAST_STAND_IN_PX} or more: people of a stand-in would be "
             "too small to be annotated"
         )
+    if profile.crowds.cycles_samples < 1:
+        raise ConfigError(f"{where}: crowds.cycles_samples is {profile.crowds.cycles_samples}; expected 1 or more")
     _check_renders(profile, where)
     _check_captions(profile.captions, where)
     _check_test_poses(profile, where)

@@ -28,7 +28,11 @@ class LearningToTrainConfig:
 
 @dataclass(frozen=True)
 class CrowdsConfig:
-    """Scenes of many people (D_S): `people_mean` is that of a Poisson distribution, `size` that of the square image."""
+    """Scenes of many people (D_S): `people_mean` is that of a Poisson distribution, `size` that of the square image.
+
+    `renderer`: of the pictures alone, whatever makes them labels are the same: raster, or cycles, which is Blender's and needs
+    `cycles_python`, a Python that has `bpy` (or POSEDREAMER_CYCLES_PYTHON), see docs/scenes.md.
+    """
 
     people_mean: float = 9.0
     pitch_min_deg: float = 0.0
@@ -37,6 +41,9 @@ class CrowdsConfig:
     max_tries: int = 60  # places that are tried for a person before it is left out
     batch_size: int = 25  # scenes of a batch
     families: tuple[str, ...] = ()  # procedural families; empty means all
+    renderer: Literal["raster", "cycles"] = "raster"
+    cycles_python: str | None = None
+    cycles_samples: int = 64  # light paths of a pixel
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class PhotosConfig:
     annotations: str | None = None
     batch_size: int = 25  # photographs of a batch
     size: int = 288  # of stand-ins, pixels; LEAST_STAND_IN_PX or more
+    stand_in: Literal["raster", "traced"] = "raster"  # who draws them: the scenes' rasteriser, or Mitsuba, an extra
     val_share: float = 0.0
     test_share: float = 0.5
 

@@ -1,5 +1,6 @@
 """D_R: annotated photographs, or what stands in for them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ def photos_of(inputs: Inputs) -> "list[Photo]":
     if cfg.kind == "stand_in":
         names = [sample_id(inputs.key, index) for index in range(cfg.batch_size)]
         seed, body = inputs.profile.seed, inputs.models.body
-        return [stand_in_photo(body, name, seed, cfg.size) for name in progress.track(names)]
+        traced = cfg.stand_in == "traced"
+        return [stand_in_photo(body, name, seed, cfg.size, traced=traced) for name in progress.track(names)]
     first = int(inputs.key.rpartition("-")[2]) * cfg.batch_size
     assert cfg.path and cfg.annotations, "the profile is refused without them"
     folder, annotations = (str(Path(path).expanduser()) for path in (cfg.path, cfg.annotations))
@@ -93,6 +95,13 @@ def photos_of_batch(profile: Profile) -> int:
     return profile.photos.batch_size
 
 
+def under(stage: Stage, profile: Profile) -> Stage:
+    """Stand-ins depend on who draws them, where it is not the rasteriser."""
+    if profile.photos.kind != "stand_in" or profile.photos.stand_in == "raster":
+        return stage
+    return replace(stage, settings=(*stage.settings, "photos.stand_in"))
+
+
 STAGE = Stage(
     "photos/annotated_photos",
     "One row per annotated photograph: its file, its people, and who is in it without being annotated. Where no photographs are "
@@ -106,6 +115,7 @@ STAGE = Stage(
     checkpoints=("body_model",),
     figures=figures,
     units=photos_of_batch,
+    under=under,
     ui_group="photos",
     kinds=frozenset(("numpy", "lance")),
     starts="request",

@@ -23,10 +23,29 @@ def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
         ConfigError: no poses, or none to align with, where the stage learns from them.
         BackendError: as `require_models`, for the generator where the stage paints.
         DetectorError: as `require_models`, for the detectors that the stage looks with.
+        RenderError: as `require_renderer`.
     """
+    require_renderer(profile, (stage,))
     if "alignment" in stage.settings:  # others have no partitions then, and nothing to refuse
         check_planned(profile)
     require_models(profile, [name for name in stage.settings if name in _MODELS])
+
+
+def require_renderer(profile: Profile, stages: Iterable[Stage]) -> None:
+    """Refuse to begin without Blender or Mitsuba where one of these stages renders with it.
+
+    Raises:
+        RenderError: no Python is named that has Blender, or no Mitsuba is installed.
+    """
+    settings = {name for stage in stages for name in stage.under(stage, profile).settings}
+    if "crowds.renderer" in settings:
+        from posedreamer_assets.scenes.blender import python_of
+
+        python_of(profile.crowds)
+    if "photos.stand_in" in settings:
+        from posedreamer_assets.scenes.traced import require_mitsuba
+
+        require_mitsuba()
 
 
 def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:

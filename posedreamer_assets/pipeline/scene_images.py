@@ -1,12 +1,16 @@
 """D_S: pictures of scenes, and the maps that labels are read from."""
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from posedreamer_assets.config import Profile
+from posedreamer_assets.errors import RenderError
 from posedreamer_assets.pipeline import layout_rows
 from posedreamer_assets.pipeline.layout_rows import DRAWN_FROM, Placed, image_seed, placed_of
 from posedreamer_assets.pipeline.scene_layouts import scenes_of_batch
@@ -28,18 +32,17 @@ def make(inputs: Inputs) -> Made:
     from posedreamer_assets import progress
 
     scenes = list(placed_of(inputs.rows(layout_rows.TABLE)))
-    drawn = [(placed, *_draw(inputs, placed)) for placed in progress.track(scenes)]
-    return Made(image_table(inputs, drawn), pictures=thumbnails(picture for _, picture, _ in drawn))
+    figures: dict[str, str] = {}
+    if inputs.profile.crowds.renderer == "cycles":
+        drawn, figures["renderer"] = _by_cycles(inputs, scenes)
+    else:
+        drawn = [(placed, *_draw(inputs, placed)) for placed in progress.track(scenes)]
+    return Made(image_table(inputs, drawn), figures, thumbnails(picture for _, picture, _ in drawn))
 
 
 def _draw(inputs: Inputs, placed: Placed) -> "tuple[np.ndarray, Crowd]":
-    from posedreamer_assets.render.backgrounds import background_of
-    from posedreamer_assets.scenes.draw import scale_of
     from posedreamer_assets.scenes.picture import picture_of
 
-    rng = np.random.default_rng(image_seed(inputs.profile.seed, placed.image_id))
-    folder = inputs.profile.scenes.backgrounds
-    behind = background_of(placed.looks[0].scene, placed.camera, rng, folder, scale_of(placed.camera))
     return picture_of(
         inputs.models.body,
         placed.params,
@@ -48,8 +51,80 @@ def _draw(inputs: Inputs, placed: Placed) -> "tuple[np.ndarray, Crowd]":
         placed.instance_ids,
         placed.camera,
         placed.light,
-        behind,
+        _behind(inputs, placed),
     )
+
+
+def _behind(inputs: Inputs, placed: Placed) -> np.ndarray:
+    from posedreamer_assets.render.backgrounds import background_of
+    from posedreamer_assets.scenes.draw import scale_of
+
+    rng = np.random.default_rng(image_seed(inputs.profile.seed, placed.image_id))
+    folder = inputs.profile.scenes.backgrounds
+    return background_of(placed.looks[0].scene, placed.camera, rng, folder, scale_of(placed.camera))
+
+
+def _by_cycles(inputs: Inputs, scenes: Sequence[Placed]) -> "tuple[list[tuple[Placed, np.ndarray, Crowd]], str]":
+    """Scenes with Cycles' colours and the rasteriser's maps, and the renderer's name.
+
+    Raises:
+        RenderError: no Python that has Blender, or a scene that it cannot render. The others are kept for the next attempt.
+    """
+    from posedreamer_assets import progress
+    from posedreamer_assets.scenes import blender
+
+    python = blender.python_of(inputs.profile.crowds)
+    names = {_file_name(placed): placed for placed in scenes}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = inputs.unfinished or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        left = [name for name in names if not blender.is_rendered(folder, name)]
+        progress.advance(len(names) - len(left))
+        for name in left:
+            _write_job(inputs, names[name], folder, name)
+        failed = blender.render_jobs(python, folder, left, lambda _: progress.advance())
+        if failed:
+            name, why = next(iter(failed.items()))
+            raise RenderError(
+                f"{names[name].image_id}: {why} ({len(failed)} of {len(names)} scenes failed, the others are kept for the "
+                "next run)"
+            )
+        drawn = [(placed, *_over(inputs, placed, blender.light_of(folder, name))) for name, placed in names.items()]
+    return drawn, f"Blender {blender.blender_version(python)}"
+
+
+def _file_name(placed: Placed) -> str:
+    return placed.image_id.rpartition("/")[2]
+
+
+def _write_job(inputs: Inputs, placed: Placed, folder: Path, name: str) -> None:
+    from posedreamer_assets.scenes.blender import write_job
+    from posedreamer_assets.scenes.composite import ground_colour
+    from posedreamer_assets.scenes.picture import surfaces_of
+
+    body = inputs.models.body
+    write_job(
+        folder,
+        name,
+        people=surfaces_of(body, placed.params, placed.looks, placed.seeds),
+        faces=body.faces,
+        ids=placed.instance_ids,
+        camera=placed.camera,
+        light=placed.light,
+        ground=ground_colour(_behind(inputs, placed), placed.light),
+        samples=inputs.profile.crowds.cycles_samples,
+        seed=image_seed(inputs.profile.seed, placed.image_id),
+    )
+
+
+def _over(inputs: Inputs, placed: Placed, light: np.ndarray) -> "tuple[np.ndarray, Crowd]":
+    from posedreamer_assets.scenes.composite import over
+    from posedreamer_assets.scenes.picture import crowd_of, surfaces_of
+
+    body = inputs.models.body
+    people = surfaces_of(body, placed.params, placed.looks, placed.seeds)
+    crowd = crowd_of(body, people, placed.instance_ids, placed.camera, placed.light)
+    return over(light, _behind(inputs, placed)), crowd
 
 
 def image_table(
@@ -92,10 +167,17 @@ def origins(profile: Profile) -> Origins:
     return {name: all_of(layout_rows.TABLE, *DRAWN_FROM) for name in (*MAPS, "amodal_pixels")}
 
 
+def under(stage: Stage, profile: Profile) -> Stage:
+    """What another renderer than the rasteriser makes depends on it and on its samples."""
+    if profile.crowds.renderer == "raster":
+        return stage
+    return replace(stage, settings=(*stage.settings, "crowds.renderer", "crowds.cycles_samples"))
+
+
 STAGE = Stage(
     "ds/scene_images",
     "One row per scene: picture, who is where, which part of the body, and depth. Shaded at vertices and drawn in one pass, with "
-    "shadows on the ground.",
+    "shadows on the ground; or, under `crowds.renderer: cycles`, rendered by Blender.",
     make,
     "1",
     table=TABLE,
@@ -106,6 +188,7 @@ STAGE = Stage(
     reads=(Reads(layout_rows.TABLE, ("image_id", "person", *DRAWN_FROM)),),
     origins=origins,
     units=scenes_of_batch,
+    under=under,
     ui_group="scenes",
     kinds=frozenset(("pyrender", "lance")),
 )

@@ -49,6 +49,11 @@ NOT_CONTENT = {
     "alignment.micro_pairs",
     "alignment.gradient_checkpointing",
     "alignment.save_every",
+    # Of places of people; pictures of scenes name them, where they are rendered so.
+    "crowds.renderer",
+    "crowds.cycles_samples",
+    "crowds.cycles_python",
+    "photos.stand_in",  # of other photographs; those that are traced name it
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",

@@ -66,13 +66,16 @@ def make(snapshot: Snapshot, stage: Stage, key: str | None = None, *, force: boo
     as_run = snapshot.as_run(stage)
     files = snapshot.pose_files(key) if key is not None and "poses" in stage.files else None
     models = Models(snapshot.profile, label=f"{stage.key}[{key}]" if key else stage.key)
-    inputs = Inputs(as_run, snapshot.profile, Listed(snapshot), models, key, files)
+    unfinished = _unfinished(snapshot, stage, key)
+    inputs = Inputs(as_run, snapshot.profile, Listed(snapshot), models, key, files, unfinished=unfinished)
     if not stage.partitioned:
         return _write_checkpoint(snapshot, inputs)
     try:
         with one_core():
             made = as_run.make(inputs)
-        return _write_rows(snapshot, inputs, made)
+        result = _write_rows(snapshot, inputs, made)
+        shutil.rmtree(unfinished.parent, ignore_errors=True)  # of this partition
+        return result
     except UnreadableBatchError as error:
         _write_beside(snapshot, inputs, error.beside)
         raise
@@ -240,31 +243,32 @@ def _write_checkpoint(snapshot: Snapshot, inputs: Inputs) -> Result:
     released = _release(snapshot, stage)
     reads = snapshot.versions_read(stage) | released
     made = Made()
-    unfinished = _unfinished(snapshot, stage, input_digest)
 
     def write(folder: Path) -> Mapping[str, Any]:
         nonlocal made
-        made = stage.make(replace(inputs, folder=folder, unfinished=unfinished))
+        made = stage.make(replace(inputs, folder=folder))
         return made.figures
 
     info = store.write_checkpoint(stage.checkpoint_name, input_digest, write, input_digest=input_digest, reads=reads)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    if inputs.unfinished is not None:
+        shutil.rmtree(inputs.unfinished, ignore_errors=True)
     versions = {"table_versions": reads} if reads else {}
     return Result(
         checkpoint_digest(info), {**flat_figures(info.metrics), **versions}, pictures=made.pictures, checkpoint=info
     )
 
 
-def _unfinished(snapshot: Snapshot, stage: Stage, input_digest: str) -> Path:
+def _unfinished(snapshot: Snapshot, stage: Stage, key: str | None) -> Path:
     """Where a stage finds what it had made of the same inputs when it was killed; what is left of other inputs is removed.
 
     On this machine, also where the store is elsewhere: a training's state is larger than what comes of it.
     """
-    of_stage = snapshot.store.checkpoint_folders.local / "unfinished" / stage.checkpoint_name
-    for other in of_stage.glob("*"):
+    place = snapshot.store.checkpoint_folders.local / "unfinished" / stage.checkpoint_name / (key or "")
+    input_digest = snapshot.input_digest(stage, key)
+    for other in place.glob("*"):
         if other.name != input_digest:
             shutil.rmtree(other, ignore_errors=True)
-    return of_stage / input_digest
+    return place / input_digest
 
 
 def _release(snapshot: Snapshot, stage: Stage) -> dict[str, int]:

@@ -1,9 +1,10 @@
 """A picture of placed people before or over something, with the maps that its labels are read from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from posedreamer_assets.body.model import BodyModel
 from posedreamer_assets.body.params import BodyParams
@@ -13,6 +14,31 @@ from posedreamer_assets.render.shading import Light
 from posedreamer_assets.scenes.draw import Crowd, draw_crowd, shadow_on_ground
 from posedreamer_assets.scenes.layout import seen_from
 from posedreamer_assets.scenes.people import colours_of, dressed
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """Dressed people as a renderer takes them.
+
+    Attributes:
+        vertices: world frame, metres.
+        normals: of unit length, world frame.
+        colours: before light falls on them, linear, in [0, 1].
+    """
+
+    vertices: Float[np.ndarray, "n v 3"]
+    normals: Float[np.ndarray, "n v 3"]
+    colours: Float[np.ndarray, "n v 3"]
+
+
+def surfaces_of(body: BodyModel, params: BodyParams, looks: Sequence[Appearance], seeds: Sequence[int]) -> Surfaces:
+    """People in their clothes; see `picture_of` for the arguments."""
+    solids = dressed(body, params, looks, seeds)
+    return Surfaces(
+        np.stack([solid.vertices for solid in solids]),
+        np.stack([solid.normals for solid in solids]),
+        np.stack([colours_of(body, look, seed) for look, seed in zip(looks, seeds, strict=True)]),
+    )
 
 
 def picture_of(
@@ -40,11 +66,15 @@ def picture_of(
         behind: what is behind them.
         shadows: whether they darken the ground; without, pixels that show nobody stay as they are.
     """
-    solids = dressed(body, params, looks, seeds)
-    vertices, normals = np.stack([s.vertices for s in solids]), np.stack([s.normals for s in solids])
-    colours = np.stack([colours_of(body, look, seed) for look, seed in zip(looks, seeds, strict=True)])
+    people = surfaces_of(body, params, looks, seeds)
     if shadows:
-        lost = shadow_on_ground(body, vertices, camera, light)
+        lost = shadow_on_ground(body, people.vertices, camera, light)
         behind = np.rint(behind * (1 - lost[..., None])).astype(np.uint8)
-    crowd = draw_crowd(body, vertices, normals, colours, list(ids), camera, seen_from(light, camera))
+    crowd = crowd_of(body, people, ids, camera, light)
     return crowd.over(behind), crowd
+
+
+def crowd_of(body: BodyModel, people: Surfaces, ids: Sequence[int], camera: Cameras, light: Light) -> Crowd:
+    """People alone, with the maps that their labels are read from; see `picture_of` for the arguments."""
+    lights = seen_from(light, camera)
+    return draw_crowd(body, people.vertices, people.normals, people.colours, list(ids), camera, lights)

@@ -14,11 +14,13 @@ from posedreamer_assets.cameras.crowds import sample_ground_view
 from posedreamer_assets.cameras.pinhole import in_frame
 from posedreamer_assets.poses.procedural import FAMILIES
 from posedreamer_assets.render.shading import Light
+from posedreamer_assets.scenes.composite import ground_colour, over
+from posedreamer_assets.scenes.draw import Crowd
 from posedreamer_assets.scenes.labels import Labels, label_people
-from posedreamer_assets.scenes.layout import ids_of, sample_light, stand
+from posedreamer_assets.scenes.layout import Layout, ids_of, sample_light, stand
 from posedreamer_assets.scenes.people import draw_cast, sample_scene
 from posedreamer_assets.scenes.photos import Photo, PhotoPeople
-from posedreamer_assets.scenes.picture import picture_of
+from posedreamer_assets.scenes.picture import crowd_of, picture_of, surfaces_of
 from posedreamer_assets.seeds import sample_rng
 from posedreamer_assets.tables.images import encode_jpeg
 
@@ -36,11 +38,18 @@ def other_families() -> tuple[str, ...]:
     return tuple(name for name in FAMILIES if name not in FAMILIES_OF_ITS_OWN)
 
 
-def stand_in_photo(body: BodyModel, image_id: str, run_seed: int, size: int) -> Photo:
+def stand_in_photo(body: BodyModel, image_id: str, run_seed: int, size: int, *, traced: bool = False) -> Photo:
     """A stand-in for an annotated photograph; depends on the run's seed and the id alone.
 
+    Args:
+        body: of the people.
+        image_id: of the photograph.
+        run_seed: of the run.
+        size: of the square picture, pixels.
+        traced: whether Mitsuba traces the picture; who is annotated where is the same.
+
     Raises:
-        RenderError: no OpenGL on this machine.
+        RenderError: no OpenGL on this machine, or no Mitsuba.
     """
     rng = sample_rng(run_seed, image_id, STAND_IN)
     pitch = np.deg2rad(abs(rng.normal(0, _PITCH_STD_DEG)))
@@ -52,7 +61,10 @@ def stand_in_photo(body: BodyModel, image_id: str, run_seed: int, size: int) -> 
     layout = stand(body, cast, view.camera, light, lambda: view.place(rng), _MAX_TRIES)
     names = list(range(1, len(layout.people) + 1))
     behind = fractal_background(rng, size)
-    drawn, crowd = picture_of(body, layout.params, layout.looks, layout.seeds, names, view.camera, light, behind)
+    if traced:
+        drawn, crowd = _traced(body, layout, names, behind)
+    else:
+        drawn, crowd = picture_of(body, layout.params, layout.looks, layout.seeds, names, view.camera, light, behind)
     labels = label_people(body, layout.params, names, view.camera, crowd.instances, crowd.parts)
     data = _as_taken(drawn, crowd.instances, rng)
     shown = np.flatnonzero((labels.pixels >= _LEAST_PIXELS) & labels.mpii_inside.any(axis=1)).tolist()
@@ -73,6 +85,18 @@ def fractal_background(rng: np.random.Generator, size: int) -> UInt8[np.ndarray,
             picture[..., k] += np.asarray(layer) * 34 / octave
     fall = np.linspace(1.1, 0.8, size)[:, None, None]
     return np.clip((picture + base) * fall, 0, 255).astype(np.uint8)
+
+
+def _traced(
+    body: BodyModel, layout: Layout, names: list[int], behind: UInt8[np.ndarray, "h w 3"]
+) -> tuple[UInt8[np.ndarray, "h w 3"], Crowd]:
+    from posedreamer_assets.scenes.traced import traced_light
+
+    people = surfaces_of(body, layout.params, layout.looks, layout.seeds)
+    crowd = crowd_of(body, people, names, layout.camera, layout.light)
+    ground = ground_colour(behind, layout.light)
+    light = traced_light(people, body.faces, layout.camera, layout.light, ground, crowd.share, seed=layout.seeds[0])
+    return over(light, behind), crowd
 
 
 def _as_taken(drawn: UInt8[np.ndarray, "h w 3"], people: UInt8[np.ndarray, "h w"], rng: np.random.Generator) -> bytes:

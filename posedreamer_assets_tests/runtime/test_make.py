@@ -258,3 +258,25 @@ def test_what_an_unfinished_stage_kept_is_there_again_until_it_is_done(store: La
     make(Snapshot(PROFILE, store), replace(stage, version="2"))
     assert found[2] == [], "that of other inputs is not gone on with"
     assert list(kept.iterdir()) == [], "nor is it kept, nor what has been finished"
+
+
+def test_what_a_partition_kept_is_its_own_until_it_is_made(store: LanceStore) -> None:
+    make_one(store, PROFILE, POSES, OTHER)
+    plain, seen = Snapshot(PROFILE, store).graph[MAPS], []
+
+    def work(inputs: Inputs) -> Made:
+        assert inputs.unfinished is not None
+        inputs.unfinished.mkdir(parents=True, exist_ok=True)
+        seen.append([file.name for file in inputs.unfinished.iterdir()])
+        (inputs.unfinished / inputs.key).write_bytes(b"half")
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        return plain.make(inputs)
+
+    stage = replace(plain, make=work)
+    with pytest.raises(KeyboardInterrupt):
+        make(Snapshot(PROFILE, store), stage, KEY)
+    make(Snapshot(PROFILE, store), stage, OTHER)
+    make(Snapshot(PROFILE, store), stage, KEY)
+    assert seen == [[], [], [KEY]]
+    assert not [path for path in (store.checkpoint_folders.local / "unfinished").rglob("*") if path.is_file()]

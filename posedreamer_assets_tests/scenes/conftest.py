@@ -57,7 +57,7 @@ def body() -> BodyModel:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     profile = load_profile("pocket", dict(SMALL))
     store = LanceStore(str(tmp_path_factory.mktemp("study")))
-    for stage in scene_stages(()):
+    for stage in scene_stages((), ()):
         key = KEYS["scene" if stage.groups == (SCENE,) else "photo"]
         made = stage.make(Inputs(stage, profile, Listed(Snapshot(profile, store)), Models(profile), key))
         assert made.rows is not None and stage.table is not None

@@ -132,7 +132,7 @@ def test_a_person_without_a_mask_has_the_area_that_cocos_tools_assume() -> None:
 def copied(study: Study, folder: Path, without: tuple[str, str] | None = None) -> LanceStore:
     """The study's tables in another store, without the partition of one table."""
     store = LanceStore(str(folder))
-    for stage in scene_stages(()):
+    for stage in scene_stages((), ()):
         rows, key = study.rows(stage.key), KEYS[stage.groups[0]]
         if (stage.table, key) != without:
             store.replace_partition(str(stage.table), key, rows, input_digest="made")

@@ -86,7 +86,7 @@ def test_a_killed_run_is_gone_on_with_and_gives_the_rows_of_one_that_was_not(stu
     assert images.exists()
     run_main_job(home, study.profile, only=stages_of(STUDY, load_profile("pocket")))
     made = home.store()
-    for stage in scene_stages(()):
+    for stage in scene_stages((), ()):
         assert stage.table is not None
         wanted = study.store.partitions(stage.table)
         found = made.partitions(stage.table)

@@ -32,7 +32,7 @@ from posedreamer_assets.tables.rows import make_table
 from posedreamer_assets_tests.scenes.conftest import KEYS, SMALL, STUDY, Study
 from posedreamer_assets_tests.scenes.faults import FAULTS, Fault
 
-STAGES = scene_stages(())
+STAGES = scene_stages((), ())
 
 
 def failed(study: Study, key: str, rows: pa.Table, only: tuple[str, ...] = ()) -> dict[str, str]:
