@@ -95,7 +95,8 @@ def test_a_step_that_only_paints_needs_no_gpu_where_actors_paint() -> None:
 
 def test_a_gpu_step_may_use_the_memory_that_weights_need() -> None:
     tags = step_tags("gpu", Deployment(gpu_memory_gib=64))
-    assert tags["dagster-k8s/config"]["container_config"]["resources"]["limits"]["memory"] == "64Gi"
+    resources = tags["dagster-k8s/config"]["container_config"]["resources"]
+    assert (resources["limits"]["memory"], resources["requests"]["memory"]) == ("64Gi", "64Gi")
     assert tags["ecs/memory"] == "65536"
     assert "ecs/memory" not in step_tags("gpu", Deployment())
 
@@ -193,7 +194,7 @@ def pod_of(key: str) -> dict[str, Any]:
     from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job, get_user_defined_k8s_config
     from kubernetes.client import ApiClient
 
-    config = DagsterK8sJobConfig(job_image="posedreamer:0.1.0", dagster_home="/opt/dagster")
+    config = DagsterK8sJobConfig(job_image="posedreamer:0.2.0", dagster_home="/opt/dagster")
     user = get_user_defined_k8s_config({k: v for k, v in tags_of(key).items() if k.startswith("dagster-k8s")})
     job = construct_dagster_k8s_job(config, ["dagster", "api", "execute_step"], "step", user)
     rendered: Any = ApiClient().sanitize_for_serialization(job)
