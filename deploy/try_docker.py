@@ -5,12 +5,14 @@
 1. The image is built by Compose, from --base in the place of python:3.11-slim. Its pip asks the index of PIP_INDEX_URL and
    PIP_EXTRA_INDEX_URL, where they are set; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu leaves CUDA out.
 2. In the image: `posedreamer --help`, `posedreamer doctor`, and `posedreamer run` of eight poses with the shipped pocket models.
-3. Postgres, code location, web server and daemon come up. The code location must be loaded, and a run that is launched as the
+3. The image of deploy/ecs is built on it, and must run the profile that was put beside its Dockerfile; the common image must
+   refuse to run on ECS without one.
+4. Postgres, code location, web server and daemon come up. The code location must be loaded, and a run that is launched as the
    UI does it, and taken from the queue by the daemon, must make another batch from poses to verdicts, with its data checks.
-4. All is taken down: containers, networks, volumes and, without --keep, the image.
+5. All is taken down: containers, networks, volumes and, without --keep, the image.
 
-It has a Compose project, an image and a port of its own, and touches no other deployment. Needs Docker and its Compose, as
-`docker compose` or `docker-compose`. Where no registry of images is in reach, deploy/stand_ins.sh makes both.
+It has a Compose project, an image and a port of its own, and touches no other deployment. Needs Docker and `docker compose`,
+version 2. Where no registry of images is in reach, deploy/stand_ins.sh makes both.
 Prints what it did and how long it took; exit code 1 where something failed.
 """
 
@@ -21,6 +23,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -165,15 +168,6 @@ def told(what: str) -> Iterator[None]:
     print(f"== {what}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def compose_command() -> list[str]:
-    """`docker compose`, or the older `docker-compose`."""
-    if shutil.which("docker") and not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
-        return ["docker", "compose"]
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    raise SystemExit("neither `docker compose` nor `docker-compose` is installed")
-
-
 def rows(compose: Compose) -> list[int]:
     """How many rows each asset has of the batch."""
     printed = compose.in_image(f"python -W ignore - <<'END'\n{ROWS}\nEND", capture=True)
@@ -194,6 +188,26 @@ def try_image(compose: Compose) -> None:
         compose.in_image(RUN)
 
 
+def try_ecs(compose: Compose) -> None:
+    """Build the image of deploy/ecs with a profile that is told from the default one, and ask which it runs."""
+    ask = "from posedreamer_assets.runtime.home import Home; print(Home.find().profile().poses.batch_size)"
+    run = ["docker", "run", "--rm", "--env", "POSEDREAMER_EXECUTOR=ecs"]
+    with told("ecs"), tempfile.TemporaryDirectory() as folder:
+        context = shutil.copytree(FOLDER.parent / "ecs", Path(folder) / "ecs", dirs_exist_ok=True)
+        (context / "profile.yaml").write_text(compose.in_image("cat $POSEDREAMER_HOME/profile.yaml", capture=True))
+        build = ["docker", "build", "--quiet", "--tag", f"{NAME}:ecs", "--build-arg", f"COMMON={NAME}", str(context)]
+        subprocess.run(build, check=True)
+        try:
+            asked = subprocess.run([*run, f"{NAME}:ecs", "python", "-c", ask], capture_output=True, text=True)
+        finally:
+            subprocess.run(["docker", "image", "rm", f"{NAME}:ecs"], check=True, stdout=subprocess.DEVNULL)
+        refused = subprocess.run([*run, NAME, "python", "-c", ask], capture_output=True, text=True)
+    if asked.stdout.strip() != "8":
+        raise SystemExit(f"deploy/ecs runs another profile: {asked.stdout}{asked.stderr}")
+    if refused.returncode == 0 or "mount the profile there" not in refused.stderr:
+        raise SystemExit(f"without a profile ECS is not refused: {refused.stdout}{refused.stderr}")
+
+
 def try_services(compose: Compose, server: WebServer) -> None:
     """Bring everything up, and make rows through it."""
     with told("up"):
@@ -204,7 +218,6 @@ def try_services(compose: Compose, server: WebServer) -> None:
         status = server.wait_for(run_id)
     found = rows(compose)
     if status != "SUCCESS" or found != [8] * len(ASSETS):
-        compose("logs", "--tail", "80")
         raise SystemExit(f"run {run_id} ended with {status}, rows: {dict(zip(ASSETS, found, strict=True))}")
     print(f"run {run_id} made 8 rows of each of {', '.join(ASSETS)}")
 
@@ -223,7 +236,7 @@ def main() -> None:
     files = ["docker-compose.yaml", *(["gpu.yaml"] if given.gpu else [])]
     options = [option for name in files for option in ("--file", str(FOLDER / name))]
     compose = Compose(
-        [*compose_command(), "--project-name", NAME, *options],
+        ["docker", "compose", "--project-name", NAME, *options],
         {
             **os.environ,
             "BASE": given.base,
@@ -235,12 +248,19 @@ def main() -> None:
     )
     try:
         try_image(compose)
-        try_services(compose, WebServer(given.port))
+        try_ecs(compose)
+        try:
+            try_services(compose, WebServer(given.port))
+        except SystemExit:
+            compose("logs", "--tail", "80")
+            raise
     except subprocess.CalledProcessError as error:
         sys.exit(f"exit code {error.returncode} of {' '.join(error.cmd)}")
     finally:
         with told("down"):
-            compose("down", "--volumes", *([] if given.keep else ["--rmi", "local"]))
+            compose("down", "--volumes", "--remove-orphans")
+            if not given.keep:
+                subprocess.run(["docker", "image", "rm", "--force", NAME], check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

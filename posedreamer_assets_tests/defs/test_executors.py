@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from posedreamer_assets.defs.executors import executor, step_tags
 from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline import graph
+from posedreamer_assets.render.gl import DEBIAN_PACKAGES
 from posedreamer_assets.runtime.home import Home
 
 # Libraries of clusters warn of their own futures while they are imported.
@@ -268,8 +270,13 @@ def test_task_definitions_are_what_ecs_accepts() -> None:
 
 
 def test_the_image_of_ecs_has_the_profile_where_the_home_is() -> None:
-    copied = re.findall(r"^COPY (.+)$", (DEPLOY / "ecs" / "Dockerfile").read_text(), re.MULTILINE)
+    dockerfile = (DEPLOY / "ecs" / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE)
     container = read("ecs/code.json")["containerDefinitions"][0]
+    images = {read(f"ecs/{name}.json")["containerDefinitions"][0]["image"] for name in SERVICES}
+    assert images == {*re.findall(r"docker build -t (\S+) deploy/ecs", dockerfile)}, (
+        "tasks run the image with the profile"
+    )
     home = Home(Path(next(item["value"] for item in container["environment"] if item["name"] == "POSEDREAMER_HOME")))
     assert f"profile.yaml {home.profile_path}" in copied
 
@@ -323,6 +330,20 @@ def test_the_home_s_own_settings_are_valid(tmp_path: Path) -> None:
     check_instance(yaml.safe_load((home.dagster / "dagster.yaml").read_text()))
 
 
+def test_the_build_sees_what_it_needs_and_nothing_else() -> None:
+    taken = {line[1:] for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    links = {path.readlink().name for path in (DEPLOY.parent / "posedreamer_assets").iterdir() if path.is_symlink()}
+    package = {"posedreamer_assets", *links, "pyproject.toml", project["readme"], *project["license-files"]}
+    assert taken == package | {"constraints.txt"}
+
+
+def test_image_setup_and_errors_name_the_same_packages_of_the_system() -> None:
+    installed = re.findall(r"--no-install-recommends (.+) \\\\", (DEPLOY / "Dockerfile").read_text())
+    by_make = re.findall(r"^SYSTEM_PACKAGES := (.+)$", (DEPLOY.parent / "Makefile").read_text(), re.MULTILINE)
+    assert installed == by_make == [f"{DEBIAN_PACKAGES} libgomp1"]
+
+
 def test_compose_services_fit_together() -> None:
     compose = read("compose/docker-compose.yaml")
     services = compose["services"]
@@ -339,6 +360,7 @@ def test_compose_services_fit_together() -> None:
     for name in SERVICES:
         given = {*services[name]["environment"]}
         assert asked_for(read("compose/dagster.yaml")) <= given
+    assert set(read("compose/gpu.yaml")["services"]) <= set(services)
     extras = set(re.findall(r"EXTRAS: (\w+)", (DEPLOY / "compose" / "docker-compose.yaml").read_text()))
     assert extras == {"postgres"}
 
