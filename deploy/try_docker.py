@@ -38,7 +38,7 @@ NAME = "posedreamer-try"
 KEY = "procedural-0001"  # the batch after the one that `posedreamer run` makes
 ASSETS = ("pose_library", "base/control_maps", "base/raw_generations", "base/sample_scores", "base/filtered_dataset")
 RUN = (
-    "posedreamer run --batches 1 --align-batches 0 --poses-per-batch 8 --study none --set alignment.method=none"
+    "posedreamer run --batches 1 --poses-per-batch 8 --study none --set poses.align_batches=0 --set alignment.method=none"
     " --set curriculum.rounds=[]"
 )
 READY_S, RUN_S = 300, 900

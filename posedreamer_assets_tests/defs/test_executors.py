@@ -339,7 +339,7 @@ def test_the_build_sees_what_it_needs_and_nothing_else() -> None:
 
 
 def test_image_setup_and_errors_name_the_same_packages_of_the_system() -> None:
-    installed = re.findall(r"--no-install-recommends (.+) \\\\", (DEPLOY / "Dockerfile").read_text())
+    installed = re.findall(r"--no-install-recommends (.+) .$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     by_make = re.findall(r"^SYSTEM_PACKAGES := (.+)$", (DEPLOY.parent / "Makefile").read_text(), re.MULTILINE)
     assert installed == by_make == [f"{DEBIAN_PACKAGES} libgomp1"]
 
