@@ -251,7 +251,7 @@ def main() -> None:
         try_ecs(compose)
         try:
             try_services(compose, WebServer(given.port))
-        except SystemExit:
+        except (SystemExit, subprocess.CalledProcessError):
             compose("logs", "--tail", "80")
             raise
     except subprocess.CalledProcessError as error:

@@ -12,6 +12,7 @@ from unittest import mock
 
 import dagster as dg
 import pytest
+import sqlalchemy
 import yaml
 from dagster._config import validate_config
 from dagster._core.execution.retries import RetryMode
@@ -322,6 +323,18 @@ def test_instance_settings_are_valid(name: str, monkeypatch: pytest.MonkeyPatch)
     check_instance(settings)
     for part in ("run_launcher", "compute_logs"):
         check_class(settings.get(part))
+
+
+@pytest.mark.parametrize("name", ["compose/dagster.yaml", "ecs/dagster.yaml", "helm/values.yaml"])
+def test_the_database_s_driver_is_installed(name: str) -> None:
+    dagster_postgres = pytest.importorskip("dagster_postgres.utils")
+    settings = read(name)
+    scheme = (
+        settings.get("postgresql", {}).get("postgresqlScheme")
+        or settings["storage"]["postgres"]["postgres_db"]["scheme"]
+    )
+    url = dagster_postgres.get_conn_string("user", "word", "host", "name", scheme=scheme)
+    assert sqlalchemy.create_engine(url).dialect.driver == "psycopg2"
 
 
 def test_the_home_s_own_settings_are_valid(tmp_path: Path) -> None:
