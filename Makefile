@@ -16,7 +16,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 HOME_DIR ?= posedreamer_home
 ARGS ?=
 STUDY ?= pocket
-GL_PACKAGES := libegl1 libgl1-mesa-dri
+SYSTEM_PACKAGES := libegl1 libgl1 libgl1-mesa-dri libxrender1 libgomp1
+SYSTEM_LIBRARIES := libEGL.so.1 libGL.so.1 libXrender.so.1 libgomp.so.1
 export PYOPENGL_PLATFORM ?= egl
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -47,16 +48,16 @@ $(DEV_STAMP): $(STAMP)
 	touch $@
 
 gl:
-	@if $(BIN)/python -c 'import ctypes; ctypes.CDLL("libEGL.so.1")' 2>/dev/null; then exit 0; fi
+	@if $(BIN)/python -c 'import ctypes, sys; [ctypes.CDLL(name) for name in sys.argv[1:]]' $(SYSTEM_LIBRARIES) 2>/dev/null; then exit 0; fi
 	if ! command -v apt-get >/dev/null; then
-	    echo "No EGL library: install your system's packages for $(GL_PACKAGES)." >&2
+	    echo "Libraries are missing ($(SYSTEM_LIBRARIES)): install your system's packages for $(SYSTEM_PACKAGES)." >&2
 	elif [ "$$(id -u)" = 0 ]; then
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(GL_PACKAGES) >/dev/null
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES) >/dev/null
 	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-	    sudo -n apt-get update -qq && sudo -n apt-get install -y -qq --no-install-recommends $(GL_PACKAGES) >/dev/null
+	    sudo -n apt-get update -qq && sudo -n apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES) >/dev/null
 	else
-	    echo "Headless rendering needs one command of an administrator:" >&2
-	    echo "    sudo apt-get install -y $(GL_PACKAGES)" >&2
+	    echo "Headless rendering and lightgbm need one command of an administrator:" >&2
+	    echo "    sudo apt-get install -y $(SYSTEM_PACKAGES)" >&2
 	fi
 
 run: setup  ## the whole graph on the pocket profile, and what its data are worth; ARGS="--poses DIR", STUDY=none etc.

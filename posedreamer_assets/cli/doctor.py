@@ -41,6 +41,7 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
     """Look at everything that the main job needs."""
     looks: list[tuple[str, Callable[[], Finding]]] = [
         ("OpenGL", look_at_gl),
+        ("lightgbm", look_at_lightgbm),
         ("GPU", lambda: look_at_gpu(profile)),
         ("body model", lambda: look_at_body(profile)),
         ("poses", lambda: look_at_poses(profile)),
@@ -72,11 +73,11 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
 def look_at_gl() -> Finding:
     """Draw one frame off-screen."""
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
-    remedy = "sudo apt-get install -y libegl1 libgl1-mesa-dri"
+    from posedreamer_assets.render.gl import DEBIAN_PACKAGES, renderer
+
+    remedy = f"sudo apt-get install -y {DEBIAN_PACKAGES}"
     if ctypes.util.find_library("EGL") is None and os.environ["PYOPENGL_PLATFORM"] == "egl":
         return Finding("OpenGL", False, "no EGL library", remedy)
-    from posedreamer_assets.render.gl import renderer
-
     try:
         renderer()
     except PoseDreamerError as error:
@@ -85,6 +86,15 @@ def look_at_gl() -> Finding:
 
     name = glGetString(GL_RENDERER)
     return Finding("OpenGL", True, name.decode() if isinstance(name, bytes) else "off-screen rendering works")
+
+
+def look_at_lightgbm() -> Finding:
+    """Whether what learns which poses are hard finds the system's OpenMP."""
+    try:
+        import lightgbm
+    except OSError as error:
+        return Finding("lightgbm", False, str(error), "sudo apt-get install -y libgomp1")
+    return Finding("lightgbm", True, lightgbm.__version__)
 
 
 def look_at_gpu(profile: Profile) -> Finding:

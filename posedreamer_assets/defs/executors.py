@@ -85,11 +85,12 @@ def step_tags(pool: str | None, deployment: Deployment, *, only_paints: bool = F
     if pool != GPU_POOL or gpus == 0 or (only_paints and deployment.engine == "ray"):
         return {}
     memory = deployment.gpu_memory_gib
-    limits = {"nvidia.com/gpu": str(gpus), **({"memory": f"{memory}Gi"} if memory else {})}
+    weights = {"memory": f"{memory}Gi"} if memory else {}
+    resources = {"limits": {"nvidia.com/gpu": str(gpus), **weights}, **({"requests": weights} if memory else {})}
     return {
         "dagster-ray/config": json.dumps({"resources": {resource: gpus}} if resource else {"num_gpus": gpus}),
         "dagster-k8s/config": {
-            "container_config": {"resources": {"limits": limits}},
+            "container_config": {"resources": resources},
             "pod_spec_config": {
                 "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
             },

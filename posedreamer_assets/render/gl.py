@@ -23,6 +23,9 @@ from posedreamer_assets.errors import RenderError
 if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
 
+DEBIAN_PACKAGES = (
+    "libegl1 libgl1 libgl1-mesa-dri libxrender1"  # Xrender, because pyrender imports a viewer that wants it
+)
 _NEAR_M, _FAR_M = 0.05, 100.0
 _SAMPLES = 4  # of each pixel
 _MARGIN_PX = 2
@@ -121,7 +124,7 @@ class Renderer:
         except Exception as error:
             raise RenderError(
                 f"cannot open an off-screen OpenGL context ({type(error).__name__}: {error}); on Debian or Ubuntu: "
-                "apt-get install libegl1 libgl1-mesa-dri"
+                f"apt-get install {DEBIAN_PACKAGES}"
             ) from error
 
     def draw(

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from unittest import mock
 
 import dagster as dg
 import pytest
+import sqlalchemy
 import yaml
 from dagster._config import validate_config
 from dagster._core.execution.retries import RetryMode
@@ -25,6 +27,7 @@ from posedreamer_assets.defs.executors import executor, step_tags
 from posedreamer_assets.engine.settings import EngineSettings
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline import graph
+from posedreamer_assets.render.gl import DEBIAN_PACKAGES
 from posedreamer_assets.runtime.home import Home
 
 # Libraries of clusters warn of their own futures while they are imported.
@@ -95,7 +98,8 @@ def test_a_step_that_only_paints_needs_no_gpu_where_actors_paint() -> None:
 
 def test_a_gpu_step_may_use_the_memory_that_weights_need() -> None:
     tags = step_tags("gpu", Deployment(gpu_memory_gib=64))
-    assert tags["dagster-k8s/config"]["container_config"]["resources"]["limits"]["memory"] == "64Gi"
+    resources = tags["dagster-k8s/config"]["container_config"]["resources"]
+    assert (resources["limits"]["memory"], resources["requests"]["memory"]) == ("64Gi", "64Gi")
     assert tags["ecs/memory"] == "65536"
     assert "ecs/memory" not in step_tags("gpu", Deployment())
 
@@ -193,7 +197,7 @@ def pod_of(key: str) -> dict[str, Any]:
     from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job, get_user_defined_k8s_config
     from kubernetes.client import ApiClient
 
-    config = DagsterK8sJobConfig(job_image="posedreamer:0.1.0", dagster_home="/opt/dagster")
+    config = DagsterK8sJobConfig(job_image="posedreamer:0.2.0", dagster_home="/opt/dagster")
     user = get_user_defined_k8s_config({k: v for k, v in tags_of(key).items() if k.startswith("dagster-k8s")})
     job = construct_dagster_k8s_job(config, ["dagster", "api", "execute_step"], "step", user)
     rendered: Any = ApiClient().sanitize_for_serialization(job)
@@ -267,8 +271,13 @@ def test_task_definitions_are_what_ecs_accepts() -> None:
 
 
 def test_the_image_of_ecs_has_the_profile_where_the_home_is() -> None:
-    copied = re.findall(r"^COPY (.+)$", (DEPLOY / "ecs" / "Dockerfile").read_text(), re.MULTILINE)
+    dockerfile = (DEPLOY / "ecs" / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE)
     container = read("ecs/code.json")["containerDefinitions"][0]
+    images = {read(f"ecs/{name}.json")["containerDefinitions"][0]["image"] for name in SERVICES}
+    assert images == {*re.findall(r"docker build -t (\S+) deploy/ecs", dockerfile)}, (
+        "tasks run the image with the profile"
+    )
     home = Home(Path(next(item["value"] for item in container["environment"] if item["name"] == "POSEDREAMER_HOME")))
     assert f"profile.yaml {home.profile_path}" in copied
 
@@ -316,10 +325,36 @@ def test_instance_settings_are_valid(name: str, monkeypatch: pytest.MonkeyPatch)
         check_class(settings.get(part))
 
 
+@pytest.mark.parametrize("name", ["compose/dagster.yaml", "ecs/dagster.yaml", "helm/values.yaml"])
+def test_the_database_s_driver_is_installed(name: str) -> None:
+    dagster_postgres = pytest.importorskip("dagster_postgres.utils")
+    settings = read(name)
+    scheme = (
+        settings.get("postgresql", {}).get("postgresqlScheme")
+        or settings["storage"]["postgres"]["postgres_db"]["scheme"]
+    )
+    url = dagster_postgres.get_conn_string("user", "word", "host", "name", scheme=scheme)
+    assert sqlalchemy.create_engine(url).dialect.driver == "psycopg2"
+
+
 def test_the_home_s_own_settings_are_valid(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.prepare()
     check_instance(yaml.safe_load((home.dagster / "dagster.yaml").read_text()))
+
+
+def test_the_build_sees_what_it_needs_and_nothing_else() -> None:
+    taken = {line[1:] for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    links = {path.readlink().name for path in (DEPLOY.parent / "posedreamer_assets").iterdir() if path.is_symlink()}
+    package = {"posedreamer_assets", *links, "pyproject.toml", project["readme"], *project["license-files"]}
+    assert taken == package | {"constraints.txt"}
+
+
+def test_image_setup_and_errors_name_the_same_packages_of_the_system() -> None:
+    installed = re.findall(r"--no-install-recommends (.+) .$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    by_make = re.findall(r"^SYSTEM_PACKAGES := (.+)$", (DEPLOY.parent / "Makefile").read_text(), re.MULTILINE)
+    assert installed == by_make == [f"{DEBIAN_PACKAGES} libgomp1"]
 
 
 def test_compose_services_fit_together() -> None:
@@ -338,6 +373,7 @@ def test_compose_services_fit_together() -> None:
     for name in SERVICES:
         given = {*services[name]["environment"]}
         assert asked_for(read("compose/dagster.yaml")) <= given
+    assert set(read("compose/gpu.yaml")["services"]) <= set(services)
     extras = set(re.findall(r"EXTRAS: (\w+)", (DEPLOY / "compose" / "docker-compose.yaml").read_text()))
     assert extras == {"postgres"}
 

@@ -1,15 +1,25 @@
 """Credentials and the failure hook's URL stay in the environment: no file of a home, error, tag or job holds them."""
 
+import base64
 import json
+import sys
 import traceback
+import zlib
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import dagster as dg
 import pytest
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.executor.step_delegating import StepDelegatingExecutor
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._grpc.types import ExecuteStepArgs
 
 from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.defs.deployment import Deployment, deployment
-from posedreamer_assets.defs.executors import carried
+from posedreamer_assets.defs.executors import carried, executor, step_tags
 from posedreamer_assets.defs.notifications import failure_sensor, tell
 from posedreamer_assets.errors import CheckError, ConfigError
 from posedreamer_assets.runtime.home import Home
@@ -22,7 +32,9 @@ VARIABLES = {
     "AWS_SESSION_TOKEN": f"token-{WORD}",
     "HF_TOKEN": f"hf_{WORD}",
     "DAGSTER_CLOUD_API_TOKEN": WORD,
+    "POSTGRES_PASSWORD": WORD,
 }
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 @pytest.fixture
@@ -65,6 +77,68 @@ def test_a_deployment_is_shown_without_its_hook(secrets: None) -> None:
 def test_ray_jobs_are_given_no_secret() -> None:
     places = {"POSEDREAMER_STORAGE": "s3://bucket/root", "DAGSTER_HOME": "/home/dagster"}
     assert carried({**VARIABLES, **places, "PATH": "/bin"}) == ["DAGSTER_HOME", "POSEDREAMER_STORAGE"]
+
+
+def step_arguments(folder: Path, settings: str) -> ExecuteStepArgs:
+    """What an executor is given to start a step of a run on an instance of deploy/."""
+    (folder / "dagster.yaml").write_text((DEPLOY / settings / "dagster.yaml").read_text())
+    repository = RepositoryPythonOrigin(
+        sys.executable, ModuleCodePointer("posedreamer_assets.definitions", "defs"), container_image="posedreamer"
+    )
+    origin = JobPythonOrigin(job_name="__ASSET_JOB", repository_origin=repository)
+    return ExecuteStepArgs(
+        job_origin=origin,
+        run_id="8776d09a-e893-4b19-9b49-09f501d326d3",
+        step_keys_to_execute=["base__raw_generations"],
+        instance_ref=InstanceRef.from_dir(str(folder)),
+    )
+
+
+def unpacked(value: str) -> str:
+    """The text of a variable, also of one that Dagster compresses."""
+    try:
+        return zlib.decompress(base64.b64decode(value, validate=True)).decode()
+    except (ValueError, zlib.error):
+        return value
+
+
+@pytest.mark.parametrize("settings", ["compose", "ecs"])
+def test_steps_elsewhere_are_told_where_the_database_s_password_is_and_not_which(
+    secrets: None, tmp_path: Path, settings: str
+) -> None:
+    (given,) = step_arguments(tmp_path, settings).get_command_env()
+    assert "POSTGRES_PASSWORD" in unpacked(given["value"])
+    assert WORD not in unpacked(given["value"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_secret_is_in_what_ray_shows_of_a_step(
+    secrets: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor as the project configures it, with a job server that only notes what it is given."""
+    pytest.importorskip("dagster_ray", reason="dagster-ray is not installed: pip install 'posedreamer-assets[ray]'")
+    monkeypatch.setenv("POSEDREAMER_STORAGE", "s3://bucket/root")
+    server = mock.Mock()
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda *_, **__: server)
+    ray = executor("ray")
+    config: Any = ray.apply_config_mapping({"config": {}}).value
+    assert ray.executor_creation_fn is not None
+    made = ray.executor_creation_fn(mock.Mock(executor_config=config["config"]))
+    assert isinstance(made, StepDelegatingExecutor)
+    step = mock.Mock(step_tags={"base__raw_generations": step_tags("gpu", Deployment())})
+    step.execute_step_args = step_arguments(tmp_path, "compose")
+    step.dagster_run.job_name = "__ASSET_JOB"
+    with mock.patch.object(dg.DagsterEvent, "step_worker_starting"):
+        list(made._step_handler.launch_step(step))
+    job = server.submit_job.call_args.kwargs
+    variables = job["runtime_env"]["env_vars"]
+    assert variables["POSEDREAMER_STORAGE"] == "s3://bucket/root"
+    assert job["entrypoint_num_gpus"] == 1
+    shown = {name: unpacked(value) for name, value in variables.items()}
+    assert any("instance_ref" in value for value in shown.values()), "Dagster's own arguments were read"
+    assert not {*VARIABLES} & {*shown}
+    assert WORD not in str(shown) + str({name: value for name, value in job.items() if name != "runtime_env"})
 
 
 def test_a_run_that_fails_leaves_no_secret_in_its_home(
