@@ -125,22 +125,7 @@ def _order(count: int, spec: StudentSpec, seed: int) -> list[np.ndarray]:
 
 def loss_terms(head: nn.Module, body: TorchBody, samples: Samples, chosen: np.ndarray) -> dict[str, Tensor]:
     """The terms of the loss on some copies, by name."""
-    label = samples.labels.take(chosen)
     features = torch.from_numpy(samples.features[chosen].astype(np.float32))
-    rotations, betas, pelvis, focal, principal = (
-        torch.tensor(np.ascontiguousarray(values, np.float32))
-        for values in (label.rotations, label.betas, label.pelvis_cam_m, label.focal_px, label.principal_px)
-    )
-    found = head(features, focal, samples.width_px)
-    joints, vertices = body(found.rotations, found.betas)
-    with torch.no_grad():
-        true_joints, true_vertices = body(rotations, betas)
-        true_pixels = losses.project(true_joints, pelvis, focal, principal)
-    pixels = losses.project(joints, found.pelvis_cam_m, focal, principal)
-    return {
-        "joints": losses.points_l1(joints, true_joints),
-        "vertices": losses.points_l1(vertices, true_vertices),
-        "rotations": losses.rotations_squared(found.rotations, rotations),
-        "betas": losses.betas_squared(found.betas, betas),
-        "pixels": losses.pixels_clamped(pixels, true_pixels, samples.width_px, samples.height_px),
-    }
+    true = losses.LabelTensors.of(samples.labels.take(chosen))
+    found = head(features, true.focal_px, samples.width_px)
+    return losses.terms(found, true, body, samples.width_px, samples.height_px)
