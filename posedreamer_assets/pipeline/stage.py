@@ -102,8 +102,8 @@ class Inputs:
         partition: the partition key; None where the stage has no partitions.
         pose_files: the files of this pose batch; None where its poses are procedural.
         folder: what a stage without partitions fills.
-        unfinished: where such a stage may keep what it goes on from after it was killed: a folder, made by who writes into
-            it, that lasts until the same thing has been made. None where nothing lasts.
+        unfinished: where a stage may keep what it goes on from after it was killed: a folder, made by who writes into it,
+            that lasts until the same thing has been made. None where nothing lasts.
     """
 
     stage: "Stage"

@@ -184,6 +184,11 @@ def spec_of(profile: Profile) -> "StudentSpec":
     return StudentSpec() if study is None else study.student
 
 
+def sees_images(profile: Profile) -> bool:
+    """Whether the study's students are trained on images."""
+    return spec_of(profile).sees_images
+
+
 def study_setting(profile: Profile, name: str, key: str) -> Any:
     """What of the study a partition depends on: other recipes change nothing in it."""
     if name == TEST_SET:

@@ -69,13 +69,16 @@ def make(snapshot: Snapshot, stage: Stage, key: str | None = None, *, force: boo
     inputs = Inputs(as_run, snapshot.profile, Listed(snapshot), models, key, files)
     if not stage.partitioned:
         return _write_checkpoint(snapshot, inputs)
+    unfinished = _unfinished(snapshot, stage, snapshot.input_digest(stage, key), key)
     try:
         with one_core():
-            made = as_run.make(inputs)
-        return _write_rows(snapshot, inputs, made)
+            made = as_run.make(replace(inputs, unfinished=unfinished))
+        result = _write_rows(snapshot, inputs, made)
     except UnreadableBatchError as error:
         _write_beside(snapshot, inputs, error.beside)
         raise
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return result
 
 
 @dataclass(frozen=True)
@@ -255,12 +258,12 @@ def _write_checkpoint(snapshot: Snapshot, inputs: Inputs) -> Result:
     )
 
 
-def _unfinished(snapshot: Snapshot, stage: Stage, input_digest: str) -> Path:
+def _unfinished(snapshot: Snapshot, stage: Stage, input_digest: str, key: str | None = None) -> Path:
     """Where a stage finds what it had made of the same inputs when it was killed; what is left of other inputs is removed.
 
     On this machine, also where the store is elsewhere: a training's state is larger than what comes of it.
     """
-    of_stage = snapshot.store.checkpoint_folders.local / "unfinished" / stage.checkpoint_name
+    of_stage = snapshot.store.checkpoint_folders.local / "unfinished" / stage.checkpoint_name / (key or "")
     for other in of_stage.glob("*"):
         if other.name != input_digest:
             shutil.rmtree(other, ignore_errors=True)

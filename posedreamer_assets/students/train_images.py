@@ -11,7 +11,7 @@ process computes an equal part of the step's batch, so that how many there are c
 import json
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -179,7 +179,7 @@ class Training:
         """Over all processes."""
         return self.group.reduce(value, "mean")  # pyright: ignore[reportReturnType]
 
-    def _batches(self) -> Iterator[tuple[Tensor, losses.LabelTensors]]:
+    def _batches(self) -> Generator[tuple[Tensor, losses.LabelTensors], None, None]:
         """This process's part of each step's batch; images of the next ones are cut meanwhile."""
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             waiting: deque[list[Future[np.ndarray]]] = deque()
