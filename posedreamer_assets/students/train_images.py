@@ -13,7 +13,6 @@ import sys
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from posedreamer_assets.body.model import load_body
-from posedreamer_assets.cores import one_thread
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import PoseDreamerError, StudentError
 from posedreamer_assets.progress import advance
@@ -38,6 +36,7 @@ from posedreamer_assets.students.vit import ViTStudent
 from posedreamer_assets.training.average import AveragedWeights
 from posedreamer_assets.training.log import JsonLog
 from posedreamer_assets.training.loop import Budget, Duty, Progress, TrainingDiverged, descend, run_loop, set_rates
+from posedreamer_assets.training.repeatable import repeatable
 from posedreamer_assets.training.resume import read_state, write_state
 from posedreamer_assets.training.schedule import rate_factor
 
@@ -106,7 +105,7 @@ def train_in(folder: Path, *, save_minutes: float = _SAVE_MINUTES) -> None:
         raise StudentError(
             f"batch_size {job.spec.batch_size} cannot be shared equally by {group.num_processes} processes: make it a multiple"
         )
-    with one_thread() if group.device.type == "cpu" else nullcontext(), torch.random.fork_rng(devices=[]):
+    with repeatable(group.device), torch.random.fork_rng(devices=[]):
         training = Training(job, folder, group)
         training.resume()
         training.run(save_minutes)
