@@ -19,6 +19,8 @@ _LOOK_S = 0.5  # between two looks at how far it is
 def train_on(gpus: Sequence[str], folder: Path) -> Trained:
     """Train the student of a folder, see `train_images.py`, on GPUs; here, where there is one of them or none.
 
+    One that is trained already is taken as it is: also what a user had trained in that folder on another machine.
+
     Args:
         gpus: values of CUDA_VISIBLE_DEVICES that show one each.
         folder: complete.
@@ -26,9 +28,11 @@ def train_on(gpus: Sequence[str], folder: Path) -> Trained:
     Raises:
         StudentError: it cannot be trained, or a process ended.
     """
-    from posedreamer_assets.students.train_images import train_in, trained_in
+    from posedreamer_assets.students.train_images import RESULT, Job, train_in, trained_in
 
-    if len(gpus) > 1:
+    if (folder / RESULT).exists():  # who had it trained was killed before it was stored
+        advance(Job.read(folder).spec.steps)
+    elif len(gpus) > 1:
         train_in_processes(len(gpus), folder, {"CUDA_VISIBLE_DEVICES": ",".join(gpus)})
     else:
         train_in(folder)

@@ -220,6 +220,10 @@ def test_several_gpus_have_a_process_each(
     monkeypatch.setattr(launch, "train_in_processes", start)
     assert launch.train_on(gpus, tmp_path).samples_seen == 24
     assert started == ([(processes, {"CUDA_VISIBLE_DEVICES": "0,3"})] if processes else [])
+    told, before = Told(), (tmp_path / STUDENT).stat().st_mtime_ns
+    with watching(told):
+        launch.train_on(gpus, tmp_path)
+    assert told.units == 6 and (tmp_path / STUDENT).stat().st_mtime_ns == before, "what is trained is not trained again"
 
 
 def test_the_command_says_all_that_a_file_of_the_user_could(tmp_path: Path) -> None:
