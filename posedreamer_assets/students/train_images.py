@@ -27,7 +27,7 @@ from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import PoseDreamerError, StudentError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.students import losses
-from posedreamer_assets.students.augment import sample_augmentation
+from posedreamer_assets.students.augment import Augmentation, sample_augmentation
 from posedreamer_assets.students.person_pictures import read_pictures
 from posedreamer_assets.students.skinning import TorchBody
 from posedreamer_assets.students.spec import StudentSpec
@@ -49,7 +49,6 @@ JOB, START, STATE, STUDENT, RESULT, LOG, FAILED = (
     "log.jsonl",
     "failed.txt",
 )
-_AVERAGED = 5  # the average's memory is so many times shorter than the training
 _SAVE_MINUTES = 10.0
 _AHEAD = 2  # batches that are cut while another is computed
 _WEIGHT_DECAY = 1e-4
@@ -132,7 +131,9 @@ class Training:
             learning, lr=spec.learning_rate, weight_decay=_WEIGHT_DECAY, eps=_EPSILON, fused=True
         )
         self.shared: nn.Module = group.prepare_model(self.student)
-        self.average = AveragedWeights(self.student, max(0.0, 1 - _AVERAGED / spec.steps))
+        self.average = AveragedWeights(
+            self.student, 1.0
+        )  # over about a ninth of the steps so far, however many there are
         self.body = TorchBody(load_body(job.body), every=EVERY, device=group.device)
         self.order = order_of(len(self.pictures), spec, job.seed)
         self.progress, self.losses = Progress(), []
@@ -191,7 +192,7 @@ class Training:
                 labels = self.pictures.labels_seen(np.array(numbers), [*augs])
                 yield images.to(self.group.device), losses.LabelTensors.of(labels, self.group.device)
 
-    def _part(self, step: int) -> list:
+    def _part(self, step: int) -> list[tuple[int, Augmentation]]:
         """Pictures of this process at a step, and what is done to each."""
         size, (height, width) = self.job.spec.batch_size, self.job.spec.image_size
         share = size // self.group.num_processes
@@ -219,11 +220,11 @@ class Training:
         """Go on from the state of this very training, if there is one."""
         if not (self.folder / STATE).exists():
             return
-        state = read_state(self.folder / STATE, str(self.group.device))
+        state = read_state(self.folder / STATE)
         if state["of"] != self.of:
             return
         self.student.load_state_dict(state["student"])
-        self.average.state = state["average"]
+        self.average.state = {name: value.to(self.group.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(state["step"], state["seconds"])
         self.losses = list(state["losses"])
