@@ -23,8 +23,8 @@ from posedreamer_assets.config import ARM_STUDY, Profile, study_names
     "--study",
     default=None,
     metavar="NAME|PATH",
-    help="What students are trained on: none, pocket, ablation or a YAML file (docs/students.md), the profile's by default; "
-    "or learning_to_train, which makes that study alone (docs/scenes.md).",
+    help="What students are trained on: none, pocket, ablation, paper or a YAML file (docs/students.md), the profile's by "
+    "default; or learning_to_train, which makes that study alone (docs/scenes.md).",
 )
 @home_option
 @storage_option

@@ -154,7 +154,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class StudentsConfig:
-    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`), or a YAML file of recipes.
+    """What the data is worth. `study`: none, a shipped study (`pocket`, `ablation`, `paper`), or a YAML file of recipes.
 
     `images`: what `budget` stands for in recipes, at most: fewer where the filter keeps fewer images of the base round.
     `test_poses`: a folder of pose files that no batch draws from, whose poses become the test set bench-clips.

@@ -26,8 +26,8 @@ from posedreamer_assets.pipeline import (
 )
 from posedreamer_assets.pipeline.rounds import Round, rounds, rounds_of
 from posedreamer_assets.pipeline.stage import POSES, Stage
-from posedreamer_assets.pipeline.student_study import extras_of
-from posedreamer_assets.pipeline.studies import STUDIES
+from posedreamer_assets.pipeline.student_study import extras_of, sees_images
+from posedreamer_assets.pipeline.studies import OF_IMAGES, STUDIES
 from posedreamer_assets.tables.keys import BASE, group_of
 
 __all__ = ["STUDIES", "Graph", "Round", "Stage", "graph", "graph_of", "round_stages", "rounds_of", "stages"]
@@ -49,7 +49,7 @@ def stages(of: tuple[Round, ...], studies: tuple[str, ...] = (), every_render: b
         *(stage for one in hard for stage in hard_stages(one)),
         dataset.release(groups),
         quality_report.stage(groups),
-        *(stage for name in studies for stage in STUDIES[name](of, studies)),
+        *(stage for name in studies for stage in (STUDIES | OF_IMAGES)[name](of, studies)),
     )
 
 
@@ -134,4 +134,6 @@ def graph(count: int, studies: tuple[str, ...] = (), every_render: bool = True) 
 def graph_of(profile: Profile) -> Graph:
     """The graph with the rounds and studies of a profile, what a study needs beside the rounds before it."""
     studies = (*extras_of(profile), *profile.studies)
+    if sees_images(profile):
+        studies = tuple("image_students" if name == "students" else name for name in studies)
     return graph(len(rounds_of(profile)), studies, profile.scenes.reference_batches is None)

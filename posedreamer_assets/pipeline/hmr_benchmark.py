@@ -111,6 +111,7 @@ def make(inputs: Inputs) -> Made:
         "students": len(scores.by_key),
         "samples_seen": study.student.samples_seen,
         "init": study.student.init,
+        "arch": study.student.arch,
     }
     (inputs.place / FILE).write_text(json.dumps(found, indent=2, sort_keys=True))
     return Made(figures=found)

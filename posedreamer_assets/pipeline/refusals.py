@@ -6,13 +6,15 @@ Nothing is loaded for it. What fails so would fail hours later, or at each of a 
 from collections.abc import Iterable
 
 from posedreamer_assets.config import Profile, is_shipped, local_path
-from posedreamer_assets.errors import CaptionError, DetectorError, PoseDreamerError
+from posedreamer_assets.errors import CaptionError, DetectorError, PoseDreamerError, StudentError
 from posedreamer_assets.hub import DETECTORS, is_hub_name
 from posedreamer_assets.pipeline.rounds import check_planned
 from posedreamer_assets.pipeline.stage import Stage
+from posedreamer_assets.pipeline.student_study import sees_images, spec_of
+from posedreamer_assets.students.archs import RANDOM
 
 _DETECTORS = ("ranker", "judge", "outside_judge", "counter")
-_MODELS = ("generator", "captions", *_DETECTORS)
+_MODELS = ("generator", "captions", "students", *_DETECTORS)
 """Sections of a profile that name models."""
 
 
@@ -24,11 +26,13 @@ def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
         BackendError: as `require_models`, for the generator where the stage paints.
         DetectorError: as `require_models`, for the detectors that the stage looks with.
         RenderError: as `require_renderer`.
+        StudentError: as `require_models`, for what students start from.
     """
     require_renderer(profile, (stage,))
     if "alignment" in stage.settings:  # others have no partitions then, and nothing to refuse
         check_planned(profile)
-    require_models(profile, [name for name in stage.settings if name in _MODELS])
+    names = [name for name in stage.settings if name in _MODELS]
+    require_models(profile, [*names, "students"] if "student_init" in stage.files else names)
 
 
 def require_renderer(profile: Profile, stages: Iterable[Stage]) -> None:
@@ -59,6 +63,7 @@ def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:
         BackendError: a generator that is neither on this computer nor to be downloaded, or too large for the GPU.
         CaptionError: a model that describes photographs, likewise.
         DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
+        StudentError: a checkpoint that students which see images start from, likewise.
     """
     from posedreamer_assets.diffusion.memory import gpu_gb, require_room
     from posedreamer_assets.diffusion.sources import require
@@ -69,6 +74,12 @@ def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:
         require_room(profile.generator, profile.image, gpu_gb())
     if "captions" in names and (model := profile.captions.model) is not None and not local_path(model).is_dir():
         _require_hub_model("captions.model", model, profile.captions.revision, CaptionError)
+    if "students" in names and sees_images(profile):
+        spec = spec_of(profile)
+        if spec.init != RANDOM and not local_path(spec.init).is_dir():
+            _require_hub_model(
+                "student.init", spec.init, spec.revision or None, StudentError, "its section in the study"
+            )
     for name in (one for one in _DETECTORS if one in names):
         detector = getattr(profile, name)
         if detector is None:
@@ -89,10 +100,14 @@ def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:
             )
 
 
-def _require_hub_model(setting: str, model: str, revision: str | None, kind: type[PoseDreamerError]) -> None:
+def _require_hub_model(
+    setting: str, model: str, revision: str | None, kind: type[PoseDreamerError], place: str = ""
+) -> None:
+    """`place` is where a folder may be named instead; a setting of the profile by default."""
     from posedreamer_assets.hub import ask, is_here
 
     if not is_hub_name(model):
         raise kind(f"{setting}: no folder {model}, which is no name on the model hub (owner/model) either")
     if not is_here(model, revision) and (why := ask(model, revision)):
-        raise kind(f"{setting}: {model} is not on this computer, and {why}; or --set {setting}=FOLDER")
+        remedy = f"name a folder in {place}" if place else f"--set {setting}=FOLDER"
+        raise kind(f"{setting}: {model} is not on this computer, and {why}; or {remedy}")

@@ -1,6 +1,10 @@
 """How far each student is off on each test image."""
 
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +14,7 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.figures import mean_of
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
 from posedreamer_assets.pipeline.student_features import features_in
+from posedreamer_assets.pipeline.student_study import spec_of
 from posedreamer_assets.progress import advance
 from posedreamer_assets.tables.fields import BODY, CAMERA, SCHEMAS, names_of
 from posedreamer_assets.tables.keys import STUDENT, TESTED, sample_id
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.students.metrics import Protocol
     from posedreamer_assets.students.predict import Predictions
     from posedreamer_assets.students.scoring import Truth
+    from posedreamer_assets.students.vit import ViTStudent
 
 TABLE = "student_scores"
 _GEOMETRY = (*names_of(BODY), *names_of(CAMERA))
@@ -42,22 +48,87 @@ OF_KEYPOINTS = ("pck05", "pck10", "pck10_aligned")
 """Shares of keypoints that are found: more is better."""
 COMPARED = ("pve_mm", "pa_pve_mm", "mpjpe_mm", "pa_mpjpe_mm", "pck10_aligned")
 """Errors that a check computes again."""
+_AT_A_TIME = 64  # images that are held as files
 
 
 def make(inputs: Inputs) -> Made:
     """Predict every test image and compare with its label; in one thread, so that its bits do not depend on the cores."""
     from posedreamer_assets.cores import one_thread
-    from posedreamer_assets.students.metrics import Protocol
     from posedreamer_assets.students.predict import head_of, predict
 
     student, tests = inputs.rows("hmr_student"), inputs.rows("benchmark_images")
-    ids = texts(tests, "sample_id")
-    tested = features_in(inputs.take("student_features", ids), "tested")[:, 0]
+    tested = features_in(inputs.take("student_features", texts(tests, "sample_id")), "tested")[:, 0]
     before = cameras(tests)
     head = head_of(student.column("weights")[0].as_py())
-    protocol = Protocol(inputs.profile.students.pelvis)
     with one_thread():
         found = predict(head, tested, before.focal_px, before.width)
+    return _scored(inputs, student, tests, found)
+
+
+def make_from_images(inputs: Inputs) -> Made:
+    """The same of students that see images: crops about the person, as in training."""
+    from posedreamer_assets.scoring.weights import default_device
+    from posedreamer_assets.students.vit import student_of
+
+    spec, student = spec_of(inputs.profile), inputs.rows("hmr_student")
+    tests = inputs.rows("benchmark_images", _OF_TEST)
+    network = student_of(student.column("weights")[0].as_py(), spec.arch, spec.image_size).to(default_device())
+    return _scored(inputs, student, tests, _seen(inputs, network, tests))
+
+
+def _seen(inputs: Inputs, network: "ViTStudent", tests: pa.Table) -> "Predictions":
+    """Predictions before the cameras of the test images."""
+    import torch
+
+    from posedreamer_assets.students.labels import Labels
+    from posedreamer_assets.students.person_crops import crops_of, turned_back
+    from posedreamer_assets.students.person_pictures import write_pictures
+    from posedreamer_assets.students.vit import predict_pictures
+    from posedreamer_assets.training.repeatable import repeatable
+
+    before, boxes, size = cameras(tests), _boxes(inputs, tests), spec_of(inputs.profile).image_size
+    unknown = Labels.unknown(before.focal_px, before.principal_px)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = _files(inputs, texts(tests, "sample_id"))
+        pictures = write_pictures(Path(scratch), files, boxes, unknown, size, torch.get_num_threads())
+        with repeatable(next(network.parameters()).device):
+            found = predict_pictures(network, pictures)
+    return turned_back(found, crops_of(boxes, before.focal_px, before.principal_px, size))
+
+
+def _boxes(inputs: Inputs, tests: pa.Table) -> np.ndarray:
+    """Of the person in each test image: what the user's files say, else about the labelled body, as in training."""
+    from posedreamer_assets.students.labels import labels_of
+    from posedreamer_assets.students.person_crops import body_boxes
+    from posedreamer_assets.students.skinning import TorchBody
+    from posedreamer_assets.students.train import EVERY
+
+    given = tests.column("person_box").is_valid().to_numpy()
+    boxes = np.empty((len(given), 4))
+    if given.any():
+        boxes[given] = array(tests.filter(pa.array(given)), "person_box")
+    if not given.all():
+        some, body = tests.filter(pa.array(~given)), inputs.models.body
+        before = cameras(some)
+        labels = labels_of(body, bodies(some), before)
+        boxes[~given] = body_boxes(TorchBody(body, every=EVERY), labels, before.width, before.height)
+    return boxes
+
+
+def _files(inputs: Inputs, ids: list[str]) -> Iterator[bytes]:
+    for start in range(0, len(ids), _AT_A_TIME):
+        yield from (
+            inputs.take("benchmark_images", ids[start : start + _AT_A_TIME], ("image",)).column("image").to_pylist()
+        )
+
+
+def _scored(inputs: Inputs, student: pa.Table, tests: pa.Table, found: "Predictions") -> Made:
+    from posedreamer_assets.cores import one_thread
+    from posedreamer_assets.students.metrics import Protocol
+
+    ids = texts(tests, "sample_id")
+    protocol = Protocol(inputs.profile.students.pelvis)
+    with one_thread():
         scores = errors_of(protocol, inputs.models.body, found, tests)
     advance(len(ids))
     columns: dict[str, Any] = {
@@ -167,7 +238,16 @@ def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
 
 def origins(profile: Profile) -> Origins:
     """Errors come from weights, features and labels."""
-    predicted = (*all_of("hmr_student", "weights"), *all_of("student_features", "tested"))
+    return _origins(all_of("student_features", "tested"))
+
+
+def origins_in_images(profile: Profile) -> Origins:
+    """Errors come from weights, images and labels."""
+    return _origins(all_of("benchmark_images", "image", *OF_TRUTH))
+
+
+def _origins(seen: tuple[tuple[str, str], ...]) -> Origins:
+    predicted = (*all_of("hmr_student", "weights"), *seen)
     compared = (*predicted, *all_of("benchmark_images", *OF_TRUTH))
     return {
         **dict.fromkeys((*ERRORS, *OF_KEYPOINTS), compared),
@@ -202,3 +282,16 @@ STAGE = Stage(
     one_core=True,
     starts="request",
 )
+
+OF_IMAGES = replace(
+    STAGE,
+    make=make_from_images,
+    reads=(
+        Reads("hmr_student", ("weights", "body_digest")),
+        Reads("benchmark_images", (*_OF_TEST, "image"), TESTED),
+    ),
+    origins=origins_in_images,
+    pool="gpu",
+    one_core=False,
+)
+"""Of students that see images."""

@@ -24,7 +24,8 @@ from posedreamer_assets.tables.keys import (
 )
 
 if TYPE_CHECKING:
-    from posedreamer_assets.students.recipes import Domain, StudentSpec, Study
+    from posedreamer_assets.students.recipes import Domain, Study
+    from posedreamer_assets.students.spec import StudentSpec
 
 RECIPE, SPEC, FEATURES, CONTRASTS = "study.recipe", "study.student", "study.features", "study.all"
 TEST_SET, OF_DOMAIN = "study.test_set", "study.domain"
@@ -177,10 +178,15 @@ def student_of(key: str) -> tuple[str, int, int]:
 
 def spec_of(profile: Profile) -> "StudentSpec":
     """How students are trained; of the default spec where there is no study."""
-    from posedreamer_assets.students.recipes import StudentSpec
+    from posedreamer_assets.students.spec import StudentSpec
 
     study = study_of(profile)
     return StudentSpec() if study is None else study.student
+
+
+def sees_images(profile: Profile) -> bool:
+    """Whether the study's students are trained on images."""
+    return spec_of(profile).sees_images
 
 
 def study_setting(profile: Profile, name: str, key: str) -> Any:
@@ -201,13 +207,13 @@ def study_setting(profile: Profile, name: str, key: str) -> Any:
         return {"init": study.student.init, "copies": study.student.copies}
     if name == SPEC:
         own = study.recipes.get(student_of(key)[0]) if key else None
-        return {**asdict(study.student), "reseed": own is not None and own.reseed}
+        return {**study.student.settings(), "reseed": own is not None and own.reseed}
     if name == RECIPE:
         recipe = student_of(key)[0]
         if recipe not in study.recipes:
             return None
         return {one: _content(asdict(found)) for one, found in study.needed_by(recipe).items()}
-    return {k: v for k, v in asdict(study).items() if k != "domains"}
+    return {**{k: v for k, v in asdict(study).items() if k != "domains"}, "student": study.student.settings()}
 
 
 def _content(recipe: Mapping[str, Any]) -> dict[str, Any]:

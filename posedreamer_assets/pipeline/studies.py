@@ -56,7 +56,7 @@ def domain_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stag
 def student_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
     """What the data is worth: test sets, and students trained on recipes of what the rounds made."""
     with_domains, unaligned = "domains" in studies, "unaligned" in studies
-    groups = (*(one.name for one in of), *((DOMAIN,) if with_domains else ()))
+    groups = _student_groups(of, studies)
     return (
         benchmark_images.STAGE,
         benchmark_images.GENERATED,
@@ -70,6 +70,22 @@ def student_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Sta
         student_scores.STAGE,
         hmr_benchmark.STAGE,
     )
+
+
+def image_student_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
+    """The same with students that see images: there are no cached features, and training wants GPUs."""
+    own = {
+        hmr_student.TABLE: hmr_student.image_stage(_student_groups(of, studies), "unaligned" in studies),
+        student_scores.TABLE: student_scores.OF_IMAGES,
+    }
+    return tuple(
+        own.get(stage.key, stage) for stage in student_stages(of, studies) if stage.name != student_features.TABLE
+    )
+
+
+def _student_groups(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[str, ...]:
+    """What students may be trained on: rounds and, where the study has some, domains."""
+    return (*(one.name for one in of), *((DOMAIN,) if "domains" in studies else ()))
 
 
 def scene_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
@@ -98,7 +114,11 @@ def arm_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, 
     )
 
 
-STUDIES: dict[str, Callable[[tuple[Round, ...], tuple[str, ...]], tuple[Stage, ...]]] = {
+_Stages = Callable[[tuple[Round, ...], tuple[str, ...]], tuple[Stage, ...]]
+OF_IMAGES: dict[str, _Stages] = {"image_students": image_student_stages}
+"""What stands for the stages of `students` where these see images; other stages of the same tables."""
+
+STUDIES: dict[str, _Stages] = {
     "unaligned": unaligned_stages,
     "domains": domain_stages,
     "students": student_stages,

@@ -8,6 +8,7 @@ from posedreamer_assets.report import plots
 from posedreamer_assets.report.html import Note, Plots, Section, Table
 from posedreamer_assets.report.reading import result_of
 from posedreamer_assets.runtime.freshness import Snapshot
+from posedreamer_assets.students.archs import POSE_HEAD
 from posedreamer_assets.tables.keys import BENCH_USER
 
 TITLE = "What the data is worth"
@@ -29,10 +30,17 @@ _NAMES = {
     "pck10_aligned": "PCK@0.1 aligned",
 }
 _OF_USER_SETS = ("pve_mm", "mpjpe_mm", "pa_mpjpe_mm", "orient_deg", "body_angle_deg", "pck05", "pck10", "pck10_aligned")
+_DRAWS = (
+    "and, with one draw, anything of other data than this very set. Draws count as further seeds, so that intervals are too "
+    "narrow for what other draws would give."
+)
 _SAID = (
     "What this cannot say: how students do on photographs; what a larger or fine-tuned student would make of the same data; "
-    "and, with one draw, anything of other data than this very set. Draws count as further seeds, so that intervals are too "
-    "narrow for what other draws would give. The backbone has learnt from renders, which may favour them."
+    f"{_DRAWS} The backbone has learnt from renders, which may favour them."
+)
+_SAID_OF_IMAGES = (
+    f"What this cannot say: how students do on photographs, where no test set of the user has any; {_DRAWS} What the backbone "
+    "has learnt from before may favour some data."
 )
 
 
@@ -52,7 +60,9 @@ def section_of(figures: Mapping[str, Any], *, pocket: bool) -> Section:
     blocks += _families(figures)
     times = f"{figures['seeds']} seeds x {figures['draws']} draws of each recipe"
     seen = f"{times}; every student has seen {figures['samples_seen']:,} samples"
-    blocks.append(Note(f"{seen} and starts from {figures['init']}. {_SAID}"))
+    arch = figures.get("arch", POSE_HEAD)  # figures of former releases have none
+    said, student = (_SAID, "") if arch == POSE_HEAD else (_SAID_OF_IMAGES, f", is a {arch}")
+    blocks.append(Note(f"{seen}{student} and starts from {figures['init']}. {said}"))
     return Section(TITLE, blocks, _POCKET if pocket else _LARGE)
 
 

@@ -9,6 +9,7 @@ from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.hub import is_hub_name
 from posedreamer_assets.pipeline.student_study import spec_of
+from posedreamer_assets.students.archs import RANDOM
 
 
 def file_digest(profile: Profile, kind: str) -> str | None:
@@ -29,7 +30,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "generator_control": profile.generator.control_lora_path,
         "judge": local_path(profile.judge.path),
         "ranker": local_path(profile.ranker.path),
-        "student_init": local_path(spec_of(profile).init) if kind == "student_init" else None,
+        "student_init": _student_init(profile) if kind == "student_init" else None,
         "counter": local_path(profile.counter.path),
         "outside_judge": local_path(profile.outside_judge.path) if profile.outside_judge else None,
     }
@@ -40,12 +41,19 @@ def file_digest(profile: Profile, kind: str) -> str | None:
     if not found.exists():
         if kind in ("generator", "generator_control") and profile.generator.backend != "pocket":
             return str(path)  # a name on a model hub
-        if kind in ("judge", "ranker", "outside_judge", "counter", "caption_model") and is_hub_name(str(path)):
+        if kind in ("judge", "ranker", "outside_judge", "counter", "caption_model", "student_init") and is_hub_name(
+            str(path)
+        ):
             return str(path)  # its revision is a setting
         if kind != "generator" or profile.generator.model_path:
             raise ConfigError(f"{kind}: {found} does not exist")
         return None
     return path_digest(found)
+
+
+def _student_init(profile: Profile) -> Path | None:
+    init = spec_of(profile).init
+    return None if init == RANDOM else local_path(init)
 
 
 def _networks_digest(profile: Profile) -> str | None:

@@ -41,6 +41,14 @@ class Labels:
         chosen = indices if isinstance(indices, slice) else np.asarray(indices)
         return Labels(**{one.name: getattr(self, one.name)[chosen] for one in fields(self)})
 
+    @classmethod
+    def unknown(cls, focal_px: Float[np.ndarray, "n"], principal_px: Float[np.ndarray, "n 2"]) -> "Labels":
+        """Of images of which intrinsics alone are known: the body is at rest where the camera is."""
+        count = len(focal_px)
+        rest = np.tile(np.eye(3, dtype=np.float32), (count, BODY_JOINTS, 1, 1))
+        zeros = np.zeros((count, 10), np.float32), np.zeros((count, 3), np.float32)
+        return cls(rest, *zeros, np.array(focal_px, np.float32), np.array(principal_px, np.float32))
+
 
 def labels_of(body: BodyModel, params: BodyParams, cameras: Cameras) -> Labels:
     """Labels of bodies before their cameras."""

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize, softplus
 from posedreamer_assets.students.features import CELLS, CHANNELS, KEYPOINTS
 from posedreamer_assets.students.labels import BODY_JOINTS
 
-_OUT = 6 * BODY_JOINTS + 10 + 3
+OUTPUTS = 6 * BODY_JOINTS + 10 + 3
 
 
 @dataclass(frozen=True)
@@ -41,36 +41,41 @@ class PoseHead(nn.Module):
             nn.Linear(32 * CELLS * CELLS + 3 * KEYPOINTS, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, _OUT),
+            upright(nn.Linear(hidden, OUTPUTS)),
         )
-        self._start()
-
-    def _start(self) -> None:
-        """Small weights about a body that stands upright before the camera.
-
-        In OpenCV's axes, y down, the identity is a body on its head: upright is half a turn about x. Few steps do not move a
-        bias from +1 to -1.
-        """
-        last = self.join[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.weight.mul_(0.1)
-            last.bias.zero_()
-            sixes = last.bias[: 6 * BODY_JOINTS].view(BODY_JOINTS, 6)
-            sixes[:] = torch.tensor([1.0, 0, 0, 0, 1, 0])
-            sixes[0] = torch.tensor([1.0, 0, 0, 0, -1, 0])
 
     def forward(self, features: Float[Tensor, "n width"], focal_px: Float[Tensor, "n"], width_px: int) -> Predicted:
         cut = CHANNELS * CELLS * CELLS
         seen = self.look(features[:, :cut].view(-1, CHANNELS, CELLS, CELLS)).flatten(1)
-        out = self.join(torch.cat([seen, features[:, cut:]], 1))
-        rotations = matrices_of_6d(out[:, : 6 * BODY_JOINTS].view(-1, BODY_JOINTS, 6))
-        camera = out[:, -3:]
-        # The output is a scale, as CLIFF's with known intrinsics: an image and its focal length enlarged alike show the same
-        # person at the same depth.
-        depth = 2 * focal_px / (width_px * softplus(camera[:, 0]).clamp(min=0.02))
-        pelvis = torch.stack([camera[:, 1], camera[:, 2], depth], 1)
-        return Predicted(rotations, out[:, 6 * BODY_JOINTS : 6 * BODY_JOINTS + 10], pelvis)
+        return predicted_of(self.join(torch.cat([seen, features[:, cut:]], 1)), focal_px, width_px)
+
+
+def upright(last: nn.Linear) -> nn.Linear:
+    """The last layer of a student with small weights about a body that stands upright before the camera.
+
+    In OpenCV's axes, y down, the identity is a body on its head: upright is half a turn about x. Few steps do not move a
+    bias from +1 to -1.
+    """
+    with torch.no_grad():
+        last.weight.mul_(0.1)
+        last.bias.zero_()
+        sixes = last.bias[: 6 * BODY_JOINTS].view(BODY_JOINTS, 6)
+        sixes[:] = torch.tensor([1.0, 0, 0, 0, 1, 0])
+        sixes[0] = torch.tensor([1.0, 0, 0, 0, -1, 0])
+    return last
+
+
+def predicted_of(out: Float[Tensor, "n outputs"], focal_px: Float[Tensor, "n"], width_px: int) -> Predicted:
+    """What the numbers of a student's last layer say: 22 rotations in 6D, shape, and a camera of three numbers.
+
+    The first of them is a scale, as CLIFF's with known intrinsics: an image and its focal length enlarged alike show the same
+    person at the same depth.
+    """
+    rotations = matrices_of_6d(out[:, : 6 * BODY_JOINTS].view(-1, BODY_JOINTS, 6))
+    camera = out[:, -3:]
+    depth = 2 * focal_px / (width_px * softplus(camera[:, 0]).clamp(min=0.02))
+    pelvis = torch.stack([camera[:, 1], camera[:, 2], depth], 1)
+    return Predicted(rotations, out[:, 6 * BODY_JOINTS : 6 * BODY_JOINTS + 10], pelvis)
 
 
 def matrices_of_6d(sixes: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:

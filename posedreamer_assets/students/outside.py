@@ -83,17 +83,22 @@ class Crop:
 
 
 def crop_about(
-    box: Float[np.ndarray, "4"], intrinsics: Float[np.ndarray, "3 3"] | None, width: int, height: int
+    box: Float[np.ndarray, "4"],
+    intrinsics: Float[np.ndarray, "3 3"] | None,
+    width: int,
+    height: int,
+    padding: float = PADDING,
 ) -> Crop:
-    """The crop of a size whose middle is the box's and which is `PADDING` times as large where the box is largest.
+    """The crop of a size whose middle is the box's and which is `padding` times as large where the box is largest.
 
     Args:
         box: x, y, width, height, pixels of the image.
         intrinsics: of the image; None where the camera is not known.
         width, height: of the crop, pixels.
+        padding: side of the crop over that of the box.
     """
     middle = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2, 1.0])
-    zoom = 1 / (PADDING * max(box[2] / width, box[3] / height))
+    zoom = 1 / (padding * max(box[2] / width, box[3] / height))
     if intrinsics is None:
         place = np.array(
             [[zoom, 0, width / 2 - zoom * middle[0]], [0, zoom, height / 2 - zoom * middle[1]], [0, 0, 1.0]]
@@ -130,10 +135,23 @@ def picture_of(path: Path, crop: Crop, width: int, height: int) -> UInt8[np.ndar
             image = file.convert("RGB")
     except (OSError, UnidentifiedImageError, ImageError) as error:
         raise StudentError(f"{path}: cannot be read as an image: {error}") from error
+    return warped(image, crop.homography, width, height)
+
+
+def warped(
+    image: Image.Image, homography: Float[np.ndarray, "3 3"], width: int, height: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """An image as a homography moves its pixels; grey where it reaches beyond.
+
+    Args:
+        image: RGB.
+        homography: pixels of the image to pixels of what is returned.
+        width, height: of what is returned.
+    """
     # Shrunk by whole numbers first, because single pixels are looked up afterwards.
-    zoom = np.sqrt(abs(np.linalg.det(crop.homography[:2, :2])))
+    zoom = np.sqrt(abs(np.linalg.det(homography[:2, :2])))
     times = max(1, int(1 / zoom))
-    inverse = np.linalg.inv(crop.homography @ np.diag([times, times, 1.0]))
+    inverse = np.linalg.inv(homography @ np.diag([times, times, 1.0]))
     data = tuple((inverse / inverse[2, 2]).ravel()[:8])
     moved = image.reduce(times).transform(
         (width, height), Image.Transform.PERSPECTIVE, data, Image.Resampling.BILINEAR, fillcolor=OUTSIDE

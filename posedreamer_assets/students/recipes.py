@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from posedreamer_assets.students.spec import StudentSpec
+
 UNALIGNED = "unaligned_generations"
 TABLES = ("rendered_scenes", "raw_generations", UNALIGNED)
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -87,31 +89,6 @@ class Contrast:
     b: str
     test: str = "bench-looks"
     metric: str = "pve_mm"
-
-
-@dataclass(frozen=True)
-class StudentSpec:
-    """How every student of a study is trained, whatever its data.
-
-    Attributes:
-        init: the backbone, a detector's weights.
-        steps, batch_size: so many samples are seen by every student, however many there are.
-        learning_rate: at the start; falls along a cosine to a hundredth.
-        copies: augmented copies of each image whose features are cached.
-        dropout: before the last layer.
-    """
-
-    init: str = "shipped:ranker"
-    steps: int = 250
-    batch_size: int = 48
-    learning_rate: float = 1.5e-3
-    copies: int = 4
-    dropout: float = 0.2
-
-    @property
-    def samples_seen(self) -> int:
-        """By each student."""
-        return self.steps * self.batch_size
 
 
 @dataclass(frozen=True)

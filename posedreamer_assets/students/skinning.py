@@ -27,13 +27,19 @@ class TorchBody:
         every: skins every so many vertices; 1 skins all.
         joints: 22, or 55 for hands, jaw and eyes as well.
         dtype: of all that is computed.
+        device: where it is computed.
     """
 
     def __init__(
-        self, body: BodyModel, every: int = 1, joints: int = BODY_JOINTS, dtype: torch.dtype = torch.float32
+        self,
+        body: BodyModel,
+        every: int = 1,
+        joints: int = BODY_JOINTS,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         def tensor(values: np.ndarray) -> Tensor:
-            return torch.tensor(np.ascontiguousarray(values), dtype=dtype)
+            return torch.tensor(np.ascontiguousarray(values), dtype=dtype, device=device)
 
         chosen = np.arange(0, len(body.v_template), every)
         self.joints, self.count = joints, len(chosen)
@@ -56,7 +62,7 @@ class TorchBody:
         turned, placed = self._chain(rotations, rest)
         shaped = self._template + torch.einsum("vck,nk->nvc", self._shape, betas)
         if self._pose is not None:
-            feature = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype)
+            feature = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             shaped = shaped + (feature.flatten(1) @ self._pose).view(shaped.shape)
         offset = placed - (turned @ rest[..., None])[..., 0]
         blended = self._weights @ torch.cat([turned, offset[..., None]], -1).flatten(2)

@@ -19,11 +19,11 @@ from posedreamer_assets.students.recipes import (
     Domain,
     Recipe,
     Replace,
-    StudentSpec,
     Study,
     components_of,
     named_in,
 )
+from posedreamer_assets.students.spec import StudentSpec
 from posedreamer_assets.tables.keys import BENCH_CLIPS, BENCH_DOMAIN, BENCH_USER, DOMAIN, TEST_SETS
 
 STUDIES_DIR = Path(__file__).parent / "studies"
@@ -162,9 +162,8 @@ class _Reading:
 
     def student(self, tree: Any, at: Place) -> StudentSpec:
         found: StudentSpec = self.fill(StudentSpec, tree, at)
-        for key in ("steps", "batch_size", "copies"):
-            if getattr(found, key) < 1:
-                raise self.error((*at, key), f"{key}: expected 1 or more, found {getattr(found, key)}")
+        for key, words in found.mistakes():
+            raise self.error((*at, key), f"{key}: {words}")
         return found
 
     def domain(self, name: str, tree: Any) -> Domain:

@@ -25,9 +25,9 @@ from posedreamer_assets.training.loop import Budget, Progress, TrainingDiverged,
 from posedreamer_assets.training.schedule import rate_factor
 
 EVERY = 84  # one in so many vertices is in the loss: 164 of the free body's
+CLIP = 5.0
+LAST_RATE = 0.01  # of the learning rate
 _EMA = 0.98
-_CLIP = 5.0
-_LAST_RATE = 0.01  # of the learning rate
 _MEASURED = 25  # steps of which the first and the last loss are means, at most
 
 
@@ -52,7 +52,7 @@ class Trained:
     """A student.
 
     Attributes:
-        weights: of a `PoseHead`, averaged over the last steps, half precision; by name.
+        weights: averaged over the last steps, half precision; by name.
         losses: one a step.
         samples_seen: so many copies were looked at.
     """
@@ -93,16 +93,16 @@ def train(body: BodyModel, samples: Samples, spec: StudentSpec, seed: int) -> Tr
         head = PoseHead(spec.dropout)
         optimizer = torch.optim.AdamW(head.parameters(), lr=spec.learning_rate, weight_decay=1e-4, fused=True)
         average = AveragedWeights(head, _EMA)
-        order = _order(len(samples.features), spec, seed)
+        order = order_of(len(samples.features), spec, seed)
         small = TorchBody(body, every=EVERY)
         progress = Progress()
         found: list[float] = []
 
         def step(share: float) -> float:
             warmth = (progress.step + 1) / max(1, spec.steps // 20)
-            set_rates([optimizer], rate_factor(share, 1.0, warmth, floor=_LAST_RATE))
+            set_rates([optimizer], rate_factor(share, 1.0, warmth, floor=LAST_RATE))
             loss = losses.weighted(loss_terms(head, small, samples, order[progress.step]))
-            found.append(descend(loss, head, [optimizer], clip=_CLIP))
+            found.append(descend(loss, head, [optimizer], clip=CLIP))
             average.update(progress.step)
             advance(1)
             return found[-1]
@@ -111,11 +111,15 @@ def train(body: BodyModel, samples: Samples, spec: StudentSpec, seed: int) -> Tr
             run_loop(step, Budget(max_steps=spec.steps), progress)
         except TrainingDiverged as error:
             raise StudentError(f"step {progress.step}: {error}; the features or labels are not finite") from error
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in average.state.items()}
-    return Trained(weights, found, progress.step * spec.batch_size)
+    return Trained(halved(average.state), found, progress.step * spec.batch_size)
 
 
-def _order(count: int, spec: StudentSpec, seed: int) -> list[np.ndarray]:
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in half precision, which students are kept in; counters as they are."""
+    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def order_of(count: int, spec: StudentSpec, seed: int) -> list[np.ndarray]:
     """The copies of every batch: all in random order, again and again."""
     rng = np.random.default_rng(seed)
     rounds = -(-spec.samples_seen // count)
@@ -125,22 +129,7 @@ def _order(count: int, spec: StudentSpec, seed: int) -> list[np.ndarray]:
 
 def loss_terms(head: nn.Module, body: TorchBody, samples: Samples, chosen: np.ndarray) -> dict[str, Tensor]:
     """The terms of the loss on some copies, by name."""
-    label = samples.labels.take(chosen)
     features = torch.from_numpy(samples.features[chosen].astype(np.float32))
-    rotations, betas, pelvis, focal, principal = (
-        torch.tensor(np.ascontiguousarray(values, np.float32))
-        for values in (label.rotations, label.betas, label.pelvis_cam_m, label.focal_px, label.principal_px)
-    )
-    found = head(features, focal, samples.width_px)
-    joints, vertices = body(found.rotations, found.betas)
-    with torch.no_grad():
-        true_joints, true_vertices = body(rotations, betas)
-        true_pixels = losses.project(true_joints, pelvis, focal, principal)
-    pixels = losses.project(joints, found.pelvis_cam_m, focal, principal)
-    return {
-        "joints": losses.points_l1(joints, true_joints),
-        "vertices": losses.points_l1(vertices, true_vertices),
-        "rotations": losses.rotations_squared(found.rotations, rotations),
-        "betas": losses.betas_squared(found.betas, betas),
-        "pixels": losses.pixels_clamped(pixels, true_pixels, samples.width_px, samples.height_px),
-    }
+    true = losses.LabelTensors.of(samples.labels.take(chosen))
+    found = head(features, true.focal_px, samples.width_px)
+    return losses.terms(found, true, body, samples.width_px, samples.height_px)

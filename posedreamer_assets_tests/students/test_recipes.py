@@ -181,6 +181,24 @@ def test_sizes_of_a_shipped_study_hold_each_other(name: str) -> None:
     check_curve(load_study(name), candidates(96), 0, 40)
 
 
+def test_every_recipe_of_the_papers_study_finds_its_samples() -> None:
+    """Nine recipes, of the tables and rounds that there are."""
+    study, most = load_study("paper"), 160
+    hard = [
+        Candidate(
+            "raw_generations", f"hard-0000/{i:06d}", f"hard {i}", f"hard pose {i}", "yoga", "hard", "hard", kept=True
+        )
+        for i in range(20)
+    ]
+    every = candidates(400) + hard
+    sizes = {name: len(resolve(study, name, every, 0, most)) for name in study.recipes}
+    parts = {"generated-fifth": 32, "rendered-fifth": 32, "rendered-sixteenth": 10}
+    assert len(sizes) * study.seeds * study.draws == 27
+    assert sizes == {name: parts.get(name, most) for name in study.recipes}
+    assert sum(pick.component == 1 for pick in resolve(study, "hard", every, 0, most)) == 16
+    assert study.student.sees_images and study.student.samples_seen == 4_800_000
+
+
 def test_sizes_that_do_not_hold_each_other_are_refused_before_anything_is_trained() -> None:
     with pytest.raises(RecipeError, match=r"samples of recipe 'half' are not among those of 'rendered'"):
         check_curve(study_of(RECIPES + CURVE % "half"), candidates(60), 0, 30)

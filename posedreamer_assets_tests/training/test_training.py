@@ -14,6 +14,7 @@ from posedreamer_assets.training.hold_out import held_out
 from posedreamer_assets.training.log import JsonLog, read_log
 from posedreamer_assets.training.loop import Budget, Duty, Progress, TrainingDiverged, descend, run_loop, set_rates
 from posedreamer_assets.training.precision import autocast, cpu_multiplies_bfloat16, training_dtype
+from posedreamer_assets.training.repeatable import repeatable
 from posedreamer_assets.training.resume import read_state, write_state
 from posedreamer_assets.training.schedule import rate_factor
 
@@ -167,3 +168,17 @@ def test_a_log_rounds_and_can_echo(tmp_path: Path, capsys: pytest.CaptureFixture
     log = JsonLog(tmp_path / "log.jsonl", echo=True)
     log.write(event="start", loss=np.float64(0.123456789).item(), rows=3)
     assert capsys.readouterr().out == '{"event": "start", "loss": 0.12346, "rows": 3}\n'
+
+
+def test_sums_are_made_in_one_order_within_a_context_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU by torch's own switch, which needs none to be there; on a CPU by one thread."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # so that it is taken away again
+    threads = torch.get_num_threads()
+    for kind, seen in (
+        ("cuda", torch.are_deterministic_algorithms_enabled),
+        ("cpu", lambda: torch.get_num_threads() == 1),
+    ):
+        with pytest.raises(KeyError), repeatable(torch.device(kind)):
+            assert seen()
+            raise KeyError
+        assert not torch.are_deterministic_algorithms_enabled() and torch.get_num_threads() == threads
