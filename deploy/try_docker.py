@@ -36,12 +36,19 @@ from typing import Any
 FOLDER = Path(__file__).parent / "compose"
 NAME = "posedreamer-try"
 KEY = "procedural-0001"  # the batch after the one that `posedreamer run` makes
-ASSETS = ("pose_library", "base/control_maps", "base/raw_generations", "base/sample_scores", "base/filtered_dataset")
+ASSETS = (
+    "pose_library",
+    "base/control_maps",
+    "rendered_scenes",
+    "base/raw_generations",
+    "base/sample_scores",
+    "base/filtered_dataset",
+)
 RUN = (
     "posedreamer run --batches 1 --poses-per-batch 8 --study none --set poses.align_batches=0 --set alignment.method=none"
     " --set curriculum.rounds=[]"
 )
-READY_S, RUN_S = 300, 900
+ANSWER_S, READY_S, RUN_S = 300, 600, 1800  # how long to wait, on a busy computer as well
 LOCATIONS = """
 { workspaceOrError { ... on Workspace { locationEntries {
   name loadStatus locationOrLoadError { __typename ... on PythonError { message } }
@@ -111,7 +118,7 @@ class WebServer:
         body = json.dumps({"query": query, "variables": variables or {}}).encode()
         url = f"http://127.0.0.1:{self.port}/graphql"
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
             found = json.load(answer)
         if found.get("errors"):
             raise SystemExit(f"GraphQL: {found['errors']}")
@@ -216,9 +223,11 @@ def try_services(compose: Compose, server: WebServer) -> None:
     with told("a run launched through the web server"):
         run_id = server.launch(location["name"])
         status = server.wait_for(run_id)
+    if status != "SUCCESS":
+        raise SystemExit(f"run {run_id}: {status}")
     found = rows(compose)
-    if status != "SUCCESS" or found != [8] * len(ASSETS):
-        raise SystemExit(f"run {run_id} ended with {status}, rows: {dict(zip(ASSETS, found, strict=True))}")
+    if found != [8] * len(ASSETS):
+        raise SystemExit(f"run {run_id} made other rows than eight: {dict(zip(ASSETS, found, strict=True))}")
     print(f"run {run_id} made 8 rows of each of {', '.join(ASSETS)}")
 
 
