@@ -46,6 +46,10 @@ def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
         ("curriculum.rounds", 2, "found 2"),
         ("alignment.reference_every", -1, r"alignment\.reference_every is -1; expected 0 or more"),
         ("alignment.optimizer", "sgd", "expected one of adamw, adamw8bit, found 'sgd'"),
+        ("generator.precision", "int4", "expected one of auto, bf16, fp8, int8, nf4, found 'int4'"),
+        ("generator.bake", "yes", "expected one of auto, true, false, found 'yes'"),
+        ("generator.precision", "fp8", "generator.precision is for flux, sdxl and zimage; found pocket"),
+        ("generator.compile", True, "generator.compile is for flux, sdxl and zimage; found pocket"),
         ("alignment.val_share", 0.5, "are 1 together and leave no poses to train on"),
     ],
 )
@@ -80,7 +84,7 @@ def test_the_zimage_profile_paints_over_depth_at_the_strength_its_controlnet_is_
         load_profile("zimage", {"alignment.method": "flow_dpo"})
     with pytest.raises(ConfigError, match=r"control_strength is -1; expected 0 to 2"):
         load_profile("zimage", {"generator.control_strength": -1})
-    with pytest.raises(ConfigError, match=r"park_text is for zimage; found sdxl"):
+    with pytest.raises(ConfigError, match=r"park_text is for flux and zimage; found sdxl"):
         load_profile("sdxl", {"generator.memory": "park_text"})
 
 
@@ -111,3 +115,17 @@ def test_some_renders_alone_are_refused_where_all_are_needed() -> None:
         load_profile("pocket", {**few, "curation.min_render_oks": 0.5})
     with pytest.raises(ConfigError, match="students learn from renders"):
         load_profile("pocket", {**few, "students.study": "pocket"})
+
+
+def test_precisions_that_nothing_is_trained_over_or_merged_into_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"flow_dpo cannot train over weights in fp8; set generator\.precision to bf16"
+    ):
+        load_profile("flux", {"generator.precision": "fp8"})
+    with pytest.raises(ConfigError, match=r"in fp8, which generator\.precision auto may be; set"):
+        load_profile("flux", {"generator.precision": "auto"})
+    small = {"generator.precision": "fp8", "alignment.method": "none", "generator.control_lora_path": "lora"}
+    with pytest.raises(ConfigError, match="a control LoRA is merged before weights are stored in fp8; set auto"):
+        load_profile("flux", {**small, "generator.bake": False})
+    assert load_profile("flux", {**small, "generator.bake": True}).generator.bake is True
+    assert load_profile("zimage", {"generator.precision": "fp8", "generator.bake": False}).generator.precision == "fp8"

@@ -215,7 +215,7 @@ def look_at_licence(profile: Profile) -> Finding:
 
 def look_at_memory(profile: Profile) -> Finding:
     """The plan of the generator's memory for three sizes of GPU, and whether it fits the one that is here."""
-    from posedreamer_assets.diffusion.memory import fitting, gpu_gb, on_cards, plan
+    from posedreamer_assets.diffusion.memory import by_precision, fitting, gpu_gb, on_cards, plan
     from posedreamer_assets.diffusion.pocket_files import pocket_folder
     from posedreamer_assets.diffusion.sources import BYTES, stored_gigabytes
 
@@ -227,12 +227,17 @@ def look_at_memory(profile: Profile) -> Finding:
     if (planned := plan(cfg, image)) is None:
         return Finding(name, False, "not known before the download", required=False)
     listed = ", ".join(f"{part} {size:.1f}" for part, size in planned.parts.items())
-    detail = f"{sum(planned.parts.values()):.1f} GB of weights ({listed}); planned: {on_cards(cfg, image)}"
+    detail = (
+        f"{sum(planned.parts.values()):.1f} GB of weights ({listed}); planned: {on_cards(cfg, image)}; "
+        f"at batch_size={cfg.batch_size} by precision: {by_precision(cfg, image)}"
+    )
     room_gb = gpu_gb()
     if room_gb is None:
         return Finding(name, False, f"{detail}; no GPU", "a GPU with more memory than that", required=False)
-    remedy = "a GPU with more memory, or another profile"
-    return Finding(name, fitting(cfg, image, room_gb) is not None, f"{detail}; the GPU has {room_gb:.1f} GB", remedy)
+    found = fitting(cfg, image, room_gb)
+    remedy = "a smaller generator.precision, a GPU with more memory, or another profile"
+    takes = f" and takes {found}" if found else ""
+    return Finding(name, found is not None, f"{detail}; the GPU has {room_gb:.1f} GB{takes}", remedy)
 
 
 def _pocket_generator(profile: Profile) -> str:

@@ -21,8 +21,13 @@ class GeneratorConfig:
     control LoRA; `depth` or `normals`, for what was trained on those. `revision`: commit or tag of `model_path` on the model
     hub, where that is a name and no folder; null is the newest, which may be another tomorrow. `control_strength`: what a
     control image's strength is multiplied with; some ControlNets are meant for less than 1. `memory`: `resident` keeps all
-    weights on the GPU, `park_text` (zimage alone) embeds the captions of a batch first and then puts the text encoder aside;
+    weights on the GPU, `park_text` (flux and zimage) embeds some hundred captions first and then puts the text encoders aside;
     `auto` does so where a GPU has no room for all.
+
+    Of flux, sdxl and zimage alone: `precision`: how the layers of the painting networks are stored; bf16 is as `dtype` says,
+    int8 and nf4 need bitsandbytes, and auto is the first of the four that fits the GPU. `bake`: LoRAs are merged into the
+    weights instead of computed beside them; auto does so where the precision needs it. `compile`: the blocks that a network
+    repeats are compiled. `attention`: who computes attention; auto is PyTorch.
     """
 
     backend: str = "pocket"
@@ -37,6 +42,10 @@ class GeneratorConfig:
     dtype: str = "auto"  # bfloat16 where the device multiplies in it, else float32
     device: str = "auto"
     memory: Literal["auto", "resident", "park_text"] = "auto"
+    precision: Literal["auto", "bf16", "fp8", "int8", "nf4"] = "bf16"
+    bake: Literal["auto", True, False] = "auto"
+    compile: bool = False
+    attention: Literal["auto", "native", "cudnn", "flash", "flash_3", "xformers", "sage"] = "auto"
 
 
 @dataclass(frozen=True)

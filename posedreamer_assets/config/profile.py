@@ -138,8 +138,7 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: generator.backend {profile.generator.backend} {why}; "
             "set alignment.method to none, or take another backend"
         )
-    if profile.generator.memory == "park_text" and profile.generator.backend != "zimage":
-        raise ConfigError(f"{where}: generator.memory park_text is for zimage; found {profile.generator.backend}")
+    _check_large(profile, where)
     if not 0 <= profile.generator.control_strength <= 2:
         raise ConfigError(
             f"{where}: generator.control_strength is {profile.generator.control_strength:g}; expected 0 to 2"
@@ -170,6 +169,27 @@ def _check_together(profile: Profile, where: str) -> None:
     if (held_out := profile.alignment.val_share + profile.alignment.test_share) >= 1:
         raise ConfigError(
             f"{where}: alignment.val_share and alignment.test_share are {held_out:g} together and leave no poses to train on"
+        )
+
+
+def _check_large(profile: Profile, where: str) -> None:
+    """Settings of memory and speed that the backend has no place for, or that exclude each other."""
+    cfg = profile.generator
+    if cfg.memory == "park_text" and cfg.backend not in ("flux", "zimage"):
+        raise ConfigError(f"{where}: generator.memory park_text is for flux and zimage; found {cfg.backend}")
+    usual = GeneratorConfig()
+    for name in ("precision", "bake", "compile", "attention"):
+        if cfg.backend == "pocket" and getattr(cfg, name) != getattr(usual, name):
+            raise ConfigError(f"{where}: generator.{name} is for flux, sdxl and zimage; found pocket")
+    if cfg.precision in ("auto", "fp8") and profile.alignment.method == "flow_dpo":
+        may = ", which generator.precision auto may be" if cfg.precision == "auto" else ""
+        raise ConfigError(
+            f"{where}: alignment.method flow_dpo cannot train over weights in fp8{may}; set generator.precision to bf16, int8 or "
+            "nf4, or alignment.method to none"
+        )
+    if cfg.bake is False and cfg.precision != "bf16" and cfg.backend == "flux" and cfg.control_lora_path:
+        raise ConfigError(
+            f"{where}: generator.bake false: a control LoRA is merged before weights are stored in {cfg.precision}; set auto"
         )
 
 
@@ -273,7 +293,8 @@ def _convert(hint: Any, value: Any, where: str, default: Any) -> Any:
         choices = typing.get_args(kind)
         if value in choices:
             return value
-        raise ConfigError(f"{where}: expected one of {', '.join(choices)}, found {value!r}")
+        named = ", ".join(str(c).lower() if isinstance(c, bool) else c for c in choices)
+        raise ConfigError(f"{where}: expected one of {named}, found {value!r}")
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build(default if isinstance(default, kind) else kind(), value, where)
     if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):

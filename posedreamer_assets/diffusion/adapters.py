@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig
@@ -23,11 +23,16 @@ WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 
 
 class AdapterSlot:
-    """The one place of a pipeline where a DPO adapter is or is not."""
+    """The one place of a pipeline where a DPO adapter is or is not.
 
-    def __init__(self, pipeline: Any, network_name: str) -> None:
-        self.pipeline, self.network_name = pipeline, network_name
+    With `bakes` it is merged into the weights, which are put back from copies in the CPU's memory when it goes. Layers in
+    fewer bits cannot take it up: over them it is computed beside them all the same.
+    """
+
+    def __init__(self, pipeline: Any, network_name: str, *, bakes: bool = False) -> None:
+        self.pipeline, self.network_name, self.bakes = pipeline, network_name, bakes
         self.loaded: str | None = None
+        self._before: dict[str, Tensor] = {}
 
     @property
     def network(self) -> Any:
@@ -51,6 +56,10 @@ class AdapterSlot:
 
     def clear(self) -> None:
         """Remove the adapter; the base model then gives the same bits as before it was added."""
+        layers = base_layers(self.network) if self._before else {}
+        for name, weight in self._before.items():
+            layers[name].weight.data.copy_(weight)  # type: ignore[operator]
+        self._before.clear()
         if ADAPTER in getattr(self.network, "peft_config", {}):
             others = [name for name in self.network.peft_config if name != ADAPTER]
             self.network.delete_adapters(ADAPTER)
@@ -87,6 +96,39 @@ class AdapterSlot:
         self.network.requires_grad_(False)
         loaded = get_peft_model_state_dict(self.network, adapter_name=ADAPTER)
         _same_weights(state, {f"{self.network_name}.{key}": value for key, value in loaded.items()}, str(file))
+        if self.bakes:
+            self._before = {
+                name: layer.get_base_layer().weight.detach().cpu().clone() for name, layer in lora_layers(self.network)
+            }
+            bake(self.network)
+        else:
+            beside_fp8(self.network, {key.removeprefix(f"{self.network_name}."): v for key, v in state.items()})
+
+
+def lora_layers(network: nn.Module) -> list[tuple[str, Any]]:
+    """Layers that have a LoRA, by name."""
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, LoraLayer)]
+
+
+def bake(network: Any) -> None:
+    """Merge all LoRAs of a network into its weights, and take them off: sums in float32, rounded once."""
+    for _, layer in lora_layers(network):
+        dtype = layer.get_base_layer().weight.dtype
+        layer.float()
+        layer.merge()
+        layer.to(dtype)
+    network.unload_lora()
+
+
+def beside_fp8(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give the DPO adapter its stored weights in the precision that layers in 8-bit floats compute in: peft makes those of
+    its LoRA like the layer's own, and rounds what comes in to them."""
+    for name, layer in lora_layers(network):
+        if layer.get_base_layer().weight.dtype == torch.float8_e4m3fn:
+            layer.cast_input_dtype_enabled = False
+            for half, held in (("lora_A", layer.lora_A[ADAPTER]), ("lora_B", layer.lora_B[ADAPTER])):
+                stored = state[f"{name}.{half}.weight"]
+                held.weight.data = stored.to(held.weight.device, cast(Any, network).dtype)
 
 
 @contextmanager
@@ -238,11 +280,12 @@ def _check_layer(layer: str, pair: dict[str, Tensor], layers: dict[str, nn.Modul
         raise BackendError(f"{where}: unexpected layer {layer}: the model has no such layer")
     if set(pair) != {"A", "B"}:
         raise BackendError(f"{where}: {layer} has only its lora_{next(iter(pair))} half")
-    weight = layers[layer].weight
-    assert isinstance(weight, Tensor)
+    found = layers[layer]
+    # The numbers of a quantised layer lie in another shape.
+    shape = (found.out_features, found.in_features) if isinstance(found, nn.Linear) else cast(Any, found).weight.shape
     down, up = pair["A"].shape, pair["B"].shape
-    if down[0] != up[1] or up[0] != weight.shape[0] or down[1] != weight.shape[1]:
-        raise BackendError(f"{where}: {layer} has shapes {tuple(down)} and {tuple(up)} for {tuple(weight.shape)}")
+    if down[0] != up[1] or up[0] != shape[0] or down[1] != shape[1]:
+        raise BackendError(f"{where}: {layer} has shapes {tuple(down)} and {tuple(up)} for {tuple(shape)}")
 
 
 def _targets(metadata: dict[str, Any], prefix: str, layers: dict[str, nn.Module]) -> list[str]:

@@ -3,8 +3,9 @@
 import copy
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,10 +20,15 @@ from transformers.utils import logging as transformers_log
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.adapters import AdapterSlot
+from posedreamer_assets.diffusion.memory import chosen_precision, gpu_gb, parks_text
+from posedreamer_assets.diffusion.precision import lower, move
+from posedreamer_assets.diffusion.speed import compile_blocks, set_attention
 from posedreamer_assets.digests import digest, file_digest, folder_digest
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.training.precision import cpu_multiplies_bfloat16
+
+CAPTIONS_TOGETHER = 256  # that are embedded before the text encoders step aside: 1 MB each of T5
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,17 +40,24 @@ class PipelineGenerator(ABC):
     same matrix shapes whatever the number of rows. On a CPU the block is a single row: larger ones are not faster, and
     a row's bits then depend on that row alone. Where a backend allows it, each core of a CPU paints rows of its own:
     two cores are then 1.8 times as fast as one, and 1.3 times where both work on the same row.
+
+    A backend that names its `text_parts` can embed the captions of many rows before it paints them, with the networks of
+    `painting_parts` aside meanwhile, and the text encoders afterwards (`parks`).
     """
 
+    text_parts: ClassVar[tuple[str, ...]] = ()  # the pipeline's networks that embed captions
+    painting_parts: ClassVar[tuple[str, ...]] = ()  # those that paint and can make room for them
+    parks: bool = False
     rows_in_parallel: ClassVar[bool] = False  # whether several threads may use the pipeline's networks at a time
 
     def __init__(self, pipeline: DiffusionPipeline, cfg: GeneratorConfig, image: ImageConfig, weights: str) -> None:
         self.pipeline: Any = pipeline
         self.cfg, self.image = cfg, image
         self.device = resolve_device(cfg.device)
-        self._digest = weights
+        self._digest = weights if cfg.precision == "bf16" else digest([weights, cfg.precision])
+        self._at_work: tuple[str, ...] = ()
         self.pipeline.set_progress_bar_config(disable=True)
-        self.adapter = AdapterSlot(self.pipeline, self.network_name)
+        self.adapter = AdapterSlot(self.pipeline, self.network_name, bakes=cfg.bake is True and cfg.precision == "bf16")
 
     @property
     @abstractmethod
@@ -54,11 +67,12 @@ class PipelineGenerator(ABC):
     @property
     def name(self) -> str:
         """Backend and model, for people."""
-        return f"{self.cfg.backend}:{Path(self.cfg.model_path).name if self.cfg.model_path else 'shipped'}"
+        precision = "" if self.cfg.precision == "bf16" else f"@{self.cfg.precision}"
+        return f"{self.cfg.backend}:{Path(self.cfg.model_path).name if self.cfg.model_path else 'shipped'}{precision}"
 
     @property
     def digest(self) -> str:
-        """Digest of the weights."""
+        """Digest of the weights, and of the precision that they were lowered to."""
         return self._digest
 
     @property
@@ -93,6 +107,62 @@ class PipelineGenerator(ABC):
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """See `Generator.generate`."""
         self._check(controls, captions, seeds)
+        if not self.parks:
+            return self._paint(controls, captions, seeds, adapter_path, control_strength)
+        images = np.empty_like(controls)
+        many = max(CAPTIONS_TOGETHER // self.block_size, 1) * self.block_size  # blocks are those of all rows together
+        for first in range(0, len(controls), many):
+            rows = slice(first, first + many)
+            self.need(self.text_parts)
+            self.embed_ahead(captions[rows])
+            self.need(self.painting_parts)
+            try:
+                images[rows] = self._paint(controls[rows], captions[rows], seeds[rows], adapter_path, control_strength)
+            finally:
+                self.forget_embedded()
+        return images
+
+    def embed_ahead(self, captions: Sequence[str]) -> None:
+        """Keep the embeddings of these captions, which the next rows have; of a backend that parks."""
+        raise NotImplementedError
+
+    def forget_embedded(self) -> None:
+        """Drop what `embed_ahead` kept."""
+        raise NotImplementedError
+
+    def need(self, parts: tuple[str, ...]) -> None:
+        """Where the text encoders are parked: have these networks on the device, and the others aside.
+
+        `parts`: `text_parts` or `painting_parts`.
+        """
+        if self.parks and (self._at_work != parts or any(self._type_of(part) != self.device.type for part in parts)):
+            aside = self.painting_parts if parts == self.text_parts else self.text_parts
+            self._place(aside=aside, at_work=parts)
+            self._at_work = parts
+
+    def _type_of(self, part: str) -> str:
+        return next(getattr(self.pipeline, part).parameters()).device.type
+
+    def _place(self, aside: tuple[str, ...], at_work: tuple[str, ...]) -> None:
+        """Move networks off the device and then others onto it."""
+        for names, device in ((aside, torch.device("cpu")), (at_work, self.device)):
+            for name in names:
+                move(getattr(self.pipeline, name), device)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def block_rows(self, first: int, count: int) -> list[int]:
+        """Rows of the block that begins with row `first` of so many, filled up with the last one."""
+        return [min(first + i, count - 1) for i in range(self.block_size)]
+
+    def _paint(
+        self,
+        controls: UInt8[np.ndarray, "n h w 3"],
+        captions: list[str],
+        seeds: list[int],
+        adapter_path: Path | None,
+        control_strength: float,
+    ) -> UInt8[np.ndarray, "n h w 3"]:
         self.adapter.use(adapter_path)
         images = np.empty_like(controls)
         blocks = range(0, len(controls), self.block_size)
@@ -106,7 +176,7 @@ class PipelineGenerator(ABC):
 
         @torch.no_grad()
         def paint(first: int) -> np.ndarray:
-            rows = [min(first + i, len(controls) - 1) for i in range(self.block_size)]
+            rows = self.block_rows(first, len(controls))
             noise = [torch.Generator().manual_seed(seeds[r]) for r in rows]
             return self.run_block(own.pipeline, controls[rows], [captions[r] for r in rows], noise, control_strength)
 
@@ -125,6 +195,42 @@ class PipelineGenerator(ABC):
             raise BackendError(
                 f"control images: expected uint8 (n, {str(size)[1:]}, found {controls.dtype} {controls.shape}"
             )
+
+
+def settled(cfg: GeneratorConfig, image: ImageConfig) -> GeneratorConfig:
+    """With the precision that `auto` is on this device: the largest that its memory has room for; bf16 without a GPU."""
+    room_gb = gpu_gb() if resolve_device(cfg.device).type == "cuda" else None
+    return replace(cfg, precision=chosen_precision(cfg, image, room_gb))
+
+
+def prepare(
+    pipeline: Any, kind: type[PipelineGenerator], painting: Sequence[str], cfg: GeneratorConfig, image: ImageConfig
+) -> bool:
+    """Make a loaded pipeline ready for painting: its networks named in `painting` in their precision, everything frozen and
+    on the device but what is parked, with the configured attention, and compiled.
+
+    Returns:
+        whether the text encoders are parked, `generator.parks`.
+
+    Raises:
+        BackendError: a library that precision or attention need is not installed.
+    """
+    device = resolve_device(cfg.device)
+    networks = [getattr(pipeline, name) for name in painting]
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    lower(networks, cfg.precision, resolve_dtype(cfg.dtype, device), device)
+    parks = bool(kind.text_parts) and parks_text(cfg, image, gpu_gb() if device.type == "cuda" else None)
+    later = {*kind.text_parts, *kind.painting_parts} if parks else set()
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and name not in later:
+            move(part, device)
+    pipeline.vae.enable_slicing()  # one image of a block after another
+    set_attention(networks, cfg.attention)
+    if cfg.compile:
+        compile_blocks(networks)
+    return parks
 
 
 def resolve_device(name: str) -> torch.device:

@@ -34,6 +34,7 @@ from posedreamer_assets.diffusion.frugal import build_optimizer, fast_products, 
 from posedreamer_assets.diffusion.generator import FlowModel, Generator
 from posedreamer_assets.diffusion.gradients import CPU_ROWS, attention, sum_gradients
 from posedreamer_assets.diffusion.pair_data import PairData, PairEncoder, PairRows, batches_of
+from posedreamer_assets.diffusion.precision import is_fp8
 from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.progress import advance
@@ -233,6 +234,11 @@ def train_dpo(
     """
     if not isinstance(generator, FlowModel):
         raise AlignmentError(f"Flow-DPO needs a generator that predicts velocities (FlowModel), found {generator.name}")
+    if any(is_fp8(layer) for layer in generator.network.modules()):
+        raise AlignmentError(
+            "Flow-DPO cannot train over weights in fp8, which are cast anew for every product: set generator.precision to bf16, "
+            "int8 or nf4, or alignment.method to none"
+        )
     for kind, count in (("training", int((~pairs.validation).sum())), ("validation", int(pairs.validation.sum()))):
         if count == 0:
             raise AlignmentError(f"no {kind} pairs among {len(pairs)}: make more poses or lower alignment.min_gap")

@@ -13,11 +13,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.diffusion.adapters import bake
 from posedreamer_assets.diffusion.backend import (
     PipelineGenerator,
     loading,
+    prepare,
     resolve_device,
     resolve_dtype,
+    settled,
     weights_digest,
 )
 from posedreamer_assets.diffusion.networks import encode_mode, image_ids, pack_latents
@@ -34,12 +37,17 @@ class FluxGenerator(PipelineGenerator):
 
     `model_path` names FLUX.1-dev (a folder or a name on the hub) or a model whose transformer already takes control
     latents, such as FLUX.1-Depth-dev; `control_lora_path` names the control LoRA, which widens the input layer of
-    FLUX.1-dev.
+    FLUX.1-dev. It is computed beside the layers, or merged into them (`generator.bake`), as it must be before they are stored
+    in fewer bits.
     """
+
+    text_parts = ("text_encoder", "text_encoder_2")
+    painting_parts = ("transformer",)
 
     def __init__(self, pipeline: Any, cfg: GeneratorConfig, image: ImageConfig, weights: str) -> None:
         super().__init__(pipeline, cfg, image, weights)
         self._controls: dict[bytes, Tensor] = {}
+        self._embedded: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -69,9 +77,12 @@ class FluxGenerator(PipelineGenerator):
             BackendError: no `model_path`, weights that cannot be read or do not fit, or a transformer that takes no
                 control latents.
         """
+        cfg = settled(cfg, image)
         pipeline = cls.read(cfg, image)
         if cfg.control_lora_path is not None:
             load_control_lora(pipeline, cfg.control_lora_path)
+            if merges(cfg):
+                bake(pipeline.transformer)
         expected = 2 * 4 * pipeline.vae.config["latent_channels"]
         # Widening the input layer sets the attribute and leaves the item as it was.
         found = pipeline.transformer.config.in_channels
@@ -88,8 +99,10 @@ class FluxGenerator(PipelineGenerator):
         control LoRA is trained on.
 
         Raises:
-            BackendError: as `load`, or a transformer that takes control latents already.
+            BackendError: as `load`, a transformer that takes control latents already, or weights in fewer bits.
         """
+        if cfg.precision != "bf16":
+            raise BackendError(f"generator.precision {cfg.precision}: a control LoRA is trained with weights in bf16")
         pipeline = cls.read(cfg, image)
         expected, found = 4 * pipeline.vae.config["latent_channels"], pipeline.transformer.config.in_channels
         if found != expected:
@@ -123,10 +136,10 @@ class FluxGenerator(PipelineGenerator):
     @classmethod
     def ready(cls, pipeline: FluxControlPipeline, cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
         """These networks on their device, for painting."""
-        pipeline.to(resolve_device(cfg.device))
-        pipeline.vae.enable_slicing()  # one image of a block after another
-        freeze(pipeline)
-        return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
+        parks = prepare(pipeline, cls, cls.painting_parts, cfg, image)
+        generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
+        generator.parks = parks
+        return generator
 
     def run_block(
         self,
@@ -136,7 +149,8 @@ class FluxGenerator(PipelineGenerator):
         noise: list[torch.Generator],
         control_strength: float,
     ) -> UInt8[np.ndarray, "n h w 3"]:
-        hidden, pooled = self.encode_captions(captions)
+        hidden, pooled = self._embeddings(captions)
+        self.need(self.painting_parts)
         images = pipeline(
             prompt_embeds=hidden,
             pooled_prompt_embeds=pooled,
@@ -158,9 +172,26 @@ class FluxGenerator(PipelineGenerator):
         side = 2 * self.pipeline.vae_scale_factor
         return self.image.height // side, self.image.width // side
 
+    def embed_ahead(self, captions: Sequence[str]) -> None:
+        """Block by block, so that the bits are those of text encoders that stay; kept in the CPU's memory."""
+        for first in range(0, len(captions), self.block_size):
+            together = [captions[row] for row in self.block_rows(first, len(captions))]
+            if tuple(together) not in self._embedded:
+                self._embedded[tuple(together)] = tuple(part.cpu() for part in self.encode_captions(together))
+
+    def forget_embedded(self) -> None:
+        self._embedded.clear()
+
+    def _embeddings(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        if (kept := self._embedded.get(tuple(captions))) is None:
+            return self.encode_captions(captions)
+        hidden, pooled = (part.to(self.device) for part in kept)
+        return hidden, pooled
+
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> tuple[Float[Tensor, "n tokens d"], Float[Tensor, "n e"]]:
         """Token embeddings and pooled embeddings of captions."""
+        self.need(self.text_parts)
         hidden, pooled, _ = self.pipeline.encode_prompt(
             prompt=list(captions), prompt_2=None, device=self.device, max_sequence_length=MAX_CAPTION_TOKENS
         )
@@ -211,6 +242,7 @@ class FluxGenerator(PipelineGenerator):
         `captions`: token embeddings (n, words, d) and pooled embeddings (n, e); `shown`: the indices of the tokens where
         they are of a part of the image only.
         """
+        self.need(self.painting_parts)
         hidden, pooled = captions
         rows, columns = self.token_grid
         ids = image_ids(2 * rows, 2 * columns)
@@ -244,6 +276,11 @@ def load_control_lora(pipeline: FluxControlPipeline, path: str) -> None:
             pipeline.load_lora_weights(path, adapter_name=CONTROL_ADAPTER, use_safetensors=True)
     if CONTROL_ADAPTER not in getattr(pipeline.transformer, "peft_config", {}):
         raise BackendError(f"{path}: holds no LoRA of the transformer")
+
+
+def merges(cfg: GeneratorConfig) -> bool:
+    """Whether a control LoRA is merged into the weights."""
+    return cfg.bake is True or cfg.precision != "bf16"
 
 
 def widen(transformer: FluxTransformer2DModel) -> None:

@@ -62,12 +62,23 @@ def parked(pipeline: Any, trained: nn.Module, device: torch.device) -> Iterator[
     """Within, `device` holds of a pipeline the network that is trained; the others wait in the CPU's memory."""
     components = getattr(pipeline, "components", {}).values() if device.type != "cpu" else ()
     others = [part for part in components if isinstance(part, nn.Module) and part is not trained]
+    places = [_place(part, device) for part in others]
+    home = _place(trained, device)
+    takes_turns = bool(others) and home.type != device.type  # with text encoders, which are on the GPU now
     try:
         for part in others:
             part.to("cpu")
+        if takes_turns:
+            trained.to(device)
         if others and device.type == "cuda":
             torch.cuda.empty_cache()
         yield
     finally:
-        for part in others:
-            part.to(device)
+        if takes_turns:
+            trained.to(home)
+        for part, place in zip(others, places, strict=True):
+            part.to(place)
+
+
+def _place(part: nn.Module, otherwise: torch.device) -> torch.device:
+    return next((parameter.device for parameter in part.parameters()), otherwise)

@@ -1,8 +1,9 @@
 """What a generator takes of a GPU's memory: its weights, and what a block of images needs on top. Nothing is loaded.
 
-Weights are counted in files' headers, or on architectures without weights for known models (`sources.py`). What is alive at
-once on top is the larger of two figures, the first counted on the architecture without weights (a test counts it again),
-the second an estimate by hand that nothing has checked:
+Weights are counted in files' headers, or on architectures without weights for known models (`sources.py`), those of layers that
+`generator.precision` lowers with the bytes that they then have (`shares.py`). What is alive at once on top is the larger of two
+figures, the first counted on the architecture without weights (a test counts it again), the second an estimate by hand that
+nothing has checked:
 
     the decoder, which paints one image at a time:  pixels of an image x DECODER_BYTES
     the transformer:                                rows of a block x tokens x width x 2 bytes x TRANSFORMER_WIDTHS
@@ -12,9 +13,11 @@ and `RUNTIME_GB` for CUDA itself, which is an assumption. No figure was compared
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.sources import needs
+from posedreamer_assets.diffusion.shares import PRECISIONS
+from posedreamer_assets.diffusion.sources import TEXT_PARTS, needs
 from posedreamer_assets.errors import BackendError
 
 DECODER_BYTES = 2200  # a pixel, of the autoencoder that FLUX, SDXL and Z-Image share, in 16 bits
@@ -22,9 +25,10 @@ TRANSFORMER_WIDTHS = 22  # vectors of the transformer's width that are alive for
 WIDTHS = {"flux": 3072, "zimage": 3840}  # of SDXL's UNet, whose maps shrink, nothing is counted but the decoder
 CAPTION_TOKENS = 512
 RUNTIME_GB = 1.0
-TEXT_PARTS = {"T5", "CLIP", "Qwen3", "text encoders", "text_encoder", "text_encoder_2"}
-PARKING = ("zimage",)  # backends that can put the text encoder aside
+PARKING = ("flux", "zimage")  # backends that can put the text encoders aside
 CARDS_GIB = (24, 48, 80)
+
+Precision = Literal["auto", "bf16", "fp8", "int8", "nf4"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,14 @@ class Plan:
         batch: images of a block.
         parts: weights of each part.
         activations_gb: what a block needs beside the weights.
+        precision: of the painting networks, one of `PRECISIONS`.
     """
 
     memory: str
     batch: int
     parts: Mapping[str, float]
     activations_gb: float
+    precision: str = "bf16"
 
     @property
     def resident_gb(self) -> float:
@@ -50,16 +56,17 @@ class Plan:
 
     @property
     def peak_gb(self) -> float:
-        """The most that is needed at once; with `park_text` captions are embedded while all else is aside."""
+        """The most that is needed at once; with `park_text` captions are embedded while the painting networks are aside."""
         text_gb = sum(size for part, size in self.parts.items() if part in TEXT_PARTS)
         return max(self.resident_gb + self.activations_gb, text_gb) + RUNTIME_GB
 
     def __str__(self) -> str:
-        return f"{self.peak_gb:.1f} GB with memory={self.memory}, batch_size={self.batch}"
+        precision = "" if self.precision == "bf16" else f", precision={self.precision}"
+        return f"{self.peak_gb:.1f} GB with memory={self.memory}, batch_size={self.batch}{precision}"
 
 
 def plan(cfg: GeneratorConfig, image: ImageConfig) -> Plan | None:
-    """The plan of a configuration as it stands (`auto` is resident); None where a model's size is not known.
+    """The plan of a configuration as it stands (`auto` is resident, and bf16); None where a model's size is not known.
 
     Raises:
         BackendError: as `needs`.
@@ -72,7 +79,8 @@ def plan(cfg: GeneratorConfig, image: ImageConfig) -> Plan | None:
     tokens = (image.width // 16) * (image.height // 16) + CAPTION_TOKENS
     transformer = cfg.batch_size * tokens * WIDTHS.get(cfg.backend, 0) * 2 * TRANSFORMER_WIDTHS
     memory = "park_text" if cfg.memory == "park_text" else "resident"
-    return Plan(memory, cfg.batch_size, parts, max(decoder, transformer) / 1e9)
+    precision = "bf16" if cfg.precision == "auto" else cfg.precision
+    return Plan(memory, cfg.batch_size, parts, max(decoder, transformer) / 1e9, precision)
 
 
 def possible(cfg: GeneratorConfig, image: ImageConfig) -> list[Plan]:
@@ -88,8 +96,32 @@ def possible(cfg: GeneratorConfig, image: ImageConfig) -> list[Plan]:
 
 
 def fitting(cfg: GeneratorConfig, image: ImageConfig, room_gb: float) -> Plan | None:
-    """The first possible plan that fits."""
+    """The first possible plan that fits; with precision `auto`, in the precision that it then is."""
+    cfg = replace(cfg, precision=chosen_precision(cfg, image, room_gb))
     return next((one for one in possible(cfg, image) if one.peak_gb <= room_gb), None)
+
+
+def allowed(cfg: GeneratorConfig, image: ImageConfig) -> list[Plan]:
+    """Plans with the configured block and precision, text encoders where `memory` lets them be."""
+    return [one for one in possible(cfg, image) if one.batch == cfg.batch_size and cfg.memory in ("auto", one.memory)]
+
+
+def in_precisions(cfg: GeneratorConfig) -> list[GeneratorConfig]:
+    """The configuration in each precision, full precision first."""
+    return [replace(cfg, precision=precision) for precision in PRECISIONS]  # type: ignore[arg-type]
+
+
+def chosen_precision(cfg: GeneratorConfig, image: ImageConfig, room_gb: float | None) -> Precision:
+    """The configured precision; of `auto` the first whose plan fits with the configured block, else the last; bf16
+    without a GPU, and where sizes are not known."""
+    if cfg.precision != "auto":
+        return cfg.precision
+    if room_gb is None or plan(cfg, image) is None:
+        return "bf16"
+    for one in in_precisions(cfg):
+        if any(planned.peak_gb <= room_gb for planned in allowed(one, image)):
+            return one.precision  # type: ignore[return-value]
+    return "nf4"
 
 
 def gpu_gb() -> float | None:
@@ -103,7 +135,7 @@ def parks_text(cfg: GeneratorConfig, image: ImageConfig, room_gb: float | None) 
     """Whether the text encoder is put aside: as the profile says; with `auto`, where all does not fit and this does."""
     if cfg.memory != "auto" or room_gb is None:
         return cfg.memory == "park_text"
-    fits = {one.memory: one.peak_gb <= room_gb for one in possible(cfg, image) if one.batch == cfg.batch_size}
+    fits = {one.memory: one.peak_gb <= room_gb for one in allowed(cfg, image)}
     return fits.get("park_text", False) and not fits["resident"]
 
 
@@ -113,18 +145,43 @@ def require_room(cfg: GeneratorConfig, image: ImageConfig, room_gb: float | None
     Raises:
         BackendError: in one line, with the settings that would fit, if any do.
     """
-    if room_gb is None or cfg.device == "cpu" or not (plans := possible(cfg, image)):
+    if room_gb is None or cfg.device == "cpu" or not possible(cfg, image):
         return
-    allowed = [one for one in plans if one.batch == cfg.batch_size and cfg.memory in ("auto", one.memory)]
-    if any(one.peak_gb <= room_gb for one in allowed):
+    cfg = replace(cfg, precision=chosen_precision(cfg, image, room_gb))
+    plans = allowed(cfg, image)
+    if any(one.peak_gb <= room_gb for one in plans):
         return
-    other = fitting(cfg, image, room_gb)
-    remedy = (
-        f"--set generator.memory={other.memory} --set generator.batch_size={other.batch} needs {other.peak_gb:.1f} GB"
-        if other
-        else "no setting of memory or batch_size fits: a smaller image, another profile or a larger GPU"
-    )
-    raise BackendError(f"generator: needs {allowed[-1]}; the GPU has {room_gb:.1f} GB: {remedy}")
+    raise BackendError(f"generator: needs {plans[-1]}; the GPU has {room_gb:.1f} GB: {_remedy(cfg, image, room_gb)}")
+
+
+def _remedy(cfg: GeneratorConfig, image: ImageConfig, room_gb: float) -> str:
+    """Settings that fit: those that leave images as they are, and the largest precision in which the block fits."""
+    same = fitting(cfg, image, room_gb)
+    smaller = in_precisions(replace(cfg, memory="auto"))[PRECISIONS.index(cfg.precision) + 1 :]
+    other = next((its for one in smaller for its in allowed(one, image) if its.peak_gb <= room_gb), None)
+    said = []
+    if same:
+        said.append(
+            f"--set generator.memory={same.memory} --set generator.batch_size={same.batch} needs {same.peak_gb:.1f} GB"
+        )
+    if other:
+        said.append(
+            f"--set generator.precision={other.precision} --set generator.memory={other.memory} needs {other.peak_gb:.1f} GB "
+            "and paints other images"
+        )
+    if not said:
+        return "no setting of memory, batch_size or precision fits: a smaller image, another profile or a larger GPU"
+    return ", or ".join(said)
+
+
+def by_precision(cfg: GeneratorConfig, image: ImageConfig) -> str:
+    """What each precision takes, in words: weights on the GPU while it paints, and the peak, text encoders there or aside."""
+    said = []
+    for one in in_precisions(cfg):
+        plans = allowed(replace(one, memory="auto"), image)
+        sizes = (f"{p.resident_gb:.1f} of weights, peak {p.peak_gb:.1f} GB ({p.memory})" for p in plans)
+        said.append(f"{one.precision} {' or '.join(sizes)}")
+    return "; ".join(said)
 
 
 def on_cards(cfg: GeneratorConfig, image: ImageConfig) -> str:

@@ -11,8 +11,10 @@ from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.backend import (
     PipelineGenerator,
     loading,
+    prepare,
     resolve_device,
     resolve_dtype,
+    settled,
     weights_digest,
 )
 from posedreamer_assets.errors import BackendError
@@ -43,8 +45,8 @@ class SdxlGenerator(PipelineGenerator):
             raise BackendError(
                 "the sdxl backend needs generator.model_path (SDXL) and generator.control_lora_path (a ControlNet)"
             )
-        device = resolve_device(cfg.device)
-        dtype = resolve_dtype(cfg.dtype, device)
+        cfg = settled(cfg, image)
+        dtype = resolve_dtype(cfg.dtype, resolve_device(cfg.device))
         with loading(cfg.control_lora_path):
             control = ControlNetModel.from_pretrained(cfg.control_lora_path, dtype=dtype, use_safetensors=True)
         with loading(cfg.model_path):
@@ -56,8 +58,7 @@ class SdxlGenerator(PipelineGenerator):
                 use_safetensors=True,
                 add_watermarker=False,
             )
-        pipeline.to(device)
-        pipeline.vae.enable_slicing()  # one image of a block after another
+        prepare(pipeline, cls, ("unet", "controlnet"), cfg, image)
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
 
     def run_block(

@@ -3,17 +3,19 @@
 A run that would fail at its first image, hours after its poses were made, is refused at its start.
 """
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from posedreamer_assets.config import GeneratorConfig
+from posedreamer_assets.diffusion.shares import lowered_bytes
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.hub import ask, file_of_model, is_here, is_written_so
 
+TEXT_PARTS = {"T5", "CLIP", "Qwen3", "text encoders", "text_encoder", "text_encoder_2"}
+NOT_LOWERED = TEXT_PARTS | {"VAE", "vae"}  # parts that no precision changes
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}  # auto: bfloat16 on a GPU
 
 
@@ -25,11 +27,14 @@ class Source:
         parameters: of each part, in billions, counted on the architectures without weights (torch's meta device).
         licence: of the weights, and what it says of images made with them.
         gated: whether the hub asks who takes it to agree to the licence, with a token.
+        lowered: of each part that a precision lowers, by precision: GB of what is lowered, and billions of parameters that
+            are not; counted as `parameters`.
     """
 
     parameters: Mapping[str, float]
     licence: str
     gated: bool = False
+    lowered: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 KNOWN = {
@@ -37,17 +42,27 @@ KNOWN = {
         {"transformer": 11.90, "T5": 4.76, "CLIP": 0.12, "VAE": 0.08},
         "FLUX.1 [dev] Non-Commercial License: images may be used, but not to train a model that competes with FLUX.1",
         gated=True,
+        lowered={"transformer": {"fp8": (8.61, 3.293), "int8": (11.85, 0.067), "nf4": (6.66, 0.067)}},
     ),
     "stabilityai/stable-diffusion-xl-base-1.0": Source(
         {"UNet": 2.57, "text encoders": 0.82, "VAE": 0.08},
         "CreativeML Open RAIL++-M: weights and images may be used commercially, but not for what its Attachment A lists",
+        lowered={"UNet": {"fp8": (2.56, 0.008), "int8": (2.23, 0.342), "nf4": (1.25, 0.342)}},
     ),
-    "diffusers/controlnet-depth-sdxl-1.0": Source({"ControlNet": 1.25}, "OpenRAIL++"),
+    "diffusers/controlnet-depth-sdxl-1.0": Source(
+        {"ControlNet": 1.25},
+        "OpenRAIL++",
+        lowered={"ControlNet": {"fp8": (1.24, 0.009), "int8": (1.11, 0.149), "nf4": (0.62, 0.149)}},
+    ),
     "Tongyi-MAI/Z-Image-Turbo": Source(
-        {"transformer": 6.15, "Qwen3": 4.02, "VAE": 0.08}, "Apache-2.0: weights and images may be used commercially"
+        {"transformer": 6.15, "Qwen3": 4.02, "VAE": 0.08},
+        "Apache-2.0: weights and images may be used commercially",
+        lowered={"transformer": {"fp8": (6.02, 0.139), "int8": (6.15, 0.013), "nf4": (3.45, 0.013)}},
     ),
     "alibaba-pai/Z-Image-Turbo-Fun-Controlnet-Union-2.1/Z-Image-Turbo-Fun-Controlnet-Union-2.1-8steps.safetensors": Source(
-        {"ControlNet": 3.36}, "Apache-2.0"
+        {"ControlNet": 3.36},
+        "Apache-2.0",
+        lowered={"ControlNet": {"fp8": (3.29, 0.068), "int8": (3.36, 0.001), "nf4": (1.89, 0.001)}},
     ),
 }
 """Models that the shipped profiles name."""
@@ -81,7 +96,12 @@ def needs(cfg: GeneratorConfig) -> list[Need]:
         BackendError: a path that does not exist, or a damaged file of weights.
     """
     named = ((cfg.model_path, cfg.revision), (cfg.control_lora_path, None))
-    return [_need(name, revision, BYTES[cfg.dtype]) for name, revision in named if name]
+    precision = "bf16" if cfg.precision == "auto" else cfg.precision
+    found = [_need(name, revision, BYTES[cfg.dtype], precision) for name, revision in named if name]
+    merged = cfg.bake is True or precision != "bf16"
+    if cfg.backend == "flux" and cfg.control_lora_path and merged:
+        found[-1] = replace(found[-1], gigabytes=dict.fromkeys(found[-1].gigabytes, 0.0))
+    return found
 
 
 def require(cfg: GeneratorConfig) -> None:
@@ -103,34 +123,43 @@ def require(cfg: GeneratorConfig) -> None:
             raise BackendError(f"{need.name} is not on this computer, and {why}; {folder}")
 
 
-def _need(name: str, revision: str | None, size: int) -> Need:
+def _need(name: str, revision: str | None, size: int, precision: str = "bf16") -> Need:
     path = Path(name).expanduser()
     if path.exists():
-        return Need(name, True, stored_gigabytes(path, size))
+        return Need(name, True, stored_gigabytes(path, size, precision))
     if not is_written_so(name) and file_of_model(name) is None:
         raise BackendError(f"{name}: no such file or folder; set generator.model_path and generator.control_lora_path")
     known = KNOWN.get(name)
     parts = {part: count * size for part, count in known.parameters.items()} if known else {}
+    for part, by_precision in known.lowered.items() if known else ():
+        if precision in by_precision:
+            lowered_gb, kept = by_precision[precision]
+            parts[part] = lowered_gb + kept * size
     return Need(name, is_here(name, revision), parts, known.licence if known else "", revision)
 
 
-def stored_gigabytes(path: Path, size: int) -> dict[str, float]:
-    """Gigabytes of the numbers in each sub-folder's safetensors files, at so many bytes a number, from their headers.
+def stored_gigabytes(path: Path, size: int, precision: str = "bf16") -> dict[str, float]:
+    """Gigabytes of the numbers in each sub-folder's safetensors files, at so many bytes a number, from their headers; of layers
+    that a precision lowers as it stores them.
 
     Raises:
         BackendError: there are none, or a file is damaged.
     """
-    found: dict[str, float] = {}
+    shapes: dict[str, dict[str, Sequence[int]]] = {}
     for file in _weights(path):
         part = file.parent.name if path.is_dir() and file.parent != path else path.stem
         try:
             with safe_open(file, "numpy") as arrays:
-                shapes = [arrays.get_slice(key).get_shape() for key in arrays.keys()]  # noqa: SIM118 - not a mapping
+                named = {key: arrays.get_slice(key).get_shape() for key in arrays.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, OSError) as error:
             raise BackendError(f"{file}: {error}") from error
-        found[part] = found.get(part, 0.0) + size * sum(map(math.prod, shapes)) / 1e9
-    if not found:
+        shapes.setdefault(part, {}).update(named)
+    if not shapes:
         raise BackendError(f"{path}: no *.safetensors; other formats are not read")
+    found = {}
+    for part, named in shapes.items():
+        lowered, kept = lowered_bytes(named, "bf16" if part in NOT_LOWERED else precision)
+        found[part] = (lowered + kept * size) / 1e9
     return found
 
 

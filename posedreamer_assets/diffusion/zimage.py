@@ -16,11 +16,12 @@ from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.backend import (
     PipelineGenerator,
     loading,
+    prepare,
     resolve_device,
     resolve_dtype,
+    settled,
     weights_digest,
 )
-from posedreamer_assets.diffusion.memory import gpu_gb, parks_text
 from posedreamer_assets.diffusion.pixels import to_signed
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.hub import file_of_model
@@ -37,7 +38,8 @@ class ZImageGenerator(PipelineGenerator):
     does not apply: this pipeline's captions have a length each, which `FlowModel` has no place for.
     """
 
-    parks: bool = False  # the text encoder is put aside while images are painted
+    text_parts = ("text_encoder",)
+    painting_parts = ("transformer", "controlnet")
 
     def __init__(self, pipeline: Any, cfg: GeneratorConfig, image: ImageConfig, weights: str) -> None:
         super().__init__(pipeline, cfg, image, weights)
@@ -59,8 +61,8 @@ class ZImageGenerator(PipelineGenerator):
             raise BackendError(
                 "the zimage backend needs generator.model_path (Z-Image-Turbo) and generator.control_lora_path (a ControlNet)"
             )
-        device = resolve_device(cfg.device)
-        dtype = resolve_dtype(cfg.dtype, device)
+        cfg = settled(cfg, image)
+        dtype = resolve_dtype(cfg.dtype, resolve_device(cfg.device))
         control = load_controlnet(cfg.control_lora_path, dtype)
         with loading(cfg.model_path):
             pipeline = ZImageControlNetPipeline.from_pretrained(
@@ -69,39 +71,18 @@ class ZImageGenerator(PipelineGenerator):
         side = 2 * pipeline.vae_scale_factor
         if image.width % side or image.height % side:
             raise BackendError(f"image: {image.width} x {image.height} pixels; zimage paints multiples of {side}")
-        for part in (pipeline.transformer, pipeline.controlnet, pipeline.text_encoder, pipeline.vae):
-            part.eval().requires_grad_(False)
-        pipeline.vae.enable_slicing()  # one image of a block after another
+        parks = prepare(pipeline, cls, cls.painting_parts, cfg, image)
         generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
-        generator.parks = parks_text(cfg, image, gpu_gb() if device.type == "cuda" else None)
-        if generator.parks:
-            pipeline.vae.to(device)  # the others come and go
-        else:
-            pipeline.to(device)
+        generator.parks = parks
         return generator
 
-    def generate(
-        self,
-        controls: UInt8[np.ndarray, "n h w 3"],
-        captions: list[str],
-        seeds: list[int],
-        *,
-        adapter_path: Path | None = None,
-        control_strength: float = 1.0,
-    ) -> UInt8[np.ndarray, "n h w 3"]:
-        """See `Generator.generate`. With `park_text` all captions are embedded first, while the other networks are aside."""
-        if self.parks:
-            guided = [""] if self.cfg.guidance > 0 else []
-            self._place(aside=("transformer", "controlnet"), at_work=("text_encoder",))
-            for caption in dict.fromkeys([*captions, *guided]):
-                self._embedded[caption] = self._embed(caption)
-            self._place(aside=("text_encoder",), at_work=("transformer", "controlnet"))
-        try:
-            return super().generate(
-                controls, captions, seeds, adapter_path=adapter_path, control_strength=control_strength
-            )
-        finally:
-            self._embedded.clear()
+    def embed_ahead(self, captions: Sequence[str]) -> None:
+        """Each caption once, and the empty one that guidance moves away from."""
+        for caption in dict.fromkeys([*captions, *([""] if self.cfg.guidance > 0 else [])]):
+            self._embedded[caption] = self._embed(caption)
+
+    def forget_embedded(self) -> None:
+        self._embedded.clear()
 
     def encode_captions(self, captions: Sequence[str]) -> list[Float[Tensor, "_ d"]]:
         """Embeddings of each caption's own tokens; captions differ in their number."""
@@ -112,14 +93,6 @@ class ZImageGenerator(PipelineGenerator):
         """One caption at a time, so that its embedding is the same whichever others there are."""
         (embedded,), _ = self.pipeline.encode_prompt([caption], self.device, do_classifier_free_guidance=False)
         return embedded
-
-    def _place(self, aside: tuple[str, ...], at_work: tuple[str, ...]) -> None:
-        """Move networks off the device and then others onto it."""
-        for names, device in ((aside, torch.device("cpu")), (at_work, self.device)):
-            for name in names:
-                getattr(self.pipeline, name).to(device)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
 
     def run_block(
         self,

@@ -97,13 +97,17 @@ class Painter:
         )
 
     def _halve(self, error: RuntimeError) -> None:
+        loaded = getattr(self._generator, "cfg", None)
+        cfg = (
+            loaded if isinstance(loaded, GeneratorConfig) else self._model.cfg
+        )  # of precision auto, the one that was chosen
         batch = self._model.cfg.batch_size
         if batch <= 1:
             first = str(error).partition("\n")[0]
             raise BackendError(f"the GPU's memory is too small for a single image: {first}") from error
         error.__traceback__ = None  # its frames hold the generator
         self.unload()
-        self._model = replace(self._model, cfg=replace(self._model.cfg, batch_size=batch // 2))
+        self._model = replace(self._model, cfg=replace(cfg, batch_size=batch // 2))
 
     def unload(self) -> None:
         """Give the generator's memory back, also that which torch keeps for later."""

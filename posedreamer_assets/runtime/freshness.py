@@ -33,6 +33,8 @@ NOT_CONTENT = {
     "generator.batch_size",
     "generator.device",
     "generator.memory",
+    "generator.bake",
+    "generator.compile",
     "ranker.batch_size",
     "judge.batch_size",
     "outside_judge.batch_size",
@@ -57,6 +59,12 @@ NOT_CONTENT = {
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",
+}
+
+# Values of settings that came later, with which rows hold what they held without the setting: they are left out.
+AS_BEFORE = {
+    "generator.precision": {"bf16"},
+    "generator.attention": {"auto", "native", "cudnn", "flash", "flash_3", "xformers"},  # sage multiplies in 8 bits
 }
 
 # Where files lie that are digested by their bytes: moved to another folder, they change nothing.
@@ -282,4 +290,8 @@ def setting(profile: Profile, name: str, key: str | None = None) -> Any:
     plain = {k: v is not None if f"{section_name}.{k}" in PLACES else v for k, v in values.items()}
     if field:
         return plain[field]
-    return {k: v for k, v in plain.items() if f"{section_name}.{k}" not in NOT_CONTENT}
+    return {k: v for k, v in plain.items() if _is_content(f"{section_name}.{k}", v)}
+
+
+def _is_content(name: str, value: Any) -> bool:
+    return name not in NOT_CONTENT and (name not in AS_BEFORE or value not in AS_BEFORE[name])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from posedreamer_assets.config import AlignmentConfig, GeneratorConfig
+from posedreamer_assets.diffusion import backend
 from posedreamer_assets.diffusion.dpo import train_dpo
 from posedreamer_assets.diffusion.flux import CONTROL_ADAPTER, FluxGenerator
 from posedreamer_assets.diffusion.generator import load_generator
@@ -93,3 +94,47 @@ def test_the_digest_covers_the_control_lora(flux: FluxGenerator, flux_config: Ge
 def test_what_cannot_be_loaded_is_named(flux_config: GeneratorConfig, changes: dict[str, object], message: str) -> None:
     with pytest.raises(BackendError, match=message):
         load_generator(replace(flux_config, **changes), IMAGE)  # type: ignore[arg-type]
+
+
+def test_with_the_text_encoders_aside_images_are_the_same_and_captions_come_a_chunk_at_a_time(
+    flux_config: GeneratorConfig, flux: FluxGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parking = load_generator(replace(flux_config, memory="park_text"), IMAGE)
+    assert isinstance(parking, FluxGenerator)
+    monkeypatch.setattr(backend, "CAPTIONS_TOGETHER", 2)
+    happened: list[str] = []
+    encode, place = parking.encode_captions, parking._place
+
+    def placing(aside: tuple[str, ...], at_work: tuple[str, ...]) -> None:
+        happened.append(f"{'+'.join(at_work)} at work, {'+'.join(aside)} aside")
+        place(aside, at_work)
+
+    monkeypatch.setattr(parking, "encode_captions", lambda texts: (happened.append(*texts), encode(texts))[1])
+    monkeypatch.setattr(parking, "_place", placing)
+    _, controls, captions = draw_discs(3)
+    painted = parking.generate(controls, captions, [1, 2, 3])
+    assert np.array_equal(painted, flux.generate(controls, captions, [1, 2, 3]))
+    text = "text_encoder+text_encoder_2 at work, transformer aside"
+    paints = "transformer at work, text_encoder+text_encoder_2 aside"
+    assert happened == [text, captions[0], captions[1], paints, text, captions[2], paints]
+    assert not parking._embedded
+
+
+def test_rows_of_a_block_are_embedded_together_as_without_parking(
+    flux_config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU rows share a block, and sums of a batch may round otherwise than those of a row."""
+    monkeypatch.setattr(FluxGenerator, "block_size", 2)
+    _, controls, captions = draw_discs(3)
+    asked: dict[str, list[list[str]]] = {}
+    painted = []
+    for memory in ("resident", "park_text"):
+        generator = load_generator(replace(flux_config, memory=memory), IMAGE)  # type: ignore[arg-type]
+        assert isinstance(generator, FluxGenerator)
+        seen, encode = asked.setdefault(memory, []), generator.encode_captions
+        monkeypatch.setattr(
+            generator, "encode_captions", lambda texts, s=seen, e=encode: (s.append(list(texts)), e(texts))[1]
+        )
+        painted.append(generator.generate(controls, captions, [1, 2, 3]))
+    assert np.array_equal(*painted)
+    assert asked["resident"] == asked["park_text"] == [captions[:2], [captions[2]] * 2]

@@ -136,6 +136,15 @@ def test_what_is_not_trained_steps_aside_on_a_gpu_alone() -> None:
         assert cast(Any, parts["transformer"]).places == []
 
 
+def test_a_network_that_was_aside_comes_for_its_training_and_leaves_before_the_others_return() -> None:
+    parts = {"transformer": Moved(), "text_encoder": Moved()}
+    trained, text = parts["transformer"], parts["text_encoder"]
+    trained.weight = torch.nn.Parameter(torch.zeros(1))  # on the CPU
+    with parked(SimpleNamespace(components=parts), trained, torch.device("xpu")):
+        assert (trained.places, text.places) == (["xpu"], ["cpu"])
+    assert (trained.places, text.places) == (["xpu", "cpu"], ["cpu", "xpu"])
+
+
 def test_tf32_is_for_nvidia_gpus_and_for_the_training_alone() -> None:
     before = torch.get_float32_matmul_precision()
     with fast_products(torch.device("cuda")):

@@ -15,6 +15,8 @@ from posedreamer_assets.diffusion.memory import (
     DECODER_BYTES,
     RUNTIME_GB,
     TRANSFORMER_WIDTHS,
+    by_precision,
+    chosen_precision,
     fitting,
     on_cards,
     parks_text,
@@ -99,8 +101,8 @@ def test_zimage_fits_a_card_of_24_gib_without_its_text_encoder_and_one_of_48_wit
     assert fitting(cfg, image, 12 * GIB) is None
     said = on_cards(cfg, image)
     assert [part.split(":")[0] for part in said.split("; ")] == ["24 GiB", "48 GiB", "80 GiB"]
-    flux = load_profile("flux")
-    assert on_cards(flux.generator, flux.image).startswith("24 GiB: does not fit; 48 GiB: ")
+    sdxl = load_profile("sdxl", {"image.width": 8192, "image.height": 8192})
+    assert on_cards(sdxl.generator, sdxl.image).startswith("24 GiB: does not fit; 48 GiB: does not fit; 80 GiB: ")
     assert parks_text(cfg, image, 24 * GIB) and not parks_text(cfg, image, 48 * GIB)
     assert not parks_text(cfg, image, None)
     assert parks_text(replace(cfg, memory="park_text"), image, None)
@@ -116,11 +118,13 @@ def test_a_generator_without_room_is_refused_with_what_would_fit() -> None:
     require_room(cfg, image, 48 * GIB)
     require_room(cfg, image, None)
     require_room(replace(cfg, device="cpu"), image, 8.0)
-    with pytest.raises(BackendError, match="no setting of memory or batch_size fits"):
-        require_room(cfg, image, 12 * GIB)
+    with pytest.raises(BackendError, match="no setting of memory, batch_size or precision fits"):
+        require_room(cfg, image, 6 * GIB)
     flux = load_profile("flux")
-    with pytest.raises(BackendError, match="no setting"):
+    with pytest.raises(BackendError, match=r"batch_size=2 needs .* or --set generator\.precision=fp8 .* other images"):
         require_room(flux.generator, flux.image, 24 * GIB)
+    with pytest.raises(BackendError, match=r"the GPU has 17\.2 GB: --set generator\.precision=int8"):
+        require_room(flux.generator, flux.image, 16 * GIB)
     require_room(flux.generator, flux.image, 48 * GIB)
     crowded = replace(cfg, memory="auto", batch_size=64)
     with pytest.raises(BackendError, match=r"batch_size=(1|2|4|8|16|32) needs"):
@@ -133,3 +137,35 @@ def test_models_of_unknown_size_have_no_plan_and_are_let_pass() -> None:
     assert possible(cfg, ImageConfig()) == []
     require_room(cfg, ImageConfig(), 1.0)
     assert not parks_text(cfg, ImageConfig(), 1.0)
+
+
+def test_precision_auto_is_the_largest_that_fits_with_the_configured_block() -> None:
+    flux = load_profile("flux", {"generator.precision": "auto", "alignment.method": "none"})
+    cfg, image = flux.generator, flux.image
+    chosen = {card: chosen_precision(cfg, image, card * GIB) for card in (8, 12, 16, 24, 48)}
+    assert chosen == {8: "nf4", 12: "nf4", 16: "int8", 24: "fp8", 48: "bf16"}
+    assert chosen_precision(cfg, image, None) == "bf16"
+    assert chosen_precision(replace(cfg, precision="int8"), image, 48 * GIB) == "int8"
+    assert chosen_precision(replace(cfg, model_path="owner/model"), image, 1.0) == "bf16"
+    card = fitting(cfg, image, 24 * GIB)
+    assert card and (card.precision, card.batch) == ("fp8", cfg.batch_size)
+    require_room(cfg, image, 24 * GIB)
+    with pytest.raises(BackendError, match=r"precision=nf4; the GPU has 8\.6 GB: "):
+        require_room(cfg, image, 8 * GIB)
+
+
+def test_the_plan_of_a_precision_is_what_is_lowered_and_what_is_kept() -> None:
+    flux = load_profile("flux")
+    planned = {
+        p: plan(replace(flux.generator, precision=p, memory="park_text"), flux.image) for p in ("bf16", "fp8", "nf4")
+    }
+    assert all(planned.values())
+    whole, fp8, nf4 = (one for one in planned.values() if one)
+    assert whole.resident_gb == pytest.approx(2 * (11.90 + 0.08))
+    assert fp8.resident_gb == pytest.approx(8.61 + 2 * 3.293 + 2 * 0.08)
+    assert fp8.peak_gb == pytest.approx(fp8.resident_gb + whole.activations_gb + RUNTIME_GB)
+    assert nf4.resident_gb == pytest.approx(6.66 + 2 * 0.067 + 2 * 0.08)
+    assert nf4.peak_gb == pytest.approx(2 * (4.76 + 0.12) + RUNTIME_GB), "captions are embedded, all else is aside"
+    said = by_precision(flux.generator, flux.image)
+    assert [part.split()[0] for part in said.split("; ")] == ["bf16", "fp8", "int8", "nf4"]
+    assert f"{fp8.peak_gb:.1f} GB (park_text)" in said

@@ -12,6 +12,7 @@ from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.pipeline import STUDIES, graph
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.runtime.freshness import NOT_CONTENT, Snapshot
+from posedreamer_assets.runtime.freshness import setting as content_of
 from posedreamer_assets.runtime.outside_files import file_digest
 from posedreamer_assets.storage import LanceStore
 
@@ -143,3 +144,24 @@ def test_weights_in_another_folder_change_nothing_and_other_bytes_do(
 def test_another_revision_on_the_hub_is_another_generator(tmp_path: Path) -> None:
     first, second = (load_profile("sdxl", {"generator.revision": revision}) for revision in ("v1", "v2"))
     assert _digest(tmp_path, first, "control_checkpoint") != _digest(tmp_path, second, "control_checkpoint")
+
+
+def test_settings_of_memory_and_speed_change_no_digest_and_a_precision_does(tmp_path: Path) -> None:
+    stages = ("control_checkpoint", "preference_pairs", "dpo_checkpoint", "base/raw_generations")
+    without = {"alignment.method": "none"}
+    before = {stage: _digest(tmp_path, load_profile("flux", without), stage) for stage in stages}
+    for name, value in (
+        ("bake", True), ("compile", True), ("attention", "flash_3"), ("memory", "park_text"), ("precision", "bf16"),
+    ):  # fmt: skip
+        profile = load_profile("flux", {f"generator.{name}": value, **without})
+        assert {stage: _digest(tmp_path, profile, stage) for stage in stages} == before, name
+    for name, value in (("precision", "fp8"), ("precision", "auto"), ("attention", "sage")):
+        profile = load_profile("flux", {f"generator.{name}": value, **without})
+        for stage in ("control_checkpoint", "base/raw_generations"):  # others have nothing to paint without alignment
+            assert _digest(tmp_path, profile, stage) != before[stage], (name, stage)
+
+
+def test_the_settings_of_a_generator_are_digested_as_before_there_were_precisions() -> None:
+    assert content_of(load_profile("flux"), "generator").keys() == {
+        "backend", "model_path", "control_lora_path", "revision", "control", "control_strength", "steps", "guidance", "dtype",
+    }  # fmt: skip
