@@ -33,6 +33,7 @@ def test_a_recipe_without_samples_leaves_students_out_and_nothing_else(
     made = [timing.stage for timing in timings]
     assert left_out == "0 samples fit it"
     assert "quality_report" in made and "hmr_benchmark" not in made
+    assert "benchmark_images" in made and "user/benchmark_images" not in made, "nobody has asked for such test sets"
 
 
 def test_any_other_error_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
