@@ -18,6 +18,8 @@ from posedreamer_assets.pipeline.refusals import refuse_unmakeable, require_mode
 from posedreamer_assets.pipeline.stage import Inputs
 from posedreamer_assets.pipeline.student_study import CONTRASTS, SPEC, student_key, study_setting
 from posedreamer_assets.progress import watching
+from posedreamer_assets.report.html import Note
+from posedreamer_assets.report.students import section_of
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed, make
 from posedreamer_assets.storage import LanceStore
@@ -75,6 +77,9 @@ def test_students_learn_from_images_and_are_scored_on_images(images: tuple[Lance
     assert array(scores, "pve_mm").mean() < 1.5 * upright, "after 24 steps not worse than not to look, by far"
     found = snapshot.checkpoint(snapshot.graph["hmr_benchmark"])
     assert found is not None and found.metrics["arch"] == "vit-tiny" and found.metrics["init"] == "random"
+    section = section_of(found.metrics, pocket=False)
+    (said,) = (block.text for block in section.blocks if isinstance(block, Note) and "samples" in block.text)
+    assert "is a vit-tiny and starts from random" in said and "fine-tuned" not in said
 
 
 def test_no_features_are_cached_and_steps_ask_for_gpus(
