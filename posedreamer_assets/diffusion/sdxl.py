@@ -41,11 +41,11 @@ class SdxlGenerator(PipelineGenerator):
         Raises:
             BackendError: a path that is not given, or weights that cannot be read or do not fit.
         """
+        cfg = settled(cfg, image)
         if cfg.model_path is None or cfg.control_lora_path is None:
             raise BackendError(
                 "the sdxl backend needs generator.model_path (SDXL) and generator.control_lora_path (a ControlNet)"
             )
-        cfg = settled(cfg, image)
         dtype = resolve_dtype(cfg.dtype, resolve_device(cfg.device))
         with loading(cfg.control_lora_path):
             control = ControlNetModel.from_pretrained(cfg.control_lora_path, dtype=dtype, use_safetensors=True)

@@ -57,11 +57,11 @@ class ZImageGenerator(PipelineGenerator):
             BackendError: a path that is not given, weights that cannot be read or do not fit, or an image size that cannot
                 be cut into tokens.
         """
+        cfg = settled(cfg, image)
         if cfg.model_path is None or cfg.control_lora_path is None:
             raise BackendError(
                 "the zimage backend needs generator.model_path (Z-Image-Turbo) and generator.control_lora_path (a ControlNet)"
             )
-        cfg = settled(cfg, image)
         dtype = resolve_dtype(cfg.dtype, resolve_device(cfg.device))
         control = load_controlnet(cfg.control_lora_path, dtype)
         with loading(cfg.model_path):
@@ -78,7 +78,8 @@ class ZImageGenerator(PipelineGenerator):
 
     def embed_ahead(self, captions: Sequence[str]) -> None:
         """Each caption once, and the empty one that guidance moves away from."""
-        for caption in dict.fromkeys([*captions, *([""] if self.cfg.guidance > 0 else [])]):
+        guided = [""] if self.cfg.guidance > 0 else []
+        for caption in dict.fromkeys([*captions, *guided]):
             self._embedded[caption] = self._embed(caption)
 
     def forget_embedded(self) -> None:

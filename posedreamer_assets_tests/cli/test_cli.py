@@ -129,7 +129,11 @@ def test_doctor_tells_licence_and_memory_of_a_large_generator_without_loading_it
     lines = {line[9:27].strip(): line for line in result.output.splitlines()}
     assert "Non-Commercial" in lines["generator licence"]
     assert "33.7 GB of weights" in lines["generator memory"]
-    assert "24 GiB: does not fit; 48 GiB: " in lines["generator memory"]
+    assert "24 GiB: 25.5 GB with memory=park_text, batch_size=2; 48 GiB: " in lines["generator memory"]
+    assert (
+        "fp8 25.1 of weights, peak 26.9 GB (resident) or 15.4 of weights, peak 17.2 GB (park_text)"
+        in lines["generator memory"]
+    )
     assert lines["generator weights"].startswith("missing")
     assert "usyd-community/vitpose-plus-base: HF_HUB_OFFLINE" in lines["judging detector"]
     assert "PekingU/rtdetr_r50vd: HF_HUB_OFFLINE" in lines["person counter"]
