@@ -33,8 +33,8 @@ from diffusers import (
 from posedreamer_assets.config import GeneratorConfig, ImageConfig, load_profile
 from posedreamer_assets.diffusion.backend import PipelineGenerator, prepare, resolve_dtype
 from posedreamer_assets.diffusion.flux import MAX_CAPTION_TOKENS, FluxGenerator
+from posedreamer_assets.diffusion.lowering import resident_bytes
 from posedreamer_assets.diffusion.memory import plan
-from posedreamer_assets.diffusion.precision import resident_bytes
 from posedreamer_assets.diffusion.shares import PRECISIONS
 from posedreamer_assets.diffusion.zimage import PLACES, ZImageGenerator
 from posedreamer_assets.errors import BackendError

@@ -20,8 +20,8 @@ from transformers.utils import logging as transformers_log
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.adapters import AdapterSlot
+from posedreamer_assets.diffusion.lowering import lower, move
 from posedreamer_assets.diffusion.memory import chosen_precision, gpu_gb, parks_text
-from posedreamer_assets.diffusion.precision import lower, move
 from posedreamer_assets.diffusion.speed import compile_blocks, set_attention
 from posedreamer_assets.digests import digest, file_digest, folder_digest
 from posedreamer_assets.errors import BackendError

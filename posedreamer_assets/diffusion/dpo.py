@@ -33,8 +33,8 @@ from posedreamer_assets.diffusion.dpo_loss import PairErrors, flow_dpo_loss, pai
 from posedreamer_assets.diffusion.frugal import build_optimizer, fast_products, parked, set_checkpointing
 from posedreamer_assets.diffusion.generator import FlowModel, Generator
 from posedreamer_assets.diffusion.gradients import CPU_ROWS, attention, sum_gradients
+from posedreamer_assets.diffusion.lowering import is_fp8
 from posedreamer_assets.diffusion.pair_data import PairData, PairEncoder, PairRows, batches_of
-from posedreamer_assets.diffusion.precision import is_fp8
 from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.progress import advance

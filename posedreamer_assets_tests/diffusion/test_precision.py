@@ -25,9 +25,9 @@ from posedreamer_assets.diffusion.backend import PipelineGenerator
 from posedreamer_assets.diffusion.dpo import train_dpo
 from posedreamer_assets.diffusion.flux import FluxGenerator
 from posedreamer_assets.diffusion.generator import load_base, load_generator
+from posedreamer_assets.diffusion.lowering import is_fp8, lower, move, resident_bytes
 from posedreamer_assets.diffusion.memory import plan
 from posedreamer_assets.diffusion.pair_data import PairData
-from posedreamer_assets.diffusion.precision import is_fp8, lower, move, resident_bytes
 from posedreamer_assets.diffusion.shares import PRECISIONS, lowered_bytes
 from posedreamer_assets.diffusion.sources import KNOWN
 from posedreamer_assets.errors import AlignmentError, BackendError
