@@ -14,7 +14,7 @@ from posedreamer_assets_tests.scenes.conftest import SMALL, STUDY
 
 ARMS = ("real", "ds", "real-ds", "real-dm-masks", "real-style", "uniform-c", "teacher-c")
 DATA = ("body_model", *(stage.key for stage in scene_stages((), ())))
-TRAINED = tuple(stage.key for stage in arm_stages(()))
+TRAINED = tuple(stage.key for stage in arm_stages((), ()))
 SETTINGS = {
     **SMALL,
     f"{STUDY}.arms": list(ARMS),
