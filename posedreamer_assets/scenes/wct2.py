@@ -6,8 +6,8 @@ have to invent. At each scale, features of the region that is changed are whiten
 of the other region; bands of detail likewise. Both regions are of one picture, whose own features say what the style is.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -275,7 +275,7 @@ def _by_network(network: Wct2, seen: np.ndarray, content: np.ndarray, style: np.
     sides = [(0, max(2 * DEEPEST, -(-side // DEEPEST) * DEEPEST) - side) for side in (height, width)]
     device = next(network.parameters()).device
     picture = np.pad(seen, (*sides, (0, 0)), mode="edge").transpose(2, 0, 1)[None]
-    with torch.inference_mode(), _repeatable():
+    with torch.inference_mode(), _repeatable(device):
         given, *regions = (
             torch.from_numpy(np.ascontiguousarray(one)).to(device)
             for one in (picture, np.pad(content, sides), np.pad(style, sides))
@@ -284,8 +284,8 @@ def _by_network(network: Wct2, seen: np.ndarray, content: np.ndarray, style: np.
     return found[0, :, :height, :width].permute(1, 2, 0).cpu().numpy()
 
 
-@contextmanager
-def _repeatable() -> Iterator[None]:
-    """The same bits each time on one GPU, and no shortened numbers; a CPU gives them by itself."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+def _repeatable(device: torch.device) -> AbstractContextManager[object]:
+    """The same bits each time on one GPU, and no shortened numbers; a CPU gives them by itself, where one core computes."""
+    if device.type == "cpu":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
