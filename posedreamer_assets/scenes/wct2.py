@@ -240,7 +240,7 @@ def stylise_by(
     found = _by_network(network, seen, inside, like)
     original = _as_floats(picture)
     change = _resized(np.clip(found, 0, 1) - seen, (picture.shape[1], picture.shape[0]))
-    edge = content & ~binary_erosion(content, np.ones((3, 3)), border_value=1)
+    edge = content & np.logical_not(binary_erosion(content, np.ones((3, 3)), border_value=1))
     changed = np.clip(original + np.where(edge, _EDGE, 1.0)[..., None] * change, 0, 1)
     result = np.where(content[..., None], np.rint(changed * 255), picture).astype(np.uint8)
     shift = float(np.linalg.norm(result[content] / 255 - original[content], axis=1).mean())

@@ -1,5 +1,7 @@
 """D_Style by a network as a stage: rows, what they depend on, and refusals before anything is made."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,15 @@ def test_doctor_tells_a_files_widths_and_what_is_wrong_with_it(weights: Path, tm
     assert found.ok and found.detail == f"{weights}: widths 4, 6, 8, 8, joined"
     broken = doctor._guarded("style weights", lambda: doctor.look_at_style(asked(tmp_path / "gone")))
     assert not broken.ok and "no file" in broken.detail
+
+
+def test_a_file_is_looked_at_and_the_stage_described_without_pytorch(weights: Path) -> None:
+    code = (
+        "import sys; from posedreamer_assets.pipeline import styled_images; "
+        "from posedreamer_assets.scenes.wct2_file import layout_of; "
+        f"assert layout_of({str(weights)!r}).joined; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("given", [{"style.kind": "wct2"}, {"style.weights": "w.safetensors"}])
