@@ -60,6 +60,8 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
         looks.append(("Blender", lambda: look_at_blender(profile)))
     if profile.photos.kind == "stand_in" and profile.photos.stand_in == "traced":
         looks.append(("Mitsuba", look_at_mitsuba))
+    if profile.style.weights is not None:
+        looks.append(("style weights", lambda: look_at_style(profile)))
     return [_guarded(name, look) for name, look in looks]
 
 
@@ -328,6 +330,17 @@ def look_at_mitsuba() -> Finding:
     from posedreamer_assets.scenes.traced import require_mitsuba
 
     return Finding("Mitsuba", True, require_mitsuba())
+
+
+def look_at_style(profile: Profile) -> Finding:
+    """Whether the file of the network for style has its tensors."""
+    from posedreamer_assets.scenes.wct2_file import layout_of
+
+    layout = layout_of(profile.style.weights or "")
+    widths = ", ".join(map(str, layout.widths))
+    return Finding(
+        "style weights", True, f"{profile.style.weights}: widths {widths}, {'' if layout.joined else 'not '}joined"
+    )
 
 
 def look_at_storage(home: Home) -> Finding:

@@ -150,6 +150,10 @@ def _check_together(profile: Profile, where: str) -> None:
             f"{where}: photos.size is {profile.photos.size}; expected {LEAST_STAND_IN_PX} or more: people of a stand-in would be "
             "too small to be annotated"
         )
+    if (profile.style.kind == "wct2") != (profile.style.weights is not None):
+        raise ConfigError(
+            f"{where}: style.kind wct2 and style.weights go together; found {profile.style.kind} and {profile.style.weights}"
+        )
     if profile.crowds.cycles_samples < 1:
         raise ConfigError(f"{where}: crowds.cycles_samples is {profile.crowds.cycles_samples}; expected 1 or more")
     _check_renders(profile, where)

@@ -74,9 +74,13 @@ class MixedConfig:
 
 @dataclass(frozen=True)
 class StyleConfig:
-    """Synthetic people made like a photograph's (D_Style): the least region that colours are learnt from, pixels."""
+    """Synthetic people made like a photograph's (D_Style). `kind`: closed_form, or wct2, a network whose weights are in the
+    safetensors file `weights`, see docs/scenes.md. `min_pixels`: the least region that colours are learnt from.
+    """
 
     min_pixels: int = 50
+    kind: Literal["closed_form", "wct2"] = "closed_form"
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

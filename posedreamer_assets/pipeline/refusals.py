@@ -36,10 +36,11 @@ def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
 
 
 def require_renderer(profile: Profile, stages: Iterable[Stage]) -> None:
-    """Refuse to begin without Blender or Mitsuba where one of these stages renders with it.
+    """Refuse to begin without Blender, Mitsuba or a network for style where one of these stages makes pictures with it.
 
     Raises:
-        RenderError: no Python is named that has Blender, or no Mitsuba is installed.
+        RenderError: no Python is named that has Blender, no Mitsuba is installed, or the network's file is missing or not
+            of its layout.
     """
     settings = {name for stage in stages for name in stage.under(stage, profile).settings}
     if "crowds.renderer" in settings:
@@ -50,6 +51,10 @@ def require_renderer(profile: Profile, stages: Iterable[Stage]) -> None:
         from posedreamer_assets.scenes.traced import require_mitsuba
 
         require_mitsuba()
+    if "style.kind" in settings and profile.style.weights is not None:
+        from posedreamer_assets.scenes.wct2_file import layout_of
+
+        layout_of(profile.style.weights)
 
 
 def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:

@@ -1,6 +1,9 @@
 """D_Style: mixtures whose synthetic people look like those of the photograph."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,37 +18,63 @@ from posedreamer_assets.tables.fields import OF_IMAGE, SCHEMAS, SIZE, names_of
 from posedreamer_assets.tables.keys import PHOTO
 from posedreamer_assets.tables.rows import make_table
 
+if TYPE_CHECKING:
+    from posedreamer_assets.scenes.stylise import Styled
+
 TABLE = "styled_images"
 ANNOTATION, WHOLE = "annotation", "whole"
+_MOST_CORES = 4  # a network's features of a picture of 600 pixels take some GB
 
 
 def make(inputs: Inputs) -> Made:
     """Colours and detail of synthetic people, from the masks of annotated people, or the whole photograph without any."""
     from posedreamer_assets import progress
-    from posedreamer_assets.scenes.stylise import stylise
+    from posedreamer_assets.cores import map_on_cores
     from posedreamer_assets.tables.images import decode, encode_png
 
+    stylise, cores = _stylist(inputs.profile)
     images = inputs.rows(scene_images.TABLE).to_pylist()
     annotated = photo_people.people_of_photos(
         inputs.rows(photo_people.TABLE), [row["photo_id"] for row in images], masks=True
     )
-    found, sources = [], []
-    for row in progress.track(images):
-        picture, content = decode(row["image"]), decode(row["instances"]) > 0
-        masks = [mask for mask in annotated[row["photo_id"]][1].masks if mask is not None]
-        style = np.any(masks, axis=0) if masks else np.ones(content.shape, bool)
-        sources.append(ANNOTATION if masks else WHOLE)
-        found.append(stylise(picture, content, style, inputs.profile.style.min_pixels))
+    masks = {photo: [m for m in people.masks if m is not None] for photo, (_, people) in annotated.items()}
+
+    def styled_of(row: dict[str, Any]) -> "Styled":
+        content, regions = decode(row["instances"]) > 0, masks[row["photo_id"]]
+        style = np.any(regions, axis=0) if regions else np.ones(content.shape, bool)
+        return stylise(decode(row["image"]), content, style)
+
+    found = list(progress.track(map_on_cores(styled_of, images, cores)))
     columns: dict[str, Any] = {
         **{name: [row[name] for row in images] for name in ("sample_id", "photo_id", "width", "height")},
         "partition_key": [inputs.key] * len(images),
         "image": [encode_png(styled.picture) for styled in found],
         "status": [styled.status for styled in found],
-        "style_source": sources,
+        "style_source": [ANNOTATION if masks[row["photo_id"]] else WHOLE for row in images],
         "colour_shift": [styled.colour_shift for styled in found],
         "detail_gain": [styled.detail_gain for styled in found],
     }
     return Made(make_table(columns, SCHEMAS[TABLE]), pictures=thumbnails(styled.picture for styled in found))
+
+
+def _stylist(profile: Profile) -> "tuple[Callable[[np.ndarray, np.ndarray, np.ndarray], Styled], int]":
+    """What makes a region of a picture like another one, and how many cores may do so at a time.
+
+    Raises:
+        RenderError: a file of weights that does not fit.
+    """
+    least = profile.style.min_pixels
+    if profile.style.weights is None:
+        from posedreamer_assets.scenes.stylise import stylise
+
+        return partial(stylise, min_pixels=least), 1
+    from posedreamer_assets.cores import cores_of
+    from posedreamer_assets.scenes.wct2 import load_wct2, stylise_by
+    from posedreamer_assets.scoring.weights import default_device
+
+    device = default_device()
+    network = load_wct2(profile.style.weights).to(device)
+    return partial(stylise_by, network, min_pixels=least), min(_MOST_CORES, cores_of(device))
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
@@ -68,10 +97,17 @@ def origins(profile: Profile) -> Origins:
     }
 
 
+def under(stage: Stage, profile: Profile) -> Stage:
+    """What a network makes depends on its weights; rows in closed form do not say that they are none of its."""
+    if profile.style.kind == "closed_form":
+        return stage
+    return replace(stage, settings=(*stage.settings, "style.kind"), files=(*stage.files, "style_weights"))
+
+
 STAGE = Stage(
     "dm/styled_images",
-    "One row per mixture: colours and fine detail of its synthetic people made like those of the photograph, in closed form. "
-    "Nothing else changes, so that labels are those of the mixture (scene_people).",
+    "One row per mixture: colours and fine detail of its synthetic people made like those of the photograph, in closed form "
+    "or, under `style.kind: wct2`, by a network. Nothing else changes, so that labels are those of the mixture (scene_people).",
     make,
     "1",
     table=TABLE,
@@ -85,6 +121,7 @@ STAGE = Stage(
     origins=origins,
     figures=figures,
     units=mixtures_of_batch,
+    under=under,
     ui_group="photos",
     kinds=frozenset(("numpy", "lance")),
 )

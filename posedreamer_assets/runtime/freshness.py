@@ -55,6 +55,9 @@ NOT_CONTENT = {
     "crowds.renderer",
     "crowds.cycles_samples",
     "crowds.cycles_python",
+    # Of styles in closed form; those by a network name both.
+    "style.kind",
+    "style.weights",
     "photos.stand_in",  # of other photographs; those that are traced name it
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
@@ -83,6 +86,7 @@ PLACES = {
     "pose2d.vgg19",
     "quality.reference",
     "students.test_poses",
+    "style.weights",
 }
 
 

@@ -13,4 +13,6 @@ rle.py         masks as COCO's run lengths, and of its polygons
 stand_in.py    a rendered domain, held apart, that stands where no photographs are given
 mix.py         synthetic people over a photograph
 stylise.py     colours and fine detail of the synthetic people made like those of a photograph
+wct2.py        the same by a network, with weights of the user's
+wct2_file.py   which tensors a file of such weights must hold
 """

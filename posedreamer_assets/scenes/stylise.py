@@ -27,7 +27,7 @@ class Styled:
         picture: RGB; outside of the content region that of the original, bit for bit.
         status: `stylised`, or why it is the original.
         colour_shift: mean distance that colours moved, RGB in [0, 1].
-        detail_gain: mean factor of the detail bands.
+        detail_gain: mean factor of the detail bands; 1 where a network stylises.
     """
 
     picture: UInt8[np.ndarray, "h w 3"]
@@ -51,11 +51,8 @@ def stylise(
         min_pixels: of either region; with less the picture stays.
     """
     style = style & ~content
-    if content.sum() < min_pixels:
-        return Styled(picture, TOO_SMALL)
-    ratio = content.sum() / max(style.sum(), 1)
-    if style.sum() < min_pixels or not 1 / _MOST_RATIO <= ratio <= _MOST_RATIO:
-        return Styled(picture, NO_STYLE)
+    if why := why_not(content, style, min_pixels):
+        return Styled(picture, why)
     original = picture.astype(np.float64) / 255
     moved = np.clip(transported(original, original[content], original[style]), 0, 1)
     # What is filtered is the change: colours that change alike stay as sharp as they were.
@@ -64,6 +61,14 @@ def stylise(
     result = np.where(content[..., None], np.rint(np.clip(detailed, 0, 1) * 255), picture).astype(np.uint8)
     shift = float(np.linalg.norm(result[content] / 255 - original[content], axis=1).mean())
     return Styled(result, STYLISED, shift, gain)
+
+
+def why_not(content: Bool[np.ndarray, "h w"], style: Bool[np.ndarray, "h w"], min_pixels: int) -> str | None:
+    """Why a region cannot be made like another one: TOO_SMALL, NO_STYLE, or None where it can."""
+    if content.sum() < min_pixels:
+        return TOO_SMALL
+    ratio = content.sum() / max(style.sum(), 1)
+    return None if style.sum() >= min_pixels and 1 / _MOST_RATIO <= ratio <= _MOST_RATIO else NO_STYLE
 
 
 def transported(

@@ -134,7 +134,7 @@ SCENE_TABLES: dict[str, tuple[Column, ...]] = {
             "What colours were learnt from: annotation (masks of people), or whole (the photograph).",
         ),
         Column("colour_shift", FLOAT, "Mean distance that colours of synthetic people moved, RGB in 0 to 1."),
-        Column("detail_gain", FLOAT, "Mean factor of the strength of fine detail, without unit."),
+        Column("detail_gain", FLOAT, "Mean factor of the strength of fine detail, without unit; 1 by a network."),
     ),
 }
 """By name."""
