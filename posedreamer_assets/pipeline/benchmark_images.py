@@ -214,7 +214,13 @@ OF_CLIPS = replace(
     about="One row per test image of the user's test clips (`students.test_poses`), which no batch draws from, with its label: "
     "their poses under the looks of bench-looks.",
     groups=(BENCH_CLIPS,),
-    settings=(*STAGE.settings[:-1], "students.test_poses", "students.test_clips", "poses.frame_stride_s", "poses.up_axis"),
+    settings=(
+        *STAGE.settings[:-1],
+        "students.test_poses",
+        "students.test_clips",
+        "poses.frame_stride_s",
+        "poses.up_axis",
+    ),
     files=("test_poses",),
     units=lambda profile: profile.students.test_clips,
 )
