@@ -104,6 +104,13 @@ CROWD_KINDS: dict[str, Kind] = {
         _crowds("min_distance_agrees"),
         needs=("image_id", "mpii_2d", "mpii_labelled", "min_distance_px"),
     ),
+    "background_verdict_follows": Kind(
+        "`reason` follows from the image's size, its people and the least size that the profile asks for",
+        {},
+        None,
+        _crowds("background_verdict_follows"),
+        needs=("width", "height", "people", "reason"),
+    ),
     "labels_of_photo": Kind(
         "People of photographs have their labels of {to}; what is covered is not visible",
         {"to!": list},

@@ -136,6 +136,23 @@ def _first_of_images(table: pa.Table) -> list[dict[str, Any]]:
     return [plain[numbers[0]] for numbers in by_image(one["image_id"] for one in plain).values()]
 
 
+def background_verdict_follows(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
+    """`reason` is what size, people and the profile's least size say, and people were counted where the size allows it."""
+    from posedreamer_assets.scenes.background_files import HAS_PEOPLE, KEPT, reason_of
+
+    profile = around.profile()
+    if profile is None:
+        return [None] * len(rows)
+    least, verdicts = profile.crowds.min_background_px, []
+    for width, height, people, reason in zip(
+        *(rows.values(name) for name in ("width", "height", "people", "reason")), strict=True
+    ):
+        size = None if width is None or height is None else (width, height)
+        counted = people is not None
+        verdicts.append(reason == reason_of(size, people, least) and counted == (reason in (KEPT, HAS_PEOPLE)))
+    return verdicts
+
+
 def instances_list_people(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """`persons` are those of the image's layout, and the map of people shows no other; an image that no layout has fails."""
     (table,) = check.args["to"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option, storage_option
-from posedreamer_assets.config import ARM_STUDY, Profile, study_names
+from posedreamer_assets.config import ARM_STUDY, BACKGROUND_STUDY, Profile, study_names
 
 
 @click.command()
@@ -96,7 +96,8 @@ def stages_of(study: str | None, profile: Profile) -> list[str]:
 
     if study is None or study not in study_names():
         return []
-    parts = [study, *(name for name in profile.studies if name == ARM_STUDY)]
+    before, after = ([name] if name in profile.studies else [] for name in (BACKGROUND_STUDY, ARM_STUDY))
+    parts = [*before, study, *after]
     own = [stage for part in parts for stage in STUDIES[part](rounds_of(profile), tuple(parts))]
     read = (name for stage in own for name in stage.checkpoints)
     return [*dict.fromkeys((*read, *(stage.key for stage in own)))]

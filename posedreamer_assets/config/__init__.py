@@ -15,6 +15,7 @@ from posedreamer_assets.config.judging import (
 from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
 from posedreamer_assets.config.profile import (
     ARM_STUDY,
+    BACKGROUND_STUDY,
     Profile,
     load_profile,
     profile_names,
@@ -40,6 +41,7 @@ __all__ = [
     "ARMS",
     "ARM_STUDY",
     "Arm",
+    "BACKGROUND_STUDY",
     "BASELINE",
     "CONTRASTS",
     "Contrast",

@@ -41,6 +41,8 @@ from posedreamer_assets.errors import ConfigError
 
 ARM_STUDY = "arms"
 """Name of what the study `learning_to_train` trains on its data; there where the study names arms."""
+BACKGROUND_STUDY = "backgrounds"
+"""Name of what is made of the user's backgrounds before that study; there where `scenes.backgrounds` names a folder."""
 # Backends that Flow-DPO cannot train, and why.
 NOT_ALIGNED = {
     "sdxl": "predicts noise and alignment.method flow_dpo needs a flow-matching model",
@@ -80,9 +82,12 @@ class Profile:
 
     @property
     def studies(self) -> tuple[str, ...]:
-        """Names of the studies that are asked for, students first, and of the second half of `learning_to_train`."""
+        """Names of the studies that are asked for, students first, and of what `learning_to_train` has before and after it."""
         asked = (*(() if self.students.off else ("students",)), *(n for n in study_names() if getattr(self, n).enabled))
-        return (*asked, *((ARM_STUDY,) if self.learning_to_train.enabled and self.learning_to_train.arms else ()))
+        if not self.learning_to_train.enabled:
+            return asked
+        before = (BACKGROUND_STUDY,) if self.scenes.backgrounds else ()
+        return (*before, *asked, *((ARM_STUDY,) if self.learning_to_train.arms else ()))
 
 
 def study_names() -> tuple[str, ...]:
@@ -156,6 +161,10 @@ def _check_together(profile: Profile, where: str) -> None:
         )
     if profile.crowds.cycles_samples < 1:
         raise ConfigError(f"{where}: crowds.cycles_samples is {profile.crowds.cycles_samples}; expected 1 or more")
+    if profile.crowds.min_background_px < 1:
+        raise ConfigError(
+            f"{where}: crowds.min_background_px is {profile.crowds.min_background_px}; expected 1 or more"
+        )
     _check_renders(profile, where)
     _check_captions(profile.captions, where)
     _check_test_poses(profile, where)

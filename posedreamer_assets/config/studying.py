@@ -32,6 +32,7 @@ class CrowdsConfig:
 
     `renderer`: of the pictures alone, whatever makes them labels are the same: raster, or cycles, which is Blender's and needs
     `cycles_python`, a Python that has `bpy` (or POSEDREAMER_CYCLES_PYTHON), see docs/scenes.md.
+    `min_background_px`: of the smaller side of images in `scenes.backgrounds`; smaller ones are refused.
     """
 
     people_mean: float = 9.0
@@ -44,6 +45,7 @@ class CrowdsConfig:
     renderer: Literal["raster", "cycles"] = "raster"
     cycles_python: str | None = None
     cycles_samples: int = 64  # light paths of a pixel
+    min_background_px: int = 512
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from posedreamer_assets.pipeline.stage import Stage
 from posedreamer_assets.pipeline.student_study import domain_of, study_keys
 from posedreamer_assets.tables.keys import (
     ALIGN,
+    BACKGROUND,
     BASE,
     DOMAIN,
     PHOTO,
@@ -65,7 +66,11 @@ def source_name(profile: Profile) -> str:
 
 
 def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
-    """The partition keys of these groups that the profile asks for, group by group."""
+    """The partition keys of these groups that the profile asks for, group by group.
+
+    Raises:
+        ConfigError: backgrounds are asked for, and their folder is missing or has no images.
+    """
     groups = tuple(groups)
     source = source_name(profile)
     planned = {BASE: (source, profile.poses.batches), ALIGN: (f"{ALIGN}-{source}", profile.poses.align_batches)}
@@ -74,10 +79,20 @@ def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
     for number, hard in enumerate(profile.curriculum.rounds, start=1):
         planned[round_name(number)] = (round_name(number), hard.batches)
     of_studies = {**study_keys(profile), **arm_keys(profile)}
+    if BACKGROUND in groups:
+        of_studies[BACKGROUND] = _background_keys(profile)
     own = {group: keys for group, keys in of_studies.items() if group in groups}
     return [key for keys in own.values() for key in keys] + [
         partition_key(*of) for group in groups if group in planned for of in _numbered(*planned[group])
     ]
+
+
+def _background_keys(profile: Profile) -> list[str]:
+    """Of the images that lie in the folder now; none where scenes have procedural backgrounds."""
+    from posedreamer_assets.scenes.background_files import background_files, batches_of
+
+    folder = profile.scenes.backgrounds
+    return [partition_key("backgrounds", number) for number in batches_of(background_files(folder))] if folder else []
 
 
 def planned_of(profile: Profile, stage: Stage) -> list[str]:

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import RenderError
-from posedreamer_assets.pipeline import layout_rows
+from posedreamer_assets.pipeline import background_verdicts, layout_rows
 from posedreamer_assets.pipeline.layout_rows import DRAWN_FROM, Placed, image_seed, placed_of
 from posedreamer_assets.pipeline.scene_layouts import scenes_of_batch
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
 from posedreamer_assets.pipeline.thumbnails import MOST, with_keypoints
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import SCENE
+from posedreamer_assets.tables.keys import BACKGROUND, SCENE
 from posedreamer_assets.tables.rows import make_table
 
 if TYPE_CHECKING:
@@ -32,15 +32,32 @@ def make(inputs: Inputs) -> Made:
     from posedreamer_assets import progress
 
     scenes = list(placed_of(inputs.rows(layout_rows.TABLE)))
-    figures: dict[str, str] = {}
+    behind, figures = _Behind(inputs), dict[str, str]()
     if inputs.profile.crowds.renderer == "cycles":
-        drawn, figures["renderer"] = _by_cycles(inputs, scenes)
+        drawn, figures["renderer"] = _by_cycles(inputs, scenes, behind)
     else:
-        drawn = [(placed, *_draw(inputs, placed)) for placed in progress.track(scenes)]
+        drawn = [(placed, *_draw(inputs, placed, behind(placed))) for placed in progress.track(scenes)]
     return Made(image_table(inputs, drawn), figures, thumbnails(picture for _, picture, _ in drawn))
 
 
-def _draw(inputs: Inputs, placed: Placed) -> "tuple[np.ndarray, Crowd]":
+class _Behind:
+    """What is behind the people of each scene: a place of its own, or a crop of a background that was kept."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._seed = inputs.profile.seed
+        self._kept = background_verdicts.kept_backgrounds(inputs) if inputs.profile.scenes.backgrounds else None
+
+    def __call__(self, placed: Placed) -> np.ndarray:
+        from posedreamer_assets.render.backgrounds import background_of
+        from posedreamer_assets.scenes.draw import scale_of
+
+        camera, rng = placed.camera, np.random.default_rng(image_seed(self._seed, placed.image_id))
+        if self._kept is not None:
+            return self._kept.crop(rng, camera.width, camera.height)
+        return background_of(placed.looks[0].scene, camera, rng, None, scale_of(camera))
+
+
+def _draw(inputs: Inputs, placed: Placed, behind: np.ndarray) -> "tuple[np.ndarray, Crowd]":
     from posedreamer_assets.scenes.picture import picture_of
 
     return picture_of(
@@ -51,20 +68,13 @@ def _draw(inputs: Inputs, placed: Placed) -> "tuple[np.ndarray, Crowd]":
         placed.instance_ids,
         placed.camera,
         placed.light,
-        _behind(inputs, placed),
+        behind,
     )
 
 
-def _behind(inputs: Inputs, placed: Placed) -> np.ndarray:
-    from posedreamer_assets.render.backgrounds import background_of
-    from posedreamer_assets.scenes.draw import scale_of
-
-    rng = np.random.default_rng(image_seed(inputs.profile.seed, placed.image_id))
-    folder = inputs.profile.scenes.backgrounds
-    return background_of(placed.looks[0].scene, placed.camera, rng, folder, scale_of(placed.camera))
-
-
-def _by_cycles(inputs: Inputs, scenes: Sequence[Placed]) -> "tuple[list[tuple[Placed, np.ndarray, Crowd]], str]":
+def _by_cycles(
+    inputs: Inputs, scenes: Sequence[Placed], behind: _Behind
+) -> "tuple[list[tuple[Placed, np.ndarray, Crowd]], str]":
     """Scenes with Cycles' colours and the rasteriser's maps, and the renderer's name.
 
     Raises:
@@ -81,7 +91,7 @@ def _by_cycles(inputs: Inputs, scenes: Sequence[Placed]) -> "tuple[list[tuple[Pl
         left = [name for name in names if not blender.is_rendered(folder, name)]
         progress.advance(len(names) - len(left))
         for name in left:
-            _write_job(inputs, names[name], folder, name)
+            _write_job(inputs, names[name], behind(names[name]), folder, name)
         failed = blender.render_jobs(python, folder, left, lambda _: progress.advance())
         if failed:
             name, why = next(iter(failed.items()))
@@ -89,7 +99,10 @@ def _by_cycles(inputs: Inputs, scenes: Sequence[Placed]) -> "tuple[list[tuple[Pl
                 f"{names[name].image_id}: {why} ({len(failed)} of {len(names)} scenes failed, the others are kept for the "
                 "next run)"
             )
-        drawn = [(placed, *_over(inputs, placed, blender.light_of(folder, name))) for name, placed in names.items()]
+        drawn = [
+            (placed, *_over(inputs, placed, behind(placed), blender.light_of(folder, name)))
+            for name, placed in names.items()
+        ]
     return drawn, f"Blender {blender.blender_version(python)}"
 
 
@@ -97,7 +110,7 @@ def _file_name(placed: Placed) -> str:
     return placed.image_id.rpartition("/")[2]
 
 
-def _write_job(inputs: Inputs, placed: Placed, folder: Path, name: str) -> None:
+def _write_job(inputs: Inputs, placed: Placed, behind: np.ndarray, folder: Path, name: str) -> None:
     from posedreamer_assets.scenes.blender import write_job
     from posedreamer_assets.scenes.composite import ground_colour
     from posedreamer_assets.scenes.picture import surfaces_of
@@ -111,20 +124,20 @@ def _write_job(inputs: Inputs, placed: Placed, folder: Path, name: str) -> None:
         ids=placed.instance_ids,
         camera=placed.camera,
         light=placed.light,
-        ground=ground_colour(_behind(inputs, placed), placed.light),
+        ground=ground_colour(behind, placed.light),
         samples=inputs.profile.crowds.cycles_samples,
         seed=image_seed(inputs.profile.seed, placed.image_id),
     )
 
 
-def _over(inputs: Inputs, placed: Placed, light: np.ndarray) -> "tuple[np.ndarray, Crowd]":
+def _over(inputs: Inputs, placed: Placed, behind: np.ndarray, light: np.ndarray) -> "tuple[np.ndarray, Crowd]":
     from posedreamer_assets.scenes.composite import over
     from posedreamer_assets.scenes.picture import crowd_of, surfaces_of
 
     body = inputs.models.body
     people = surfaces_of(body, placed.params, placed.looks, placed.seeds)
     crowd = crowd_of(body, people, placed.instance_ids, placed.camera, placed.light)
-    return over(light, _behind(inputs, placed)), crowd
+    return over(light, behind), crowd
 
 
 def image_table(
@@ -174,7 +187,7 @@ def under(stage: Stage, profile: Profile) -> Stage:
     return replace(stage, settings=(*stage.settings, "crowds.renderer", "crowds.cycles_samples"))
 
 
-STAGE = Stage(
+_STAGE = Stage(
     "ds/scene_images",
     "One row per scene: picture, who is where, which part of the body, and depth. Shaded at vertices and drawn in one pass, with "
     "shadows on the ground; or, under `crowds.renderer: cycles`, rendered by Blender.",
@@ -192,3 +205,11 @@ STAGE = Stage(
     ui_group="scenes",
     kinds=frozenset(("pyrender", "lance")),
 )
+
+
+def stage(*, of_folder: bool) -> Stage:
+    """Before procedural places; or before backgrounds of the user's folder, as verdicts on its images say."""
+    if not of_folder:
+        return _STAGE
+    kept = Reads(background_verdicts.TABLE, background_verdicts.OF_KEPT, (BACKGROUND,))
+    return replace(_STAGE, files=(), reads=(*_STAGE.reads, kept))

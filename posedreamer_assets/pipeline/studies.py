@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from posedreamer_assets.config import ARM_STUDY
+from posedreamer_assets.config import ARM_STUDY, BACKGROUND_STUDY
 from posedreamer_assets.pipeline import (
     annotated_photos,
+    background_verdicts,
     benchmark_images,
     control_maps,
     filtered_dataset,
@@ -88,11 +89,16 @@ def _student_groups(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[st
     return (*(one.name for one in of), *((DOMAIN,) if "domains" in studies else ()))
 
 
+def background_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
+    """Verdicts on the user's backgrounds, which scenes are drawn before."""
+    return (background_verdicts.STAGE,)
+
+
 def scene_stages(of: tuple[Round, ...], studies: tuple[str, ...]) -> tuple[Stage, ...]:
     """Scenes of many people, people over photographs, and styles; whatever rounds there are."""
     return (
         scene_layouts.STAGE,
-        scene_images.STAGE,
+        scene_images.stage(of_folder=BACKGROUND_STUDY in studies),
         scene_people.STAGE,
         annotated_photos.STAGE,
         photo_people.STAGE,
@@ -122,6 +128,7 @@ STUDIES: dict[str, _Stages] = {
     "unaligned": unaligned_stages,
     "domains": domain_stages,
     "students": student_stages,
+    BACKGROUND_STUDY: background_stages,
     "learning_to_train": scene_stages,
     ARM_STUDY: arm_stages,
 }

@@ -11,7 +11,7 @@ from posedreamer_assets.cameras.pinhole import Cameras
 from posedreamer_assets.errors import ConfigError
 from posedreamer_assets.tables.images import opened
 
-_PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 # Scene: colours of sky or wall (top, bottom), of the ground, and what stands at the horizon.
 _SCENES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int], str]] = {
@@ -116,7 +116,7 @@ def photo_paths(folder: str, setting: str = "scenes.backgrounds") -> tuple[Path,
     Raises:
         ConfigError: the folder is missing or holds no images.
     """
-    paths = tuple(sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in _PHOTO_SUFFIXES))
+    paths = tuple(sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES))
     if not paths:
         raise ConfigError(f"{setting}: no images in {folder!r}")
     return paths
@@ -147,7 +147,12 @@ def background_of(
 def photo_background(folder: str, rng: np.random.Generator, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
     """A random crop of a random photograph, resized to fill the image."""
     paths = photo_paths(folder)
-    with opened(paths[int(rng.integers(len(paths)))]) as photo:
+    return photo_crop(paths[int(rng.integers(len(paths)))], rng, width, height)
+
+
+def photo_crop(source: bytes | Path, rng: np.random.Generator, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A random crop of a photograph's file, resized to fill the image."""
+    with opened(source) as photo:
         rgb = photo.convert("RGB")
     scale = max(width / rgb.width, height / rgb.height) * float(rng.uniform(1.0, 1.5))
     large = rgb.resize((max(width, round(rgb.width * scale)), max(height, round(rgb.height * scale))))

@@ -22,6 +22,7 @@ from posedreamer_assets.tables.keys import of_groups
 
 if TYPE_CHECKING:
     from posedreamer_assets.poses.folder import Folder
+    from posedreamer_assets.scenes.background_files import BackgroundFile
     from posedreamer_assets.storage import CheckpointInfo, LanceStore
 
 # Settings that change how fast rows are made, not what they hold.
@@ -51,13 +52,14 @@ NOT_CONTENT = {
     "alignment.micro_pairs",
     "alignment.gradient_checkpointing",
     "alignment.save_every",
-    # Of places of people; pictures of scenes name them, where they are rendered so.
+    # Of places of people; pictures of scenes name them, where they are rendered so, and verdicts on backgrounds theirs.
     "crowds.renderer",
     "crowds.cycles_samples",
     "crowds.cycles_python",
     # Of styles in closed form; those by a network name both.
     "style.kind",
     "style.weights",
+    "crowds.min_background_px",
     "photos.stand_in",  # of other photographs; those that are traced name it
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
@@ -124,6 +126,7 @@ class Snapshot:
         self._current: dict[tuple[str, str | None], bool] = {}
         self._batches: dict[str, PoseBatchFiles] | None = None
         self._folders: dict[str, Folder] = {}
+        self._backgrounds: dict[int, list[BackgroundFile]] | None = None
         self._known: dict[tuple[str, str | None], Known] | None = None
 
     # What is stored
@@ -199,10 +202,22 @@ class Snapshot:
     def _file_digest(self, kind: str, key: str | None) -> str | None:
         if kind == "test_set":
             return user_set_digest(user_set_of(self.profile, key or ""))
+        if kind == "background_files":
+            return self._backgrounds_digest(key or "")
         if kind != "poses":
             return file_digest(self.profile, kind)
         files = self.pose_files(key or "")
         return files.digest if files else None
+
+    def _backgrounds_digest(self, key: str) -> str | None:
+        """Of the backgrounds of a batch, whose folder is listed once; None where there are none."""
+        from posedreamer_assets.scenes.background_files import background_files, batches_of, stamps_digest
+
+        if self._backgrounds is None:
+            folder = self.profile.scenes.backgrounds
+            self._backgrounds = batches_of(background_files(folder)) if folder else {}
+        files = self._backgrounds.get(int(key.rpartition("-")[2]))
+        return stamps_digest(files) if files else None
 
     def pose_files(self, key: str) -> "PresentFiles | None":
         """The files of a pose batch as they are now; None for procedural poses and for keys that were never cut."""
