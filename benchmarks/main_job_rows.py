@@ -208,7 +208,8 @@ def alignment_step(options: Options) -> Measured:
     import torch
 
     torch.set_num_threads(1)
-    found: dict[str, Any] = dpo.compare(16, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        found: dict[str, Any] = dpo.compare(16, 2, Path(folder))
     whole, halves = found["ratio"], found["ratio of half images"]
     seconds = [found[f"here, {kind} images, CPU s a step"] for kind in ("whole", "half")]
     text = f"{seconds[0]:.1f} s whole, {seconds[1]:.1f} s half images"
