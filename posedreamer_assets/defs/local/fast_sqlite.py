@@ -69,6 +69,7 @@ def _do_not_wait(connection: Any, record: object) -> None:
         return
     if connection.execute("PRAGMA page_count").fetchone() == (0,):
         # A run has a file of its own. Dagster makes its tables one by one, each synchronised twice, before it sets WAL mode.
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA journal_mode=WAL")
+        with suppress(sqlite3.OperationalError):  # locked: another process is making it just now
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")

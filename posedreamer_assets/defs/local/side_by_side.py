@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -167,7 +168,8 @@ class _Helper:
         if self._said.closed:
             return "was ended"
         self._said.seek(0)
-        lines = [line.strip() for line in self._said.read().decode(errors="replace").split("\n") if line.strip()]
+        said = self._said.read().decode(errors="replace").split("\n")
+        lines = [line.strip() for line in said if line.strip() and not line.startswith("(Background on this error")]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return f"{how}: {lines[-1]}" if lines else how
 
@@ -196,8 +198,11 @@ def main(descriptor: int, home: str) -> None:
     """Execute what is asked until the other end of the connection is closed."""
     from posedreamer_assets.defs.local.runner import Runner
 
-    connection = Connection(descriptor)
-    with Runner(Home(Path(home))) as runner, watching(_Told(connection)):
+    connection, place = Connection(descriptor), Home(Path(home))
+    with ExitStack() as opened:
+        with place.lock("side_by_side"):  # Dagster's files of a new home are made by one of them
+            runner = opened.enter_context(Runner(place))
+        opened.enter_context(watching(_Told(connection)))
         while True:
             try:
                 asked = connection.recv()
