@@ -29,6 +29,13 @@ def sleep_when_idle() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def one_core() -> AbstractContextManager[object]:
     """Within this context products of NumPy and SciPy are made by the core that asks for them. PyTorch is not touched."""
     return _libraries().limit(limits=1, user_api="blas")

@@ -112,7 +112,6 @@ class _Job:
     unreadable: dict[str, UnreadableBatchError] = field(default_factory=dict)
     early: dict[str, StageTiming] = field(default_factory=dict)  # of what was made before its stage's turn
     made_early: set[tuple[str, str | None]] = field(default_factory=set)
-    beside: "SideBySide | None" = None
     _snapshot: Snapshot | None = None  # of what is stored, until something is made
 
     @cached_property
@@ -236,7 +235,7 @@ class _Job:
         forced = [self.force or key not in unchecked for key in keys]
         if (count := processes_for(stage, len(keys))) > 1:
             named = [str(key) for key in keys]
-            yield from self._beside(count).execute(stage, named, forced)
+            yield from self._beside.execute(stage, named, forced, count)
             raise_if_signalled()
             return
         for key, force in zip(keys, forced, strict=True):
@@ -249,10 +248,9 @@ class _Job:
                 raise_if_signalled()
             yield key
 
-    def _beside(self, count: int) -> "SideBySide":
-        """Processes that make partitions beside this one; they stay for the stages that follow."""
+    @cached_property
+    def _beside(self) -> "SideBySide":
+        """Processes that make partitions beside this one."""
         from posedreamer_assets.defs.local.side_by_side import SideBySide
 
-        if self.beside is None:
-            self.beside = self.opened.enter_context(SideBySide(self.home, count))
-        return self.beside
+        return self.opened.enter_context(SideBySide(self.home))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from posedreamer_assets.cores import usable_cores
 from posedreamer_assets.errors import StudentError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.students.train import Trained
@@ -68,7 +69,7 @@ def train_in_processes(processes: int, folder: Path, environment: Mapping[str, s
         (folder / name).unlink(missing_ok=True)
     steps, done = Job.read(folder).spec.steps, 0
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, usable_cores() // processes)
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command_of(processes, folder, threads),

@@ -57,8 +57,8 @@ def test_students_are_the_same_side_by_side(study: tuple[LanceStore, Profile], h
     stage = graph_of(profile)["hmr_student"]
     keys = planned_keys(profile, stage.groups)[:4]
     told = Counted()
-    with SideBySide(home, 2) as beside, watching(told):
-        made = list(beside.execute(stage, keys, [True] * len(keys)))
+    with SideBySide(home) as beside, watching(told):
+        made = list(beside.execute(stage, keys, [True] * len(keys), 2))
     assert sorted(made) == sorted(keys)
     assert told.units == len(keys) * stage.units(profile)
     before, after = (one.read("hmr_student", keys).column("weights").to_pylist() for one in (store, home.store()))
@@ -76,16 +76,16 @@ def test_an_error_keeps_its_class_and_ends_the_rest(study: tuple[LanceStore, Pro
     home.prepare(profile)
     stage = graph_of(profile)["training_manifests"]
     keys = [key for key in planned_keys(profile, stage.groups) if "generated" in key]
-    with SideBySide(home, 1) as beside, pytest.raises(RecipeError, match="asks for 4000 samples"):
-        list(beside.execute(stage, keys, [True] * len(keys)))
+    with SideBySide(home) as beside, pytest.raises(RecipeError, match="asks for 4000 samples"):
+        list(beside.execute(stage, keys, [True] * len(keys), 2))
 
 
 def test_a_killed_process_is_told_and_another_takes_its_place(study: tuple[LanceStore, Profile], home: Home) -> None:
     _, profile = study
     stage = graph_of(profile)["student_scores"]
     key = planned_keys(profile, stage.groups)[0]
-    with SideBySide(home, 1) as beside:
-        assert list(beside.execute(stage, [key], [True])) == [key]
+    with SideBySide(home) as beside:
+        assert list(beside.execute(stage, [key], [True], 1)) == [key]
         (process,) = [one for one in psutil.Process().children() if side_by_side.__name__ in one.cmdline()]
         killer = threading.Thread(target=_kill_at_work, args=(process,))
         killer.start()
@@ -93,9 +93,9 @@ def test_a_killed_process_is_told_and_another_takes_its_place(study: tuple[Lance
             PoseDreamerError, match=r"student_scores\[.*\]: the process that made it was killed by signal 9"
         ):
             for _ in range(50):
-                list(beside.execute(stage, [key], [True]))
+                list(beside.execute(stage, [key], [True], 1))
         killer.join()
-        assert list(beside.execute(stage, [key], [True])) == [key]
+        assert list(beside.execute(stage, [key], [True], 1)) == [key]
     assert not [one for one in psutil.Process().children() if side_by_side.__name__ in one.cmdline()]
 
 
@@ -105,18 +105,34 @@ def _kill_at_work(process: psutil.Process) -> None:
 
 
 def test_a_process_leaves_with_the_one_that_started_it(home: Home) -> None:
-    beside = SideBySide(home, 1)
-    helper = beside._helpers[0]
+    helper = side_by_side._Helper(home)
     helper._start()
     process = psutil.Process(helper._process.pid)  # type: ignore[union-attr]
     helper._connection.close()  # as the end of this process would
     assert process.wait(60) == 0
-    beside.__exit__(None, None, None)
+    helper.close()
+
+
+def test_an_error_of_who_watches_is_its_own_and_ends_the_processes(
+    study: tuple[LanceStore, Profile], home: Home
+) -> None:
+    """As when what shows the progress writes to a pipe that nobody reads."""
+    _, profile = study
+    stage = graph_of(profile)["hmr_student"]
+    keys = planned_keys(profile, stage.groups)[:3]
+
+    class Broken:
+        def advance(self, n: int, note: str = "") -> None:
+            raise BrokenPipeError("nobody reads")
+
+    with SideBySide(home) as beside, watching(Broken()), pytest.raises(BrokenPipeError, match="nobody reads"):
+        list(beside.execute(stage, keys, [True] * 3, 1))
+    assert not [one for one in psutil.Process().children() if side_by_side.__name__ in one.cmdline()]
 
 
 def test_few_partitions_and_busy_stages_stay_here(study: tuple[LanceStore, Profile]) -> None:
     graph = graph_of(study[1])
-    cores = mock.patch("os.sched_getaffinity", return_value=set(range(16)))
+    cores = mock.patch.object(side_by_side, "usable_cores", return_value=16)
     memory = mock.patch("psutil.virtual_memory", return_value=mock.Mock(available=7 << 30))
     with cores:
         assert processes_for(graph["hmr_student"], 7) == 1

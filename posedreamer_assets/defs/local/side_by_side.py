@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -19,11 +19,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
 from posedreamer_assets import errors
+from posedreamer_assets.cores import usable_cores
 from posedreamer_assets.errors import PoseDreamerError
 from posedreamer_assets.pipeline import Stage
 from posedreamer_assets.progress import advance, watching
@@ -41,7 +42,7 @@ def processes_for(stage: Stage, partitions: int) -> int:
     if not stage.one_core:
         return 1
     free = psutil.virtual_memory().available // _MEMORY
-    return max(1, min(len(os.sched_getaffinity(0)), int(free), partitions // EACH))
+    return max(1, min(usable_cores(), int(free), partitions // EACH))
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,15 @@ class _Answer:
 
 
 class SideBySide:
-    """Some processes that execute partitions of a home's graph.
+    """Some processes that execute partitions of a home's graph; they stay for the stages that follow.
 
     Args:
         home: prepared, with the profile that they make.
-        count: how many.
     """
 
-    def __init__(self, home: Home, count: int) -> None:
-        self._helpers = [_Helper(home) for _ in range(count)]
-        self._free: SimpleQueue[_Helper] = SimpleQueue()
-        for helper in self._helpers:
-            self._free.put(helper)
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="beside")
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._helpers: list[_Helper] = []
 
     def __enter__(self) -> Self:
         return self
@@ -86,36 +83,46 @@ class SideBySide:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.close()
+
+    def close(self) -> None:
+        """End the processes, whatever they are doing."""
         for helper in self._helpers:
             helper.close()
-        self._threads.shutdown(wait=True)
+        self._helpers.clear()
 
-    def execute(self, stage: Stage, keys: Sequence[str], forced: Sequence[bool]) -> Iterator[str]:
-        """Make these partitions; yields each when it is made, in whatever order.
+    def execute(self, stage: Stage, keys: Sequence[str], forced: Sequence[bool], count: int) -> Iterator[str]:
+        """Make these partitions by so many processes; yields each when it is made, in whatever order.
 
         Raises:
             PoseDreamerError: the first error of one. Those that are under way are finished before, no further one is begun.
         """
-        asked = [_Asked(stage.key, key, force) for key, force in zip(keys, forced, strict=True)]
-        futures = {self._threads.submit(copy_context().run, self._one, one): one for one in asked}
-        for done in as_completed(futures):
-            try:
-                done.result()
-            except PoseDreamerError:
-                for future in futures:
-                    future.cancel()
-                for future in [one for one in futures if not one.cancelled()]:
-                    future.exception()
-                raise
-            yield futures[done].key
+        while len(self._helpers) < count:
+            self._helpers.append(_Helper(self._home))
+        free: SimpleQueue[_Helper] = SimpleQueue()
+        for helper in self._helpers[:count]:
+            free.put(helper)
 
-    def _one(self, asked: _Asked) -> None:
-        helper = self._free.get()
+        def one(asked: _Asked) -> str:
+            helper = free.get()
+            try:
+                helper.execute(asked)
+            finally:
+                free.put(helper)
+            return asked.key
+
+        asked = [_Asked(stage.key, key, force) for key, force in zip(keys, forced, strict=True)]
+        threads = ThreadPoolExecutor(count, thread_name_prefix="beside")
         try:
-            helper.execute(asked)
+            for done in as_completed([threads.submit(copy_context().run, one, each) for each in asked]):
+                yield done.result()
+        except PoseDreamerError:
+            raise
+        except BaseException:
+            self.close()  # what is under way may take minutes, and nobody waits for it any more
+            raise
         finally:
-            self._free.put(helper)
+            threads.shutdown(wait=True, cancel_futures=True)
 
 
 class _Helper:
@@ -127,16 +134,24 @@ class _Helper:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the helper is
 
     def execute(self, asked: _Asked) -> None:
+        """Make a partition.
+
+        Raises:
+            PoseDreamerError: of the partition, or of a process that ended.
+        """
+        self._talk(asked, lambda connection: connection.send(asked))
+        while not isinstance(answer := self._talk(asked, lambda connection: connection.recv()), _Answer):
+            advance(answer.units, answer.note)
+        if answer.error:
+            raise _error_of(answer)
+
+    def _talk(self, asked: _Asked, say: Callable[[Connection], Any]) -> Any:
         try:
             if self._process is None:
                 self._start()
-            self._connection.send(asked)
-            while isinstance(answer := self._connection.recv(), _Advanced):
-                advance(answer.units, answer.note)
-        except (EOFError, ConnectionError, OSError) as error:
+            return say(self._connection)
+        except (EOFError, OSError) as error:
             raise PoseDreamerError(f"{asked.stage}[{asked.key}]: the process that made it {self._ending()}") from error
-        if answer.error:
-            raise _error_of(answer)
 
     def close(self) -> None:
         """End the process, whatever it is doing: what it has not finished is made again."""
