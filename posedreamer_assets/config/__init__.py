@@ -23,7 +23,14 @@ from posedreamer_assets.config.profile import (
     save_profile,
     study_names,
 )
-from posedreamer_assets.config.profile_paths import PROFILES_DIR, WEIGHTS_DIR, is_shipped, local_path, write_whole
+from posedreamer_assets.config.profile_paths import (
+    PROFILES_DIR,
+    WEIGHTS_DIR,
+    is_shipped,
+    local_path,
+    share_files,
+    write_whole,
+)
 from posedreamer_assets.config.studying import (
     LEAST_STAND_IN_PX,
     CrowdsConfig,
@@ -84,5 +91,6 @@ __all__ = [
     "profile_to_dict",
     "save_profile",
     "study_names",
+    "share_files",
     "write_whole",
 ]

@@ -25,7 +25,7 @@ from posedreamer_assets.config.judging import (
     QualityConfig,
 )
 from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
-from posedreamer_assets.config.profile_paths import PROFILES_DIR, write_whole
+from posedreamer_assets.config.profile_paths import PROFILES_DIR, share_files, write_whole
 from posedreamer_assets.config.studying import (
     LEAST_STAND_IN_PX,
     CrowdsConfig,
@@ -226,10 +226,8 @@ def _check_renders(profile: Profile, where: str) -> None:
 
 def _check_test_poses(profile: Profile, where: str) -> None:
     """What is tested on is never trained on."""
-    if profile.students.test_poses is None or profile.poses.source == "procedural" or "://" in profile.poses.source:
-        return
-    drawn, tested = (Path(path).expanduser().resolve() for path in (profile.poses.source, profile.students.test_poses))
-    if drawn == tested or drawn in tested.parents or tested in drawn.parents:
+    tested, drawn = profile.students.test_poses, profile.poses.source
+    if tested is not None and drawn != "procedural" and share_files(drawn, tested):
         raise ConfigError(
             f"{where}: students.test_poses {tested} and poses.source {drawn} share files; give clips that no batch draws from"
         )

@@ -19,6 +19,14 @@ def is_shipped(path: str) -> bool:
     return path.startswith(_SHIPPED)
 
 
+def share_files(one: str, other: str) -> bool:
+    """Whether two folders are one, or one of them lies in the other; a folder elsewhere (`s3://...`) shares with its like alone."""
+    if "://" in one or "://" in other:
+        return one.rstrip("/") == other.rstrip("/")
+    a, b = (Path(path).expanduser().resolve() for path in (one, other))
+    return a == b or a in b.parents or b in a.parents
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that another process reads the former content or the new one, never a part.
 

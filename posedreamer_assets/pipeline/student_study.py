@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posedreamer_assets.config import Profile, UserTestSet
+from posedreamer_assets.config import Profile, UserTestSet, share_files
 from posedreamer_assets.errors import ConfigError, RecipeError
 from posedreamer_assets.tables.keys import (
     BENCH,
@@ -57,16 +57,24 @@ def check_study(profile: Profile) -> None:
 
     Raises:
         RecipeError: its file cannot be read.
-        ConfigError: a test set that cannot be one, or a folder of test poses that is not there.
+        ConfigError: a test set that cannot be one, or a folder of test poses that is not there or that a domain draws from.
     """
     if study_of(profile) is None:
         return
     user_sets(profile)
     clips = profile.students.test_poses
-    if clips is not None and not Path(clips).expanduser().is_dir():
+    if clips is None:
+        return
+    if not Path(clips).expanduser().is_dir():
         raise ConfigError(
             f"students.test_poses: {clips} is no folder; it is to hold pose files that no batch draws from"
         )
+    for domain in domains_of(profile):
+        if not domain.procedural and share_files(domain.source, clips):
+            raise ConfigError(
+                f"students.test_poses {clips} and the source {domain.source} of domain {domain.name} share files; give clips "
+                "that no batch draws from"
+            )
 
 
 def needed_study(profile: Profile) -> "Study":

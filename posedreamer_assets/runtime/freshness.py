@@ -56,10 +56,10 @@ NOT_CONTENT = {
     "crowds.renderer",
     "crowds.cycles_samples",
     "crowds.cycles_python",
+    "crowds.min_background_px",
     # Of styles in closed form; those by a network name both.
     "style.kind",
     "style.weights",
-    "crowds.min_background_px",
     "photos.stand_in",  # of other photographs; those that are traced name it
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",

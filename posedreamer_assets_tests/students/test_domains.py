@@ -196,6 +196,9 @@ def test_poses_of_test_clips_become_a_test_set(study: tuple[LanceStore, Profile]
     moved = replace(profile, students=replace(students, test_poses=str(tmp_path / "elsewhere")))
     with pytest.raises(ConfigError, match="elsewhere is no folder"):
         check_study(moved)
+    text = WITH_MORE.replace("families: [lunge]", f"source: '{tmp_path}'")
+    with pytest.raises(ConfigError, match="of domain lunge share files"):
+        check_study(with_study(profile, tmp_path, text))
 
 
 def test_clips_that_are_drawn_from_are_refused_as_test_clips(tmp_path: Path) -> None:
