@@ -20,7 +20,7 @@ def is_shipped(path: str) -> bool:
 
 
 def share_files(one: str, other: str) -> bool:
-    """Whether two folders are one, or one of them lies in the other; a folder elsewhere (`s3://...`) shares with its like alone."""
+    """Whether two folders are one, or one lies in the other; one elsewhere (`s3://...`) shares files with itself alone."""
     if "://" in one or "://" in other:
         return one.rstrip("/") == other.rstrip("/")
     a, b = (Path(path).expanduser().resolve() for path in (one, other))
