@@ -130,6 +130,15 @@ def test_an_error_of_who_watches_is_its_own_and_ends_the_processes(
     assert not [one for one in psutil.Process().children() if side_by_side.__name__ in one.cmdline()]
 
 
+def test_a_closed_process_is_not_started_again(home: Home) -> None:
+    """As by a thread that has a partition still to ask for when the others are ended."""
+    helper = side_by_side._Helper(home)
+    helper.close()
+    with pytest.raises(PoseDreamerError, match=r"hmr_student\[k\]: the process that made it was ended"):
+        helper.execute(side_by_side._Asked("hmr_student", "k", False))
+    assert not [one for one in psutil.Process().children() if side_by_side.__name__ in one.cmdline()]
+
+
 def test_few_partitions_and_busy_stages_stay_here(study: tuple[LanceStore, Profile]) -> None:
     graph = graph_of(study[1])
     cores = mock.patch.object(side_by_side, "usable_cores", return_value=16)

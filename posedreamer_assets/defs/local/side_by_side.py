@@ -18,6 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -119,6 +120,7 @@ class SideBySide:
         except PoseDreamerError:
             raise
         except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
             self.close()  # what is under way may take minutes, and nobody waits for it any more
             raise
         finally:
@@ -126,11 +128,13 @@ class SideBySide:
 
 
 class _Helper:
-    """One process, started when it is first asked something."""
+    """One process, started when it is first asked something; once closed it starts none."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
+        self._changes = Lock()  # it is closed by another thread than the one that asks
         self._said = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the helper is
 
     def execute(self, asked: _Asked) -> None:
@@ -147,20 +151,24 @@ class _Helper:
 
     def _talk(self, asked: _Asked, say: Callable[[Connection], Any]) -> Any:
         try:
-            if self._process is None:
-                self._start()
+            with self._changes:
+                if self._closed:
+                    raise EOFError
+                if self._process is None:
+                    self._start()
             return say(self._connection)
         except (EOFError, OSError) as error:
             raise PoseDreamerError(f"{asked.stage}[{asked.key}]: the process that made it {self._ending()}") from error
 
     def close(self) -> None:
         """End the process, whatever it is doing: what it has not finished is made again."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            self._connection.close()
-        self._said.close()
+        with self._changes:
+            self._closed = True
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+                self._process = None  # its connection stays: who reads from it is told of the end
+            self._said.close()
 
     def _start(self) -> None:
         ours, theirs = Pipe()
@@ -178,12 +186,14 @@ class _Helper:
         self._connection: Connection = ours
 
     def _ending(self) -> str:
-        code = self._process.wait() if self._process is not None else 0
-        self._process = None
-        if self._said.closed:
-            return "was ended"
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").split("\n")
+        process = self._process
+        code = process.wait() if process is not None else 0
+        with self._changes:
+            self._process = None
+            if self._closed:
+                return "was ended"
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").split("\n")
         lines = [line.strip() for line in said if line.strip() and not line.startswith("(Background on this error")]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return f"{how}: {lines[-1]}" if lines else how
