@@ -150,6 +150,12 @@ def _check_together(profile: Profile, where: str) -> None:
         )
     if profile.photos.kind != "stand_in" and not (profile.photos.path and profile.photos.annotations):
         raise ConfigError(f"{where}: photos.kind {profile.photos.kind} needs photos.path and photos.annotations")
+    if profile.photos.groups is not None and profile.photos.kind != "mpii":
+        raise ConfigError(f"{where}: photos.groups is for photos.kind mpii; found {profile.photos.kind}")
+    if profile.photos.test_groups is not None and profile.photos.test_groups < 1:
+        raise ConfigError(
+            f"{where}: photos.test_groups is {profile.photos.test_groups}; expected 1 or more, or null to go by photos.test_share"
+        )
     if profile.photos.size < LEAST_STAND_IN_PX:
         raise ConfigError(
             f"{where}: photos.size is {profile.photos.size}; expected {LEAST_STAND_IN_PX} or more: people of a stand-in would be "

@@ -53,11 +53,15 @@ class PhotosConfig:
     """Annotated photographs (D_R). `kind`: stand_in, a rendered domain that is held apart, coco or mpii.
 
     `path`: folder of the photographs; `annotations`: COCO keypoints JSON, or MPII's .mat file. Both are needed for both.
+    Of mpii alone: `groups`, its toolkit's groups_v12.mat (without it, people who stand together are groups); `test_groups`, how
+    many groups are tested on, in place of `test_share`: photographs that are drawn by a hash of their names.
     """
 
     kind: Literal["stand_in", "coco", "mpii"] = "stand_in"
     path: str | None = None
     annotations: str | None = None
+    groups: str | None = None
+    test_groups: int | None = None
     batch_size: int = 25  # photographs of a batch
     size: int = 288  # of stand-ins, pixels; LEAST_STAND_IN_PX or more
     stand_in: Literal["raster", "traced"] = "raster"  # who draws them: the scenes' rasteriser, or Mitsuba, an extra

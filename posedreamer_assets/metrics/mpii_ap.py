@@ -5,10 +5,13 @@ times the diagonal of its box. A prediction goes to the annotated person of whom
 an annotated person keeps the best prediction that went to it. Joints of predictions that were kept count as hits or misses,
 those of all others as misses, ranked by score over all images; a joint's average precision is the area under the monotone
 envelope of precision over recall. Only annotated joints count for people who were found.
+
+The benchmark judges groups of people: a group is looked for at the mean size of its people, and who is found elsewhere in the
+image is left out. An image without groups is judged as a whole.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,6 +21,7 @@ from posedreamer_assets.errors import MetricsError
 JOINTS = 16
 NEAR = 0.5  # of the head's size
 _OF_DIAGONAL = 0.6
+_AROUND = 0.25  # of how long a group's people are, on average: so far from the box of their middles one belongs to it
 # Columns of MPII's tables, as joints of `scenes.points.MPII16`; pelvis and thorax are in none.
 GROUPS: dict[str, tuple[int, ...]] = {
     "head": (8, 9),
@@ -33,20 +37,44 @@ COUNTED: tuple[int, ...] = tuple(sorted(joint for group in GROUPS.values() for j
 
 @dataclass(frozen=True)
 class Annotated:
-    """People of an image: joints in pixels, which are annotated, and the diagonal of each head's box."""
+    """People of an image.
+
+    Attributes:
+        joints: pixels.
+        known: which are annotated.
+        head_px: diagonal of each head's box.
+        group: number of the group that each is judged with; None where the image is judged as a whole.
+    """
 
     joints: Float[np.ndarray, "n 16 2"]
     known: Bool[np.ndarray, "n 16"]
     head_px: Float[np.ndarray, "n"]
+    group: Int[np.ndarray, "n"] | None = None
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """People found in an image: joints in pixels, which were found, and the score of each joint."""
+    """People found in an image.
+
+    Attributes:
+        joints: pixels.
+        found: which were found.
+        scores: of each joint.
+        group: number of the group that each was looked for with; None where the image was looked at as a whole.
+    """
 
     joints: Float[np.ndarray, "m 16 2"]
     found: Bool[np.ndarray, "m 16"]
     scores: Float[np.ndarray, "m 16"]
+    group: Int[np.ndarray, "m"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def take(self, kept: Bool[np.ndarray, "m"]) -> "Predicted":
+        """Some of the people."""
+        group = None if self.group is None else self.group[kept]
+        return Predicted(self.joints[kept], self.found[kept], self.scores[kept], group)
 
 
 @dataclass(frozen=True)
@@ -107,12 +135,47 @@ def assigned(annotated: Annotated, hits: Bool[np.ndarray, "m n 16"]) -> list[int
     return kept
 
 
+def belong_to(found: Predicted, middles: Float[np.ndarray, "n 2"], size_px: float) -> Bool[np.ndarray, "m"]:
+    """Who of the people found is near enough to a group to be judged with it, by the mean of the joints that were found.
+
+    Args:
+        found: people, each with a joint.
+        middles: of the group's people, pixels.
+        size_px: how long these are, on average.
+    """
+    of = (found.joints * found.found[..., None]).sum(axis=1) / np.maximum(found.found.sum(axis=1), 1)[:, None]
+    around = _AROUND * size_px
+    return ((of >= middles.min(axis=0) - around) & (of <= middles.max(axis=0) + around)).all(axis=1)
+
+
 def judge(annotated: Annotated, predicted: Predicted, near: float = NEAR) -> list[Judged]:
-    """An image's predictions by joint, 16 entries.
+    """An image's predictions by joint, 16 entries; those of each group against the people of that group alone.
 
     Raises:
-        MetricsError: people whose heads have no size.
+        MetricsError: people whose heads have no size, or groups on one side alone.
     """
+    if annotated.group is None and predicted.group is None:
+        return _judge_together(annotated, predicted, near)
+    if annotated.group is None or predicted.group is None:
+        raise MetricsError(
+            "groups of people are judged against predictions for groups, and whole images against others"
+        )
+    parts = []
+    for number in np.unique(annotated.group):
+        own = np.flatnonzero(annotated.group == number)
+        of = Annotated(annotated.joints[own], annotated.known[own], annotated.head_px[own])
+        judged = _judge_together(of, predicted.take(predicted.group == number), near)
+        # -1, nobody, is the last
+        parts.append([replace(one, person=np.append(own, -1)[one.person]) for one in judged])
+    nobody = Judged(np.zeros(0), np.zeros(0, bool), np.zeros(0, int))
+    return [_joined([nobody, *(part[joint] for part in parts)]) for joint in range(JOINTS)]
+
+
+def _joined(parts: Sequence[Judged]) -> Judged:
+    return Judged(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "right", "person")))
+
+
+def _judge_together(annotated: Annotated, predicted: Predicted, near: float) -> list[Judged]:
     if not (annotated.head_px > 0).all():
         raise MetricsError(f"head sizes {annotated.head_px.tolist()}: expected the diagonal of a box for everybody")
     hits = matches(annotated, predicted, near)

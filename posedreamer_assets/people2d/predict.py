@@ -1,17 +1,18 @@
 """People in an image: maps of the student at some scales, averaged, and grouped."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from posedreamer_assets.config import Pose2dConfig
 from posedreamer_assets.errors import StudentError
-from posedreamer_assets.metrics.mpii_ap import Predicted
+from posedreamer_assets.metrics.mpii_ap import JOINTS, Predicted, belong_to
 from posedreamer_assets.people2d.grouping import group_people
 from posedreamer_assets.people2d.network import PADDED_TO, STRIDE, PoseNet
 from posedreamer_assets.scoring.weights import default_device
@@ -42,6 +43,11 @@ def typical_scale(sizes_px: Float[np.ndarray, "p"], cfg: Pose2dConfig) -> float:
     return cfg.person_share * cfg.size / float(np.mean(sizes_px))
 
 
+def scales_of(sizes_px: Float[np.ndarray, "p"], cfg: Pose2dConfig) -> tuple[float, ...]:
+    """The factors of an image's size at which it is looked at, see `typical_scale`."""
+    return tuple(scale * typical_scale(sizes_px, cfg) for scale in cfg.scales)
+
+
 def find_people(
     network: PoseNet, image: UInt8[np.ndarray, "h w 3"], cfg: Pose2dConfig, scales: tuple[float, ...] = (1.0,)
 ) -> Predicted:
@@ -65,6 +71,34 @@ def find_people(
     found = group_people((total / len(sides)).numpy(), float(STRIDE[cfg.layout]))
     height, width = sides[0]
     return Predicted(found.joints * [image.shape[1] / width, image.shape[0] / height], found.found, found.scores)
+
+
+def find_groups(
+    network: PoseNet,
+    image: UInt8[np.ndarray, "h w 3"],
+    cfg: Pose2dConfig,
+    group: Int[np.ndarray, "p"],
+    middles: Float[np.ndarray, "p 2"],
+    sizes_px: Float[np.ndarray, "p"],
+) -> Predicted:
+    """People of each group with joints in pixels of the image, which is looked at once for each, at the mean size of its people.
+
+    Args:
+        network: in evaluation mode.
+        image: RGB.
+        cfg: of the network.
+        group: number of each annotated person's group; -1 of who is in none, and is not looked for.
+        middles: of these people, pixels.
+        sizes_px: see `samples.person_sizes`.
+    """
+    parts = [Predicted(np.zeros((0, JOINTS, 2)), np.zeros((0, JOINTS), bool), np.zeros((0, JOINTS)), np.zeros(0, int))]
+    for number in np.unique(group[group >= 0]):
+        own = group == number
+        found = find_people(network, image, cfg, scales_of(sizes_px[own], cfg))
+        near = found.take(belong_to(found, middles[own], float(sizes_px[own].mean())))
+        parts.append(replace(near, group=np.full(len(near), number)))
+    names = ("joints", "found", "scores", "group")
+    return Predicted(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _scaled_sides(sides: tuple[int, ...], scale: float) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import numpy as np
 from posedreamer_assets.config import Pose2dConfig
 from posedreamer_assets.metrics.mpii_ap import Annotated, Precision, Predicted, mpii_ap
 from posedreamer_assets.people2d.network import PoseNet
-from posedreamer_assets.people2d.predict import find_people, typical_scale
+from posedreamer_assets.people2d.predict import find_people, scales_of
 from posedreamer_assets.people2d.samples import Picture, person_sizes
 from posedreamer_assets.progress import track
 
@@ -34,8 +34,7 @@ def score_pictures(
     """
     images = []
     for picture in track(pictures):
-        scale = typical_scale(person_sizes(picture), cfg)
-        found = find_people(network, picture.image, cfg, tuple(scale * factor for factor in cfg.scales))
+        found = find_people(network, picture.image, cfg, scales_of(person_sizes(picture), cfg))
         kept = picture.head_px > 0
         images.append((Annotated(picture.joints[kept], picture.known[kept], picture.head_px[kept]), found))
     return images

@@ -37,7 +37,7 @@ def make(inputs: Inputs) -> Made:
         "height": [photo.height for photo in photos],
         "ignore_mask": [encode_png(np.where(photo.ignore, 255, 0).astype(np.uint8)) for photo in photos],
         "annotations": [people_to_json(photo.people) for photo in photos],
-        "split": [split_of(photo.data, profile) for photo in photos],
+        "split": [split_of(photo.data, profile, held_out=photo.held_out) for photo in photos],
         "licence": [photo.licence for photo in photos],
     }
     return Made(make_table(columns, SCHEMAS[TABLE]), pictures=thumbnails(decode_rgb(photo.data) for photo in photos))
@@ -64,8 +64,11 @@ def photos_of(inputs: Inputs) -> "list[Photo]":
     first = int(inputs.key.rpartition("-")[2]) * cfg.batch_size
     assert cfg.path and cfg.annotations, "the profile is refused without them"
     folder, annotations = (str(Path(path).expanduser()) for path in (cfg.path, cfg.annotations))
-    read = mpii_photos if cfg.kind == "mpii" else coco_photos
-    found = read(folder, annotations, first, cfg.batch_size)
+    if cfg.kind == "mpii":
+        groups = None if cfg.groups is None else str(Path(cfg.groups).expanduser())
+        found = mpii_photos(folder, annotations, first, cfg.batch_size, groups=groups, test_groups=cfg.test_groups)
+    else:
+        found = coco_photos(folder, annotations, first, cfg.batch_size)
     if not found:
         raise PhotoError(
             f"{inputs.key}: {cfg.annotations} has no more than {first} photographs with annotated people; lower "
@@ -74,14 +77,21 @@ def photos_of(inputs: Inputs) -> "list[Photo]":
     return found
 
 
-def split_of(data: bytes, profile: Profile) -> str:
-    """train, val or test by the content of the photograph, so that a copy is never in two of them."""
+def split_of(data: bytes, profile: Profile, *, held_out: bool = False) -> str:
+    """train, val or test by the content of the photograph, so that a copy is never in two of them.
+
+    Where groups of people are drawn for tests, `held_out` says whether the photograph has one, and content tells train from val.
+    """
     from hashlib import blake2b
 
-    place = unit_hash(blake2b(data, digest_size=16).hexdigest())
-    if place < profile.photos.test_share:
+    if held_out:
         return "test"
-    return "val" if place < profile.photos.test_share + profile.photos.val_share else "train"
+    cfg = profile.photos
+    test_share = 0.0 if cfg.kind == "mpii" and cfg.test_groups is not None else cfg.test_share
+    place = unit_hash(blake2b(data, digest_size=16).hexdigest())
+    if place < test_share:
+        return "test"
+    return "val" if place < test_share + cfg.val_share else "train"
 
 
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
@@ -107,11 +117,11 @@ STAGE = Stage(
     "One row per annotated photograph: its file, its people, and who is in it without being annotated. Where no photographs are "
     "given, a rendered domain that is held apart stands in for them: `kind` is then `stand_in`.",
     make,
-    "1",
+    "2",
     table=TABLE,
     groups=(PHOTO,),
     settings=("photos",),
-    files=("photos", "photo_annotations"),
+    files=("photos", "photo_annotations", "photo_groups"),
     checkpoints=("body_model",),
     figures=figures,
     units=photos_of_batch,

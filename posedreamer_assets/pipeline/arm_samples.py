@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -111,12 +111,12 @@ def _photographs(inputs: Inputs) -> "Source":
         from posedreamer_assets.people2d.samples import Picture
         from posedreamer_assets.tables.images import decode, decode_rgb
 
-        own = people.get(names[number], _NOBODY)
+        own = people.get(names[number], NOBODY)
         ignore = decode(files.column("ignore_mask")[number].as_py()) > 0
         image = decode_rgb(files.column("image")[number].as_py())
         return Picture(image, own.joints, own.known, own.synthetic, own.head_px, ignore, None)
 
-    usable = [_can_be_drawn(people.get(name, _NOBODY)) for name in names]
+    usable = [_can_be_drawn(people.get(name, NOBODY)) for name in names]
     return _source(Pictures(len(names), read), usable, names, "photographs of the split train")
 
 
@@ -168,6 +168,7 @@ class People:
         head_px: sizes of heads (p,), pixels; NaN where they are not known.
         synthetic: who is (p,).
         more: other columns (p, ...), by name.
+        group: number of the group that each is judged with (p,), -1 in none; None where all are judged.
     """
 
     joints: np.ndarray
@@ -175,14 +176,18 @@ class People:
     head_px: np.ndarray
     synthetic: np.ndarray
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    group: np.ndarray | None = None
 
 
-_NOBODY = People(np.zeros((0, 16, 2)), np.zeros((0, 16), bool), np.zeros(0), np.zeros(0, bool))
+NOBODY = People(np.zeros((0, 16, 2)), np.zeros((0, 16), bool), np.zeros(0), np.zeros(0, bool))
+"""People of an image without any."""
 
 
 def people_of_photographs(rows: pa.Table) -> dict[str, People]:
-    """By photograph, its annotated people."""
-    return _by_image(rows, array(rows, "mpii_labelled").astype(bool), np.zeros(rows.num_rows, bool), {})
+    """By photograph, its annotated people; with the groups that they are judged with, where that column was read."""
+    groups = photo_people.groups_of(rows) if photo_people.GROUP in rows.column_names else {}
+    people = _by_image(rows, array(rows, "mpii_labelled").astype(bool), np.zeros(rows.num_rows, bool), {})
+    return {name: replace(of, group=groups.get(name)) for name, of in people.items()}
 
 
 def _of_scenes(rows: pa.Table) -> dict[str, People]:

@@ -22,6 +22,7 @@ LABELS_OF_PHOTO = (
     *("keypoints_2d", "keypoints_labelled", "keypoints_visible", "mpii_2d", "mpii_labelled", "mpii_visible"),
     *("head_size_px", "bbox", "person_mask"),
 )
+GROUP = "judged_group"
 
 
 def make(inputs: Inputs) -> Made:
@@ -58,6 +59,7 @@ def _columns(key: str, photo: str, people: "PhotoPeople", width: int, height: in
         "head_size_px": people.head_px,
         "bbox": people.boxes,
         "person_mask": [None if mask is None else json.dumps(encode_rle(mask)) for mask in people.masks],
+        GROUP: [None] * count if people.group is None else people.group.tolist(),
     }
 
 
@@ -66,7 +68,8 @@ def people_of_photos(
 ) -> "dict[str, tuple[pa.Table, PhotoPeople]]":
     """By photograph, its rows and the people that they are about; both are empty where nobody is annotated.
 
-    What people cover is unpacked with `masks` alone, and else is None for everybody.
+    What people cover is unpacked with `masks` alone, and else is None for everybody. Groups, which judging alone needs, are not
+    among it.
     """
     from posedreamer_assets.scenes.photos import PhotoPeople
     from posedreamer_assets.scenes.rle import decode_rle
@@ -95,6 +98,15 @@ def people_of_photos(
     return people
 
 
+def groups_of(rows: pa.Table) -> dict[str, np.ndarray]:
+    """By photograph, the group that each of its people is judged with, -1 in none; without those that are judged as a whole."""
+    found: dict[str, list[int]] = {}
+    for name, group in zip(texts(rows, "sample_id"), rows.column(GROUP).to_pylist(), strict=True):
+        if group is not None:
+            found.setdefault(image_of(name), []).append(group)
+    return {name: np.array(groups, int) for name, groups in found.items()}
+
+
 def figures(rows: pa.Table, profile: Profile) -> dict[str, float]:
     """How many joints are labelled."""
     return {"labelled_joints": float(array(rows, "mpii_labelled").sum()) if rows.num_rows else 0.0}
@@ -106,15 +118,16 @@ def origins(profile: Profile) -> Origins:
     return {
         **copied(table, "partition_key", *names_of(SIZE)),
         **dict.fromkeys((*names_of(OF_PERSON)[2:], "sample_id"), ((table, "sample_id"),)),
-        **dict.fromkeys(LABELS_OF_PHOTO, ((table, "annotations"),)),
+        **dict.fromkeys((*LABELS_OF_PHOTO, GROUP), ((table, "annotations"),)),
     }
 
 
 STAGE = Stage(
     "photos/photo_people",
-    "One row per annotated person of a photograph: keypoints, box, size of the head, and what the person covers.",
+    "One row per annotated person of a photograph: keypoints, box, size of the head, what the person covers, and in which group "
+    "of people it is judged.",
     make,
-    "1",
+    "2",
     table=TABLE,
     groups=(PHOTO,),
     reads=(Reads(annotated_photos.TABLE, ("annotations", "width", "height")),),

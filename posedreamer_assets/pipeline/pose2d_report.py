@@ -1,7 +1,7 @@
 """The study's tables: what each arm finds in test photographs, with intervals over photographs and training seeds."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ KEY = "pose2d_report"
 FILE = "report.json"
 MAP = "mean"
 SEEDS_ASKED = (3, 6, 12)
-_OF_PERSON = ("mpii_2d", "mpii_labelled", "mpii_visible", "head_size_px", "bbox")
+_OF_PERSON = ("mpii_2d", "mpii_labelled", "mpii_visible", "head_size_px", "bbox", photo_people.GROUP)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Truth:
     """Who is annotated in a test photograph.
 
     Attributes:
-        people: those whose heads have a size.
+        people: those whose heads have a size; of groups alone, where there are groups.
         seen: share of annotated joints of each that is seen.
         ignored: pixels (h, w) of all others; people who are found there count neither for nor against a network.
     """
@@ -65,6 +65,7 @@ def make(inputs: Inputs) -> Made:
         "kind": texts(inputs.rows(annotated_photos.TABLE, ["kind"]), "kind")[0],
         "photos": len(truths),
         "people": people,
+        "groups": groups_in(truths.values()),
         "seeds": asked.seeds,
         "steps": inputs.profile.pose2d.steps,
         "resamples": asked.bootstrap,
@@ -93,25 +94,34 @@ def truths_of(inputs: Inputs) -> dict[str, Truth]:
     joints = array(rows, "mpii_2d").astype(float).reshape(-1, 16, 2)
     known, seen = array(rows, "mpii_labelled").astype(bool), array(rows, "mpii_visible").astype(bool)
     head, boxes = np.nan_to_num(np.asarray(array(rows, "head_size_px"), float)), array(rows, "bbox")
-    found = {}
+    groups, found = photo_people.groups_of(rows), {}
     for name, split, mask in zip(
         texts(photos, "sample_id"), texts(photos, "split"), photos.column("ignore_mask"), strict=True
     ):
         if split != TEST:
             continue
-        own = np.array(numbers.get(name, []), int)
+        own, group = np.array(numbers.get(name, []), int), groups.get(name)
+        if group is not None:
+            own, group = own[group >= 0], group[group >= 0]
         counted = own[(head[own] > 0) & known[own].any(axis=1)]
         ignored = decode(mask.as_py()) > 0
         for row in sorted({*own.tolist()} - {*counted.tolist()}):
             x, y, w, h = (round(float(v)) for v in boxes[row])
             ignored = ignored | _box(ignored.shape, x, y, w, h)
         ratio = (seen[counted] & known[counted]).sum(axis=1) / np.maximum(known[counted].sum(axis=1), 1)
-        found[name] = Truth(Annotated(joints[counted], known[counted], head[counted]), ratio, ignored)
+        of_group = None if group is None else group[np.isin(own, counted)]
+        found[name] = Truth(Annotated(joints[counted], known[counted], head[counted], of_group), ratio, ignored)
     if not sum(len(one.seen) for one in found.values()):
         raise StudentError(
             "nobody is annotated in a photograph of the split test: make more, or raise photos.test_share"
         )
     return found
+
+
+def groups_in(truths: Iterable[Truth]) -> int | None:
+    """How many groups of people are judged; None where whole photographs are."""
+    groups = [one.people.group for one in truths if one.people.group is not None]
+    return sum(len(np.unique(of)) for of in groups) if groups else None
 
 
 def _box(shape: tuple[int, ...], x: int, y: int, w: int, h: int) -> np.ndarray:
@@ -122,14 +132,11 @@ def _box(shape: tuple[int, ...], x: int, y: int, w: int, h: int) -> np.ndarray:
 
 def without_ignored(found: "Predicted", ignored: np.ndarray) -> "Predicted":
     """The people found, but for those with more than half of their joints on pixels of people who are not annotated."""
-    from posedreamer_assets.metrics.mpii_ap import Predicted
-
     height, width = ignored.shape
     x = np.clip(np.floor(found.joints[..., 0]).astype(int), 0, width - 1)
     y = np.clip(np.floor(found.joints[..., 1]).astype(int), 0, height - 1)
     inside = (ignored[y, x] & found.found).sum(axis=1)
-    kept = 2 * inside <= found.found.sum(axis=1)
-    return Predicted(found.joints[kept], found.found[kept], found.scores[kept])
+    return found.take(2 * inside <= found.found.sum(axis=1))
 
 
 def predictions_of(inputs: Inputs, photos: Sequence[str]) -> "dict[str, list[list[Predicted]]]":
@@ -241,7 +248,7 @@ STAGE = Stage(
     "One set of tables: average precision by arm and group of joints with intervals over photographs and training seeds, paired "
     "differences, the same by share of joints seen, and how many people and seeds would tell the paper's differences.",
     make,
-    "1",
+    "2",
     settings=("learning_to_train.arms", "learning_to_train.seeds", "learning_to_train.bootstrap"),
     reads=(
         Reads(pose2d_predictions.TABLE, ("photo_id", *pose2d_predictions.FOUND), TRAINED),

@@ -56,7 +56,8 @@ def tables_of(figures: Mapping[str, Any]) -> list[Any]:
     if figures["kind"] == "stand_in":
         blocks.append(Note(_NOT_REAL, "warn"))
     what = "stand-ins" if figures["kind"] == "stand_in" else "photographs"
-    size = f"{figures['people']} people of {figures['photos']} test {what}, {figures['seeds']} training seeds"
+    groups = f" in {figures['groups']} groups" if figures["groups"] else ""
+    size = f"{figures['people']} people{groups} of {figures['photos']} test {what}, {figures['seeds']} training seeds"
     blocks.append(Note(f"{size}, {figures['steps']} steps of each network after the baseline's own."))
     if figures["seeds"] < 2:
         blocks.append(Note("One training seed: intervals say nothing of what another training would give.", "warn"))

@@ -25,6 +25,7 @@ def file_digest(profile: Profile, kind: str) -> str | None:
         "test_poses": profile.students.test_poses,
         "pose2d": local_path(profile.pose2d.baseline),
         "photo_annotations": profile.photos.annotations,
+        "photo_groups": profile.photos.groups,
         "style_weights": profile.style.weights,
         "reference": profile.quality.reference,
         "generator": profile.generator.model_path or (WEIGHTS_DIR / "generator"),

@@ -9,6 +9,8 @@ labels.py      exact labels of the people of a scene
 picture.py     people before or over something, with the maps that labels are read from
 visibility.py  what of each person can be seen, and who hides the rest
 photos.py      annotated photographs: COCO keypoints JSON
+mpii_photos.py the same from MPII's own file of annotations
+mpii_groups.py its groups of people, which are judged together
 rle.py         masks as COCO's run lengths, and of its polygons
 stand_in.py    a rendered domain, held apart, that stands where no photographs are given
 mix.py         synthetic people over a photograph

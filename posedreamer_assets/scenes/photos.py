@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import UnidentifiedImageError
 
 from posedreamer_assets.errors import ImageError, PhotoError
@@ -41,6 +41,8 @@ class PhotoPeople:
         boxes: x, y, width, height.
         head_px: diagonal of the head's box; NaN where it cannot be told.
         masks: what each person covers; None where it is not annotated.
+        group: number of the group that each is judged with, from 0, -1 for who is in none; None where all people of a photograph
+            are judged.
     """
 
     keypoints: Float[np.ndarray, "n 17 2"]
@@ -52,6 +54,7 @@ class PhotoPeople:
     boxes: Float[np.ndarray, "n 4"]
     head_px: Float[np.ndarray, "n"]
     masks: list[Bool[np.ndarray, "h w"] | None]
+    group: Int[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -69,6 +72,7 @@ class Photo:
         licence: its terms.
         people: who is annotated.
         ignore: pixels of people who are not.
+        held_out: whether the reader drew it for tests.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Photo:
     licence: str
     people: PhotoPeople
     ignore: Bool[np.ndarray, "h w"]
+    held_out: bool = False
 
 
 def coco_photos(folder: str, annotations: str, first: int, count: int) -> list[Photo]:
@@ -206,10 +211,11 @@ def people_to_json(people: PhotoPeople) -> str:
     plain = {
         name: [None if value != value else value for value in values.tolist()] if name == "head_px" else values.tolist()
         for name, values in vars(people).items()
-        if name != "masks"
+        if name not in ("masks", "group")
     }
     masks = [None if mask is None else encode_rle(mask) for mask in people.masks]
-    return json.dumps({**plain, "masks": masks}, separators=(",", ":"))
+    group = None if people.group is None else people.group.tolist()
+    return json.dumps({**plain, "masks": masks, "group": group}, separators=(",", ":"))
 
 
 def people_from_json(text: str) -> PhotoPeople:
@@ -227,4 +233,6 @@ def people_from_json(text: str) -> PhotoPeople:
         name: np.array(plain[name], bool if name in flags else float).reshape(count, *shape)
         for name, shape in shapes.items()
     }
-    return PhotoPeople(**arrays, masks=[None if mask is None else decode_rle(mask) for mask in plain["masks"]])
+    masks = [None if mask is None else decode_rle(mask) for mask in plain["masks"]]
+    group = None if plain["group"] is None else np.array(plain["group"], int).reshape(count)
+    return PhotoPeople(**arrays, masks=masks, group=group)

@@ -55,6 +55,7 @@ ARM_TABLES: dict[str, tuple[Column, ...]] = {
         Column("found_2d", pa.list_(pa.float32()), "MPII's 16 joints of all people found, x, y, pixels; 0 where not found."),
         Column("found_joints", pa.list_(pa.bool_()), "Which of the 16 joints of each were found."),
         Column("found_scores", pa.list_(pa.float32()), "Scores of the 16 joints of each, without unit; 0 where not found."),
+        Column("found_group", pa.list_(INT), "Number of the group of people that each was looked for with; null where all were."),
     ),
 }  # fmt: skip
 """By name."""

@@ -133,6 +133,12 @@ SCENE_TABLES: dict[str, tuple[Column, ...]] = {
         Column(
             "person_mask", TEXT, "What the person covers, COCO's run lengths, JSON; null where it is not annotated."
         ),
+        Column(
+            "judged_group",
+            INT,
+            "Number of the group of people that the person is judged with, from 0; -1 in none; null where whole photographs are "
+            "judged.",
+        ),
     ),
     "styled_images": (
         *OF_IMAGE,

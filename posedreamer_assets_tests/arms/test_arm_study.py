@@ -2,20 +2,23 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from posedreamer_assets.config import ARM_STUDY, Profile, arm_called, arm_names, load_profile
 from posedreamer_assets.errors import ConfigError, StorageError, StudentError
+from posedreamer_assets.metrics.mpii_ap import judge
 from posedreamer_assets.pipeline import graph, graph_of
 from posedreamer_assets.pipeline.arm_samples import edges_of, sources_of
 from posedreamer_assets.pipeline.arm_study import arm_key, arm_of
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.pipeline.pose2d_predictions import predicted_of
-from posedreamer_assets.pipeline.pose2d_report import without_ignored
+from posedreamer_assets.pipeline.pose2d_report import groups_in, truths_of, without_ignored
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.pipeline.stage import Inputs
 from posedreamer_assets.report.trained_arms import PHOTOGRAPHS, STAND_IN, arms_section, tables_of, title_of
@@ -23,7 +26,7 @@ from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
 from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import group_of, is_reserved
+from posedreamer_assets.tables.keys import group_of, is_reserved, of_groups
 from posedreamer_assets_tests.arms.small import ARMS, DATA, TRAINED, make_stages, small_study
 from posedreamer_assets_tests.scenes.conftest import STUDY
 
@@ -242,6 +245,35 @@ def test_people_who_are_found_where_nobody_is_annotated_are_left_out_by_most_of_
 
     found = without_ignored(Predicted(joints, np.ones((2, 16), bool), np.ones((2, 16))), ignored)
     assert len(found.joints) == 1 and found.joints[0, 0, 0] == 5.0
+
+
+def test_groups_are_found_and_judged_apart_and_who_is_in_none_is_not(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained[0].root, tmp_path / "storage")
+    store, profile = LanceStore(str(tmp_path / "storage")), trained[1]
+    rows = store.read("photo_people", ["photos-0000"])
+    persons = rows.column("person").to_pylist()
+    groups = pa.array([min(person, 1) if person < 3 else -1 for person in persons], pa.int32())
+    changed = rows.set_column(rows.column_names.index("judged_group"), "judged_group", groups)
+    store.replace_partition("photo_people", "photos-0000", changed, input_digest="groups")
+
+    class AsItLies(Listed):
+        def keys(self, table: str, groups: Sequence[str]) -> list[str]:
+            return of_groups(self.snapshot.table(table), groups)
+
+    def inputs(name: str, key: str | None) -> Inputs:
+        return Inputs(graph_of(profile)[name], profile, AsItLies(Snapshot(profile, store)), Models(profile), key)
+
+    of = inputs("pose2d_predictions", arm_key("ds", 0))
+    made = of.stage.make(of).rows
+    assert made is not None
+    truths = truths_of(inputs("pose2d_report", None))
+    judged = [number for number, person in enumerate(persons) if person < 3]
+    assert 0 < sum(len(one.seen) for one in truths.values()) <= len(judged) < len(persons)
+    assert groups_in(truths.values()) == sum(len(np.unique(one.people.group)) for one in truths.values())
+    for row in made.to_pylist():
+        found = predicted_of(row)
+        assert found.group is not None and len(found.group) == len(found) and set(found.group.tolist()) <= {0, 1}
+        judge(truths[row["photo_id"]].people, found)
 
 
 def test_an_arm_without_predictions_makes_no_report(trained: Trained, tmp_path: Path) -> None:

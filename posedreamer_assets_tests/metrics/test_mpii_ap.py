@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from posedreamer_assets.errors import MetricsError
-from posedreamer_assets.metrics.mpii_ap import COUNTED, JOINTS, Annotated, Predicted, area_under_envelope, mpii_ap
+from posedreamer_assets.metrics.mpii_ap import (
+    COUNTED,
+    JOINTS,
+    Annotated,
+    Predicted,
+    area_under_envelope,
+    belong_to,
+    judge,
+    mpii_ap,
+)
 
 HEAD = 20.0
 REACH = 0.5 * 0.6 * HEAD
@@ -141,3 +150,53 @@ def test_people_without_a_size_of_head_are_refused() -> None:
     a = people(1, rng)
     with pytest.raises(MetricsError, match="head sizes"):
         mpii_ap([(Annotated(a.joints, a.known, np.array([np.nan])), perfect(a, rng))])
+
+
+def test_groups_of_an_image_are_judged_as_images_of_their_own() -> None:
+    rng = np.random.default_rng(5)
+    together, apart = [], []
+    for _ in range(8):
+        group = np.array([0, 1, 0, 1, 1])
+        annotated = people(5, rng)
+        predicted = moved(perfect(annotated, rng), float(rng.uniform(0, 2 * REACH)))
+        of = rng.integers(0, 2, 5)  # some are found with the other group, where they are wrong
+        together.append(
+            (
+                Annotated(annotated.joints, annotated.known, annotated.head_px, group),
+                Predicted(predicted.joints, predicted.found, predicted.scores, of),
+            )
+        )
+        for number in (0, 1):
+            own = group == number
+            part = Annotated(annotated.joints[own], annotated.known[own], annotated.head_px[own])
+            apart.append((part, predicted.take(of == number)))
+    found = mpii_ap(together)
+    assert found.joints == pytest.approx(mpii_ap(apart).joints) and 5 < found.mean < 95
+
+
+def test_who_is_kept_for_a_group_is_named_by_the_row_of_the_image() -> None:
+    rng = np.random.default_rng(6)
+    annotated = people(4, rng)
+    of = np.array([1, 0, 1, 0])
+    image = Annotated(annotated.joints, annotated.known, annotated.head_px, of)
+    right = perfect(annotated, rng)
+    for one in judge(image, Predicted(right.joints, right.found, right.scores, of)):
+        assert one.right.all() and sorted(one.person.tolist()) == [0, 1, 2, 3]
+    nobody = judge(image, Predicted(right.joints, right.found, right.scores, np.array([7, 7, 7, 7])))
+    assert all(len(one.scores) == 0 for one in nobody), "groups without annotated people are not judged"
+    with pytest.raises(MetricsError, match="predictions for groups"):
+        judge(image, right)
+
+
+def test_a_prediction_belongs_to_a_group_by_the_middle_of_what_was_found() -> None:
+    joints = np.zeros((4, JOINTS, 2))
+    joints[:, :2] = [[[90.0, 50.0], [110.0, 50.0]], [[224.0, 74.0]] * 2, [[226.0, 50.0]] * 2, [[150.0, 23.0]] * 2]
+    found = np.zeros((4, JOINTS), bool)
+    found[:, :2] = True
+    group = np.array([[100.0, 50.0], [200.0, 50.0]])
+    assert belong_to(Predicted(joints, found, np.ones((4, JOINTS))), group, 100.0).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]

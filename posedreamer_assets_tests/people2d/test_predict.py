@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 from posedreamer_assets.config import Pose2dConfig
 from posedreamer_assets.errors import StudentError
-from posedreamer_assets.metrics.mpii_ap import Annotated, mpii_ap
+from posedreamer_assets.metrics.mpii_ap import Annotated, Predicted, mpii_ap
 from posedreamer_assets.people2d.crops import draw_crops
 from posedreamer_assets.people2d.learn import crop_losses
 from posedreamer_assets.people2d.network import PoseNet, load_baseline, load_vgg19
-from posedreamer_assets.people2d.predict import find_people, load_network, typical_scale
+from posedreamer_assets.people2d.predict import find_groups, find_people, load_network, scales_of, typical_scale
 from posedreamer_assets.people2d.score import with_interval
 from posedreamer_assets_tests.people2d.samples import TINY, source
 
@@ -69,6 +69,28 @@ def test_joints_are_in_pixels_of_the_image_whatever_the_scale(monkeypatch: pytes
 
 def test_a_typical_scale_makes_people_as_long_as_crops_show_them() -> None:
     assert typical_scale(np.array([100.0, 300.0]), Pose2dConfig(size=128, person_share=0.6)) == pytest.approx(0.384)
+
+
+def test_every_group_is_looked_for_at_the_size_of_its_own_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups and somebody in none; the network finds one person at the place of each, whatever the scale."""
+    from posedreamer_assets.people2d import predict
+
+    middles, sizes = np.array([[20.0, 20], [30, 20], [150, 20], [90, 20]]), np.array([20.0, 40, 60, 500])
+    group, looked = np.array([0, 0, 1, -1]), []
+
+    def find(network: object, image: object, cfg: Pose2dConfig, scales: tuple[float, ...]) -> Predicted:
+        looked.append(scales)
+        joints = np.repeat(middles[:, None], 16, axis=1)
+        return Predicted(joints, np.ones((4, 16), bool), np.full((4, 16), float(len(looked))))
+
+    monkeypatch.setattr(predict, "find_people", find)
+    network, image = PoseNet(TINY).eval(), np.zeros((40, 180, 3), np.uint8)
+    found = find_groups(network, image, TINY, group, middles, sizes)
+    assert looked == [scales_of(np.array([20.0, 40]), TINY), scales_of(np.array([60.0]), TINY)]
+    assert found.group is not None and found.group.tolist() == [0, 0, 1]
+    assert found.joints[:, 0].tolist() == middles[:3].tolist() and found.scores[:, 0].tolist() == [1, 1, 2]
+    nobody = find_groups(network, image, TINY, np.full(4, -1), middles, sizes)
+    assert len(nobody) == 0 and nobody.group is not None
 
 
 def test_production_has_the_layers_of_the_paper_and_takes_vgg19_s_weights(tmp_path: Path) -> None:
