@@ -40,7 +40,7 @@ def in_split(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
 def covers_split(rows: Rows, check: DataCheck, around: Around) -> Measured:
     """No photograph of the split is missing, and none is there twice."""
     assert check.column is not None, "held by the kind's scope"
-    named = rows.values(check.column)
+    named = [name for name in rows.values(check.column) if name is not None]
     missing, twice = _split(check, around) - set(named), len(named) - len(set(named))
     return Measured(len(missing) + twice, 0, f"{len(missing)} photographs missing, {twice} there again")
 
@@ -53,10 +53,12 @@ def _split(check: DataCheck, around: Around) -> set[str]:
 def joints_for_people(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
     """Lists are as long as the people found need."""
     columns = ("people_found", "found_2d", "found_joints", "found_scores")
-    return [
+    lists = [
         None not in values and tuple(map(len, values[1:])) == (32 * values[0], 16 * values[0], 16 * values[0])
         for values in zip(*(rows.values(name) for name in columns), strict=True)
     ]
+    groups = zip(rows.values("people_found"), rows.values("found_group"), strict=True)
+    return [right and (of is None or len(of) == count) for right, (count, of) in zip(lists, groups, strict=True)]
 
 
 def eq2_followed(rows: Rows, check: DataCheck, around: Around) -> Verdicts:
@@ -96,7 +98,7 @@ def cells_have_intervals(rows: Rows, check: DataCheck, around: Around) -> Verdic
 
 def _cells(report: Mapping[str, Any]) -> Iterator[Any]:
     """Every figure of a report that has to have an interval."""
-    for arm in report.get("arms", {}).values():
+    for arm in (*report.get("arms", {}).values(), *report.get("scenes", {}).get("arms", {}).values()):
         yield from (*arm["cells"].values(), *arm["minus"].values())
     yield from (one["minus"] for one in report.get("contrasts", []))
     for part in report.get("seen", []):

@@ -39,11 +39,11 @@ ARM_KINDS: dict[str, Kind] = {
         whole=True,
     ),
     "joints_for_people": Kind(
-        "There are 16 joints for everybody who was found",
+        "There are 16 joints for everybody who was found, and a group where there are groups",
         {},
         None,
         _arms("joints_for_people"),
-        needs=("people_found", "found_2d", "found_joints", "found_scores"),
+        needs=("people_found", "found_2d", "found_joints", "found_scores", "found_group"),
     ),
     "eq2_followed": Kind(
         "Rewards and targets are those of equations 1 and 2",

@@ -50,6 +50,12 @@ ARMS: tuple[Arm, ...] = (
     ),
 )  # fmt: skip
 
+
+def is_tested_on_scenes(arm: Arm) -> bool:
+    """Whether people are looked for in held-out scenes as well: by arms of the first table, and their start."""
+    return arm.table <= 1
+
+
 _START = Arm(BASELINE, "the common start, without another step", real=False, table=0)
 
 

@@ -258,7 +258,7 @@ def _check_arms(profile: Profile, where: str) -> None:
         raise ConfigError(f"{where}: learning_to_train.arms: no arm {unknown[0]!r}; there are {', '.join(arm_names())}")
     if len(set(asked.arms)) < len(asked.arms):
         raise ConfigError(f"{where}: learning_to_train.arms names an arm twice: {', '.join(asked.arms)}")
-    for name, least in (("seeds", 1), ("bootstrap", 1)):
+    for name, least in (("seeds", 1), ("bootstrap", 1), ("test_scene_batches", 1)):
         if getattr(asked, name) < least:
             raise ConfigError(f"{where}: learning_to_train.{name} is {getattr(asked, name)}; expected {least} or more")
 

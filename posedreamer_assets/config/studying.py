@@ -15,11 +15,13 @@ class LearningToTrainConfig:
     unless asked for.
 
     `arms`: what networks are trained on, see `arms.py`; none leaves it at the data. `seeds`: trainings of each arm.
+    `test_scene_batches`: of scenes that nothing is trained on, which arms without mixtures and groups are tested on.
     `bootstrap`: resamples of photographs and seeds that intervals come from.
     """
 
     enabled: bool = False
     scene_batches: int = 4
+    test_scene_batches: int = 1
     photo_batches: int = 6
     arms: tuple[str, ...] = arm_names()
     seeds: int = 3

@@ -122,7 +122,7 @@ def _photographs(inputs: Inputs) -> "Source":
 
 def _scenes(inputs: Inputs, arm: Arm) -> "tuple[Source, np.ndarray | None]":
     """D_S: people of scenes who are whole, in the image, and seen at least in part; and the edges of the arm's groups."""
-    people = _of_scenes(inputs.rows(scene_people.TABLE, LABELS_OF_SCENE))
+    people = people_of_scenes(inputs.rows(scene_people.TABLE, LABELS_OF_SCENE))
     names = sorted(people)
     files = inputs.take(scene_images.TABLE, names, OF_SCENE)
     usable = [_can_be_drawn(people[name]) & people[name].more["whole"] & people[name].more["seen"] for name in names]
@@ -150,7 +150,7 @@ def _mixtures(inputs: Inputs, *, styled: bool) -> "Source":
     photos = list(dict.fromkeys(photo_of[name] for name in names))
     masks = inputs.take(annotated_photos.TABLE, photos, ["ignore_mask"]).column("ignore_mask").to_pylist()
     of_photo = dict(zip(photos, masks, strict=True))
-    people = _of_scenes(inputs.rows(scene_people.TABLE, LABELS_OF_SCENE))
+    people = people_of_scenes(inputs.rows(scene_people.TABLE, LABELS_OF_SCENE))
     usable = [_can_be_drawn(people[name]) & ~people[name].synthetic for name in names]
     ignored = {name: of_photo[photo_of[name]] for name in names}
     return _source(
@@ -178,6 +178,12 @@ class People:
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
     group: np.ndarray | None = None
 
+    def take(self, kept: np.ndarray) -> "People":
+        """Some of the people (p,)."""
+        more = {name: values[kept] for name, values in self.more.items()}
+        group = None if self.group is None else self.group[kept]
+        return People(self.joints[kept], self.known[kept], self.head_px[kept], self.synthetic[kept], more, group)
+
 
 NOBODY = People(np.zeros((0, 16, 2)), np.zeros((0, 16), bool), np.zeros(0), np.zeros(0, bool))
 """People of an image without any."""
@@ -190,14 +196,16 @@ def people_of_photographs(rows: pa.Table) -> dict[str, People]:
     return {name: replace(of, group=groups.get(name)) for name, of in people.items()}
 
 
-def _of_scenes(rows: pa.Table) -> dict[str, People]:
+def people_of_scenes(rows: pa.Table) -> dict[str, People]:
     """By image, its people, synthetic and annotated."""
     synthetic = np.array([origin == scene_people.SYNTHETIC for origin in texts(rows, "origin")], bool)
     known = array(rows, "mpii_labelled").astype(bool) & array(rows, "mpii_in_frame").astype(bool)
+    visible = array(rows, "mpii_visible").astype(bool).reshape(-1, 16)
     more = {
         "person": np.asarray(array(rows, "person"), int),
         "whole": np.array([flag is False for flag in rows.column("cropped").to_pylist()], bool),
-        "seen": array(rows, "mpii_visible").astype(bool).any(axis=1),
+        "visible": visible,
+        "seen": visible.any(axis=1),
         PITCH: np.asarray(array(rows, "cam_pitch_deg"), float),
         DISTANCE: np.nan_to_num(np.asarray(array(rows, "min_distance_px"), float), nan=np.inf),  # null: alone
     }

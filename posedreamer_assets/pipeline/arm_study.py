@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from posedreamer_assets.config import BASELINE, Arm, Profile, arm_called
-from posedreamer_assets.config.arms import MIXTURES, NONE, SCENES, STYLED
+from posedreamer_assets.config.arms import MIXTURES, NONE, SCENES, STYLED, is_tested_on_scenes
 from posedreamer_assets.tables.keys import ARM, TEACHER, group_of, partition_key, source_of
 
 TRAINED = (ARM, TEACHER)
@@ -60,6 +60,11 @@ def reads_mixtures(key: str) -> bool:
 def reads_styles(key: str) -> bool:
     """Whether an arm is trained on styled mixtures (D_Style)."""
     return arm_of(key)[0].synthetic == STYLED
+
+
+def looks_at_scenes(key: str) -> bool:
+    """Whether a network looks for people in held-out scenes."""
+    return is_tested_on_scenes(arm_of(key)[0])
 
 
 def trained_on_two(arm: Arm) -> bool:

@@ -1,4 +1,4 @@
-"""The study's tables: what each arm finds in test photographs, with intervals over photographs and training seeds."""
+"""The study's tables: what each arm finds in test photographs and held-out scenes, with intervals over images and seeds."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posedreamer_assets.config import BASELINE, CONTRASTS, PAPER, arm_called
+from posedreamer_assets.config.arms import is_tested_on_scenes
 from posedreamer_assets.errors import StudentError
-from posedreamer_assets.pipeline import annotated_photos, photo_people, pose2d_predictions
-from posedreamer_assets.pipeline.arm_samples import TEST
+from posedreamer_assets.pipeline import annotated_photos, photo_people, pose2d_predictions, scene_images, scene_people
+from posedreamer_assets.pipeline.arm_samples import LABELS_OF_SCENE, TEST, people_of_scenes
 from posedreamer_assets.pipeline.arm_study import TRAINED, arm_key
 from posedreamer_assets.pipeline.stage import Inputs, Made, Reads, Stage
-from posedreamer_assets.tables.keys import PHOTO, image_of
+from posedreamer_assets.tables.keys import PHOTO, SCENE_TEST, image_of
 from posedreamer_assets.tables.rows import array, texts
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _OF_PERSON = ("mpii_2d", "mpii_labelled", "mpii_visible", "head_size_px", "bbox"
 
 @dataclass(frozen=True)
 class Truth:
-    """Who is annotated in a test photograph.
+    """Who is annotated in a test photograph, or to be found in a held-out scene.
 
     Attributes:
         people: those whose heads have a size; of groups alone, where there are groups.
@@ -48,19 +49,15 @@ def make(inputs: Inputs) -> Made:
     Raises:
         StudentError: an arm without predictions, or no annotated person in any test photograph.
     """
-    from posedreamer_assets.metrics.arm_tables import draw, judged
+    from posedreamer_assets.metrics.arm_tables import draw
 
     asked = inputs.profile.learning_to_train
-    truths = truths_of(inputs)
+    truths, scenes = truths_of(inputs), truths_of_scenes(inputs)
     draws = draw(len(truths), asked.seeds, asked.bootstrap, inputs.profile.seed)
-    networks: dict[str, list[Judgement]] = {}
-    for arm, found in predictions_of(inputs, list(truths)).items():
-        networks[arm] = [
-            judged([(one.people, without_ignored(p, one.ignored)) for one, p in zip(truths.values(), of, strict=True)])
-            for of in found
-        ]
+    arms = (BASELINE, *asked.arms)
+    networks = _judgements(inputs, arms, "photo_id", truths)
     tables = {arm: _precisions(of, draws) for arm, of in networks.items()}
-    people = sum(len(one.seen) for one in truths.values())
+    people = _people_in(truths)
     found = {
         "kind": texts(inputs.rows(annotated_photos.TABLE, ["kind"]), "kind")[0],
         "photos": len(truths),
@@ -72,9 +69,63 @@ def make(inputs: Inputs) -> Made:
         "arms": {arm: _arm(arm, table, tables, draws) for arm, table in tables.items()},
         "contrasts": _contrasts(tables, draws, people),
         "seen": _seen(networks, list(truths.values()), draws),
+        "scenes": {"scenes": len(scenes), "people": _people_in(scenes), "arms": _on_scenes(inputs, arms, scenes)},
     }
     (inputs.place / FILE).write_text(json.dumps(found, indent=2, sort_keys=True, allow_nan=False))
     return Made(figures=found)
+
+
+def _judgements(
+    inputs: Inputs, arms: Sequence[str], column: str, truths: Mapping[str, Truth]
+) -> "dict[str, list[Judgement]]":
+    """By arm and seed, what its networks find in images, which a column of the predictions names."""
+    from posedreamer_assets.metrics.arm_tables import judged
+
+    return {
+        arm: [
+            judged([(one.people, without_ignored(p, one.ignored)) for one, p in zip(truths.values(), of, strict=True)])
+            for of in found
+        ]
+        for arm, found in predictions_of(inputs, arms, column, list(truths)).items()
+    }
+
+
+def _on_scenes(inputs: Inputs, arms: Sequence[str], scenes: Mapping[str, Truth]) -> dict[str, Any]:
+    """Cells and differences of the arms that look at held-out scenes: resampled by scene, apart from photographs."""
+    from posedreamer_assets.metrics.arm_tables import draw
+
+    asked = inputs.profile.learning_to_train
+    draws = draw(len(scenes), asked.seeds, asked.bootstrap, inputs.profile.seed)
+    looking = [arm for arm in arms if is_tested_on_scenes(arm_called(arm))]
+    networks = _judgements(inputs, looking, "scene_id", scenes)
+    tables = {arm: _precisions(of, draws) for arm, of in networks.items()}
+    return {
+        arm: {name: value for name, value in _arm(arm, table, tables, draws).items() if name in ("cells", "minus")}
+        for arm, table in tables.items()
+    }
+
+
+def _people_in(truths: Mapping[str, Truth]) -> int:
+    return sum(len(one.seen) for one in truths.values())
+
+
+def truths_of_scenes(inputs: Inputs) -> dict[str, Truth]:
+    """By held-out scene, who is to be found: people of whom a joint is seen. Their joints in the image count, hidden ones too, as
+    in photographs; pixels of all others count for nobody.
+    """
+    from posedreamer_assets.metrics.mpii_ap import Annotated
+    from posedreamer_assets.tables.images import decode
+
+    people, found = people_of_scenes(inputs.rows(scene_people.TABLE)), {}
+    images = inputs.rows(scene_images.TABLE, ["instances"])
+    for name, file in zip(texts(images, "sample_id"), images.column("instances"), strict=True):
+        own = people[name]
+        counted = own.more["seen"] & own.known.any(axis=1) & (np.nan_to_num(own.head_px) > 0)
+        of = own.take(counted)
+        seen = (of.more["visible"] & of.known).sum(axis=1) / np.maximum(of.known.sum(axis=1), 1)
+        ignored = np.isin(decode(file.as_py()), own.more["person"][~counted] + 1)
+        found[name] = Truth(Annotated(of.joints, of.known, of.head_px), seen, ignored)
+    return found
 
 
 def truths_of(inputs: Inputs) -> dict[str, Truth]:
@@ -139,27 +190,28 @@ def without_ignored(found: "Predicted", ignored: np.ndarray) -> "Predicted":
     return found.take(2 * inside <= found.found.sum(axis=1))
 
 
-def predictions_of(inputs: Inputs, photos: Sequence[str]) -> "dict[str, list[list[Predicted]]]":
-    """By arm and seed, the people found in each photograph.
+def predictions_of(
+    inputs: Inputs, arms: Sequence[str], column: str, images: Sequence[str]
+) -> "dict[str, list[list[Predicted]]]":
+    """By arm and seed, the people found in each image, which a column names: photo_id or scene_id.
 
     Raises:
-        StudentError: an arm of the study has no predictions of a photograph.
+        StudentError: an arm of the study has no predictions of an image.
     """
-    asked, columns = inputs.profile.learning_to_train, ("photo_id", *pose2d_predictions.FOUND)
+    asked, columns = inputs.profile.learning_to_train, (column, *pose2d_predictions.FOUND)
     there = inputs.keys(pose2d_predictions.TABLE)
-    wanted = {BASELINE: [arm_key(BASELINE, 0)]}
-    wanted |= {arm: [arm_key(arm, seed) for seed in range(asked.seeds)] for arm in asked.arms}
+    wanted = {arm: [arm_key(arm, seed) for seed in range(1 if arm == BASELINE else asked.seeds)] for arm in arms}
     if missing := [key for keys in wanted.values() for key in keys if key not in there]:
         raise StudentError(f"{len(missing)} networks of the study have found nobody yet, {missing[0]} among them")
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for row in inputs.rows(pose2d_predictions.TABLE, columns).to_pylist():
-        rows.setdefault(row["sample_id"].partition("/")[0], {})[row["photo_id"]] = row
+        rows.setdefault(row["sample_id"].partition("/")[0], {})[row[column]] = row
     found = {}
     for arm, keys in wanted.items():
         for key in keys:
-            if lacking := [photo for photo in photos if photo not in rows[key]]:
+            if lacking := [image for image in images if image not in rows[key]]:
                 raise StudentError(f"{key} has not looked at {lacking[0]}; make its predictions again")
-        found[arm] = [[pose2d_predictions.predicted_of(rows[key][photo]) for photo in photos] for key in keys]
+        found[arm] = [[pose2d_predictions.predicted_of(rows[key][image]) for image in images] for key in keys]
     return found
 
 
@@ -246,14 +298,17 @@ def _seen(
 STAGE = Stage(
     KEY,
     "One set of tables: average precision by arm and group of joints with intervals over photographs and training seeds, paired "
-    "differences, the same by share of joints seen, and how many people and seeds would tell the paper's differences.",
+    "differences, the same by share of joints seen and, of some arms, on held-out scenes, and how many people and seeds would "
+    "tell the paper's differences.",
     make,
     "2",
     settings=("learning_to_train.arms", "learning_to_train.seeds", "learning_to_train.bootstrap"),
     reads=(
-        Reads(pose2d_predictions.TABLE, ("photo_id", *pose2d_predictions.FOUND), TRAINED),
+        Reads(pose2d_predictions.TABLE, ("photo_id", "scene_id", *pose2d_predictions.FOUND), TRAINED),
         Reads(annotated_photos.TABLE, ("split", "kind", "ignore_mask"), (PHOTO,)),
         Reads(photo_people.TABLE, _OF_PERSON, (PHOTO,)),
+        Reads(scene_images.TABLE, ("instances",), (SCENE_TEST,)),
+        Reads(scene_people.TABLE, LABELS_OF_SCENE, (SCENE_TEST,)),
     ),
     ui_group="arms",
     kinds=frozenset(("scipy",)),

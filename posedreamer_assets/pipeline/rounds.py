@@ -21,6 +21,7 @@ from posedreamer_assets.tables.keys import (
     DOMAIN,
     PHOTO,
     SCENE,
+    SCENE_TEST,
     group_of,
     is_reserved,
     partition_key,
@@ -76,6 +77,7 @@ def planned_keys(profile: Profile, groups: Iterable[str]) -> list[str]:
     planned = {BASE: (source, profile.poses.batches), ALIGN: (f"{ALIGN}-{source}", profile.poses.align_batches)}
     study = profile.learning_to_train
     planned |= {SCENE: ("scenes", study.scene_batches), PHOTO: ("photos", study.photo_batches)}
+    planned |= {SCENE_TEST: ("scenes-test", study.test_scene_batches if study.arms else 0)}
     for number, hard in enumerate(profile.curriculum.rounds, start=1):
         planned[round_name(number)] = (round_name(number), hard.batches)
     of_studies = {**study_keys(profile), **arm_keys(profile)}

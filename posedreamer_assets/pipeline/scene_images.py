@@ -17,7 +17,7 @@ from posedreamer_assets.pipeline.scene_layouts import scenes_of_batch
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
 from posedreamer_assets.pipeline.thumbnails import MOST, with_keypoints
 from posedreamer_assets.tables.fields import SCHEMAS
-from posedreamer_assets.tables.keys import BACKGROUND, SCENE
+from posedreamer_assets.tables.keys import BACKGROUND, SCENE, SCENE_TEST
 from posedreamer_assets.tables.rows import make_table
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ _STAGE = Stage(
     make,
     "1",
     table=TABLE,
-    groups=(SCENE,),
+    groups=(SCENE, SCENE_TEST),
     settings=("scenes.backgrounds",),
     files=("backgrounds",),
     checkpoints=("body_model",),

@@ -7,7 +7,7 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.pipeline.figures import mean_of
 from posedreamer_assets.pipeline.layout_rows import TABLE, layout_table, left_out_table
 from posedreamer_assets.pipeline.stage import Inputs, Made, Stage
-from posedreamer_assets.tables.keys import SCENE, sample_id
+from posedreamer_assets.tables.keys import SCENE, SCENE_TEST, sample_id
 from posedreamer_assets.tables.rows import array, texts
 
 
@@ -58,7 +58,7 @@ STAGE = Stage(
     make,
     "1",
     table=TABLE,
-    groups=(SCENE,),
+    groups=(SCENE, SCENE_TEST),
     settings=("crowds", "photos.kind"),
     checkpoints=("body_model",),
     figures=figures,

@@ -12,7 +12,7 @@ from posedreamer_assets.pipeline.layout_rows import DRAWN_FROM, GEOMETRY, Placed
 from posedreamer_assets.pipeline.scene_layouts import scenes_of_batch
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied
 from posedreamer_assets.tables.fields import LABELS, OF_PERSON, SCHEMAS, SIZE, names_of
-from posedreamer_assets.tables.keys import SCENE, person_id
+from posedreamer_assets.tables.keys import SCENE, SCENE_TEST, person_id
 from posedreamer_assets.tables.rows import make_table
 from posedreamer_assets.tables.scene_fields import MPII
 
@@ -141,7 +141,7 @@ STAGE = Stage(
     make,
     "1",
     table=TABLE,
-    groups=(SCENE,),
+    groups=(SCENE, SCENE_TEST),
     checkpoints=("body_model",),
     reads=(
         Reads(layout_rows.TABLE, ("image_id", "person", "photo_id", *DRAWN_FROM)),

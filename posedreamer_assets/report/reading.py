@@ -9,6 +9,7 @@ import pyarrow as pa
 from posedreamer_assets.pipeline import Stage
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
+from posedreamer_assets.tables.keys import of_groups
 
 if TYPE_CHECKING:
     from posedreamer_assets.storage import CheckpointInfo
@@ -17,9 +18,11 @@ MOST_SHOWN = 20_000  # samples that are plotted one by one, or whose many column
 _AT_ONCE = 4096
 
 
-def rows_of(snapshot: Snapshot, stage: Stage, columns: Sequence[str]) -> pa.Table | None:
-    """Up-to-date rows of a stage by sample id; None where it has no up-to-date partition."""
-    keys = snapshot.current_of(stage)
+def rows_of(
+    snapshot: Snapshot, stage: Stage, columns: Sequence[str], groups: Sequence[str] | None = None
+) -> pa.Table | None:
+    """Up-to-date rows of a stage (of some of its groups) by sample id; None where it has no up-to-date partition."""
+    keys = snapshot.current_of(stage) if groups is None else of_groups(snapshot.current_of(stage), groups)
     return Listed(snapshot).rows(str(stage.table), keys, columns) if keys else None
 
 

@@ -11,10 +11,12 @@ from posedreamer_assets.report.reading import rows_of, spread
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.scenes.points import MPII16, MPII_LIMBS
 from posedreamer_assets.tables.images import decode
+from posedreamer_assets.tables.keys import PHOTO, SCENE
 
 _STUDY = "learning_to_train"
 _SHOWN = 6
 _NAMES = {"ds": "Scenes (D_S)", "dm": "People over photographs (D_M)"}
+_OF = {"ds": (SCENE,), "dm": (PHOTO,)}
 _PERSON = (
     "image_id",
     "person",
@@ -52,8 +54,10 @@ def scenes_section(snapshot: Snapshot) -> Section | None:
 
 
 def _figures(snapshot: Snapshot, part: str) -> list[Any] | None:
-    layouts = rows_of(snapshot, snapshot.graph[f"{part}/scene_layouts"], ["image_id", "people_drawn"])
-    people = rows_of(snapshot, snapshot.graph[f"{part}/scene_people"], ["origin", "visible_ratio", "min_distance_px"])
+    layouts = rows_of(snapshot, snapshot.graph[f"{part}/scene_layouts"], ["image_id", "people_drawn"], _OF[part])
+    people = rows_of(
+        snapshot, snapshot.graph[f"{part}/scene_people"], ["origin", "visible_ratio", "min_distance_px"], _OF[part]
+    )
     if layouts is None or people is None:
         return None
     drawn = dict(zip(layouts.column("image_id").to_pylist(), layouts.column("people_drawn").to_pylist(), strict=True))
@@ -67,8 +71,8 @@ def _figures(snapshot: Snapshot, part: str) -> list[Any] | None:
 def _examples(snapshot: Snapshot, part: str) -> list[PanelRow]:
     """Some images with who is where and what of them is seen."""
     stage = snapshot.graph[f"{part}/scene_images"]
-    listed = rows_of(snapshot, stage, ["sample_id"])
-    labels = rows_of(snapshot, snapshot.graph[f"{part}/scene_people"], _PERSON)
+    listed = rows_of(snapshot, stage, ["sample_id"], _OF[part])
+    labels = rows_of(snapshot, snapshot.graph[f"{part}/scene_people"], _PERSON, _OF[part])
     if listed is None or labels is None:
         return []
     people: dict[str, list[dict[str, Any]]] = {}

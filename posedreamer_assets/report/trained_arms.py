@@ -70,17 +70,28 @@ def _arms_of(figures: Mapping[str, Any], table: int) -> list[str]:
 
 
 def _table(figures: Mapping[str, Any], number: int) -> Table:
-    """Baseline and photographs first, then the arms of the table."""
+    """Baseline and photographs first, then the arms of the table; beside those of the first what they find in held-out scenes."""
     shown = {BASELINE, "real", "real-ds", *_arms_of(figures, number)}
     arms = [name for name in (BASELINE, *arm_names()) if name in figures["arms"] and name in shown]
+    on_scenes = figures["scenes"]["arms"] if number == 1 else {}
     rows = []
     for name in arms:
         of = figures["arms"][name]
         cells = [_cell(of["cells"][column]) for column in (*GROUPS, "mean")]
         paper = "" if of["paper"] is None else f"{of['paper']:.1f}"
-        rows.append([Cell(name, of["about"]), *cells, _signed(of["minus"].get("real")), paper])
-    heads = ("arm", *GROUPS, "mAP", "minus real", "paper")
-    return Table(heads, rows, TITLES[number], "Average precision in per cent; paper: mAP, where it is known here.")
+        row = [Cell(name, of["about"]), *cells, _signed(of["minus"].get("real")), paper]
+        if name in on_scenes:
+            row += [_cell(on_scenes[name]["cells"]["mean"]), _signed(on_scenes[name]["minus"].get("real"))]
+        rows.append(row)
+    heads = ("arm", *GROUPS, "mAP", "minus real", "paper", *(("scenes: mAP", "minus real") if on_scenes else ()))
+    caption = "Average precision in per cent; paper: mAP, where it is known here."
+    if on_scenes:
+        of = figures["scenes"]
+        caption += (
+            f" Scenes: {of['people']} people of {of['scenes']} scenes that nothing was trained on, made as those that arms with "
+            "scenes are trained on."
+        )
+    return Table(heads, rows, TITLES[number], caption)
 
 
 def _cell(cell: Mapping[str, Any]) -> Cell:
@@ -182,7 +193,7 @@ def _examples(snapshot: Snapshot) -> list[Any]:
     if any(not snapshot.is_current(stage, key) for key in keys.values()):
         return []
     rows = store.read("pose2d_predictions", [*keys.values()]).to_pylist()
-    found = {(row["arm"], row["photo_id"]): row for row in rows}
+    found = {(row["arm"], row["photo_id"]): row for row in rows if row["photo_id"] is not None}
     names = sorted({photo for _, photo in found})
     chosen = [names[int(i)] for i in spread(len(names), _SHOWN)]
     photos = store.take("annotated_photos", chosen, columns=["sample_id", "image"]).to_pylist()

@@ -64,6 +64,7 @@ NOT_CONTENT = {
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.photo_batches",
+    "learning_to_train.test_scene_batches",
 }
 
 # Values of settings that came later, with which rows hold what they held without the setting: they are left out.

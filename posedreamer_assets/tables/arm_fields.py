@@ -49,8 +49,9 @@ ARM_TABLES: dict[str, tuple[Column, ...]] = {
     "pose2d_predictions": (
         *IDENTITY,
         *_ARM,
-        Column("photo_id", TEXT, "The photograph that the image was made from; null in scenes without one."),
-        replace(SPLIT, meaning="train, val or test, by hash of the photograph's content: always test."),
+        Column("photo_id", TEXT, "The photograph that was looked at; null of scenes."),
+        Column("scene_id", TEXT, "The held-out scene that was looked at; null of photographs."),
+        replace(SPLIT, meaning="Split of the image: always test."),
         Column("people_found", INT, "Number of people that were found."),
         Column("found_2d", pa.list_(pa.float32()), "MPII's 16 joints of all people found, x, y, pixels; 0 where not found."),
         Column("found_joints", pa.list_(pa.bool_()), "Which of the 16 joints of each were found."),

@@ -2,12 +2,12 @@
 
 `sample_id = "<partition_key>/<index:06d>"`, for example `procedural-0003/000012`, names the same sample in every table.
 Partition keys match `[a-z0-9-]+` and read `<source>-<number>`. The source says to which *group* of partitions a key
-belongs: `align-*` poses serve alignment alone, `hard`, `hard2`, ... are curriculum rounds, `scenes`, `photos` and
-`backgrounds` are those of the study `learning_to_train`, `arm-<arm>-<seed>` its networks (`arm-teacher-*` apart: their
-teachers' updates are logged), `bench-*` are test sets of students (`bench-generated` apart, because it is painted,
-`bench-domain-NAME`, `bench-clips`, and `bench-user-NAME`, which are the user's own files), `student-<recipe>-DDSS` is draw DD
-and seed SS of a recipe, `domain-NAME-*` are poses of one kind that a study of students paints beside the rounds, everything
-else is the base round.
+belongs: `align-*` poses serve alignment alone, `hard`, `hard2`, ... are curriculum rounds, `scenes`, `scenes-test` (which nothing
+is trained on), `photos` and `backgrounds` are those of the study `learning_to_train`, `arm-<arm>-<seed>` its networks
+(`arm-teacher-*` apart: their teachers' updates are logged), `bench-*` are test sets of students (`bench-generated` apart, because
+it is painted, `bench-domain-NAME`, `bench-clips`, and `bench-user-NAME`, which are the user's own files),
+`student-<recipe>-DDSS` is draw DD and seed SS of a recipe, `domain-NAME-*` are poses of one kind that a study of students paints
+beside the rounds, everything else is the base round.
 
 An image and a person in it are two things: `image_id` names the image, `person` counts the people in it from 0. A row about
 a person has the `sample_id` of its image where it is about person 0, and `<image_id>/<person:02d>` where not.
@@ -20,8 +20,8 @@ from posedreamer_assets.errors import StorageError
 
 PARTITION_KEY_PATTERN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[0-9]{4,}")
 BASE, ALIGN = "base", "align"
-SCENE, PHOTO, BACKGROUND = "scene", "photo", "background"
-_STUDY = {"scenes": SCENE, "photos": PHOTO, "backgrounds": BACKGROUND}  # by source
+SCENE, SCENE_TEST, PHOTO, BACKGROUND = "scene", "scene-test", "photo", "background"
+_STUDY = {"scenes": SCENE, "scenes-test": SCENE_TEST, "photos": PHOTO, "backgrounds": BACKGROUND}  # by source
 ARM, TEACHER = "arm", "teacher"
 DOMAIN = "domain"
 BENCH, BENCH_GENERATED, BENCH_USER, STUDENT = "bench", "bench-generated", "bench-user", "student"
@@ -63,8 +63,9 @@ def source_of(key: str) -> str:
 
 
 def group_of(key: str) -> str:
-    """The group of a partition key: `align`, `scene`, `photo`, `background`, `arm`, `teacher`, `bench`, `bench-generated`,
-    `bench-domain`, `bench-clips`, `bench-user`, `student`, `domain`, or the round of its images: `base`, `hard`, `hard2`, ..."""
+    """The group of a partition key: `align`, `scene`, `scene-test`, `photo`, `background`, `arm`, `teacher`, `bench`,
+    `bench-generated`, `bench-domain`, `bench-clips`, `bench-user`, `student`, `domain`, or the round of its images: `base`,
+    `hard`, `hard2`, ..."""
     source = source_of(key)
     first = source.split("-")[0]
     if source in _STUDY:

@@ -18,10 +18,11 @@ from posedreamer_assets.pipeline.arm_samples import edges_of, sources_of
 from posedreamer_assets.pipeline.arm_study import arm_key, arm_of
 from posedreamer_assets.pipeline.models import Models
 from posedreamer_assets.pipeline.pose2d_predictions import predicted_of
-from posedreamer_assets.pipeline.pose2d_report import groups_in, truths_of, without_ignored
+from posedreamer_assets.pipeline.pose2d_report import groups_in, truths_of, truths_of_scenes, without_ignored
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.pipeline.stage import Inputs
-from posedreamer_assets.report.trained_arms import PHOTOGRAPHS, STAND_IN, arms_section, tables_of, title_of
+from posedreamer_assets.report.html import Table
+from posedreamer_assets.report.trained_arms import PHOTOGRAPHS, STAND_IN, TITLES, arms_section, tables_of, title_of
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
 from posedreamer_assets.storage import LanceStore
@@ -135,6 +136,41 @@ def test_other_weights_of_the_baseline_make_every_network_out_of_date(trained: T
     assert not any(current(other, store, "pose2d_students").values())
 
 
+def test_held_out_scenes_are_of_their_own_and_make_no_network_out_of_date(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained[0].root, tmp_path / "storage")
+    store, profile = LanceStore(str(tmp_path / "storage")), trained[1]
+    scenes = store.read("scene_layouts", columns=["image_id", "body_pose"]).to_pylist()
+    poses = {
+        part: {tuple(row["body_pose"]) for row in scenes if row["image_id"].startswith(f"{part}-0")}
+        for part in ("scenes", "scenes-test")
+    }
+    assert poses["scenes"] and poses["scenes-test"] and not poses["scenes"] & poses["scenes-test"]
+    more = replace(profile, learning_to_train=replace(profile.learning_to_train, test_scene_batches=2))
+    assert planned_keys(more, ("scene", "scene-test")) == ["scenes-0000", "scenes-test-0000", "scenes-test-0001"]
+    assert make_stages(store, more, [name for name in DATA if name.startswith("ds/")])
+    assert all(current(more, store, "pose2d_students").values())
+    looking = {"baseline", "real", "ds", "real-ds"}
+    assert {arm for arm, made in current(more, store, "pose2d_predictions").items() if not made} == looking
+
+
+def test_what_is_to_be_found_in_a_scene_are_the_joints_of_people_who_are_seen(trained: Trained) -> None:
+    store, _ = trained
+    truths = truths_of_scenes(inputs_of(trained, "pose2d_report", None))
+    rows = [row for row in store.read("scene_people").to_pylist() if row["image_id"].startswith("scenes-test")]
+    assert set(truths) == {row["image_id"] for row in rows} and len(truths) == 6
+    for name, truth in truths.items():
+        own = sorted((row for row in rows if row["image_id"] == name), key=lambda row: row["person"])
+        counted = [row for row in own if any(row["mpii_visible"])]
+        assert truth.people.joints.reshape(len(counted), -1) == pytest.approx(np.array([r["mpii_2d"] for r in counted]))
+        assert truth.people.known.tolist() == [row["mpii_in_frame"] for row in counted]
+        assert truth.seen == pytest.approx([row["visible_ratio"] for row in counted], abs=1e-6)
+        ignored = sum(row["pixels_visible"] for row in own if not any(row["mpii_visible"]))
+        assert truth.ignored.sum() == ignored
+    found = [r for r in store.read("pose2d_predictions").to_pylist() if r["scene_id"]]
+    assert {row["arm"] for row in found} == {"baseline", "real", "ds", "real-ds"}
+    assert {row["scene_id"] for row in found} == set(truths) and not any(row["photo_id"] for row in found)
+
+
 def test_what_may_be_drawn_is_of_the_training_split_and_of_who_an_arm_names(trained: Trained) -> None:
     store, _ = trained
     split = {row["sample_id"]: row["split"] for row in store.read("annotated_photos").to_pylist()}
@@ -230,7 +266,8 @@ def test_predictions_are_of_every_test_photograph_and_keep_what_was_found(traine
     store, _ = trained
     photos = {r["sample_id"] for r in store.read("annotated_photos").to_pylist() if r["split"] == "test"}
     for row in store.read("pose2d_predictions", [arm_key("ds", 1)]).to_pylist():
-        photos.remove(row["photo_id"])
+        if row["scene_id"] is None:
+            photos.remove(row["photo_id"])
         found = predicted_of(row)
         assert found.joints.shape == (row["people_found"], 16, 2) and found.found.shape == found.scores.shape
     assert not photos
@@ -272,6 +309,9 @@ def test_groups_are_found_and_judged_apart_and_who_is_in_none_is_not(trained: Tr
     assert groups_in(truths.values()) == sum(len(np.unique(one.people.group)) for one in truths.values())
     for row in made.to_pylist():
         found = predicted_of(row)
+        if row["photo_id"] is None:
+            assert found.group is None
+            continue
         assert found.group is not None and len(found.group) == len(found) and set(found.group.tolist()) <= {0, 1}
         judge(truths[row["photo_id"]].people, found)
 
@@ -299,6 +339,13 @@ def test_the_report_has_tables_with_intervals_and_calls_a_stand_in_a_stand_in(tr
     words = " ".join(str(block) for block in section.blocks)
     assert "stand-in" in words and "95 %" in section.intro and "real photographs" not in words.lower()
     assert figures["arms"]["real"]["minus"].keys() == {"baseline"}
+    assert set(figures["scenes"]["arms"]) == {"baseline", "real", "ds", "real-ds"} and figures["scenes"]["scenes"] == 6
+    assert figures["scenes"]["arms"]["ds"]["minus"].keys() == {"real", "baseline"}
+    first, second, *_ = (one for one in tables_of(figures) if isinstance(one, Table) and one.title in TITLES.values())
+    assert (
+        first.columns[-2:] == ("scenes: mAP", "minus real") and "6 scenes that nothing was trained on" in first.caption
+    )
+    assert len({len(row) for row in first.rows}) == 1 and len(second.columns) == len(first.columns) - 2
     assert title_of({**figures, "kind": "mpii"}) == PHOTOGRAPHS
     assert len(tables_of({**figures, "kind": "mpii"})) == len(tables_of(figures)) - 1, "no note on stand-ins"
 

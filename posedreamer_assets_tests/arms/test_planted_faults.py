@@ -81,6 +81,10 @@ def _number_alone(figures: dict[str, Any]) -> None:
     cells["knee"] = cells["knee"]["mean"]
 
 
+def _scenes_alone(figures: dict[str, Any]) -> None:
+    figures["scenes"]["arms"]["ds"]["cells"]["mean"].pop("high")
+
+
 def _no_upper_end(figures: dict[str, Any]) -> None:
     figures["contrasts"][0]["minus"]["high"] = None
 
@@ -118,6 +122,9 @@ FAULTS = (
     Fault("another start", STUDENT, ONE, "frozen_layers_kept", changed("baseline_digest", lambda _: "other")),
     Fault("a train photograph tested on", FOUND, TWO, "only_test_photographs", of_train),
     Fault("a test photograph left out", FOUND, TWO, "all_test_photographs", lambda rows, store: rows.slice(1)),
+    Fault("a scene that was trained on", FOUND, TWO, "only_held_out_scenes",
+          lambda rows, store: changed("scene_id", lambda _: "scenes-0000/000001", rows.num_rows - 1)(rows, store)),
+    Fault("a group for nobody", FOUND, TWO, "joints_for_people", changed("found_group", lambda _: [0] * 1000)),
     Fault("a person without joints", FOUND, TWO, "joints_for_people", changed("people_found", lambda n: n + 1)),
     Fault("eq. 2 not followed", LOG, TAUGHT, "eq2_followed", wrong_target),
     Fault("a reward for what was easier", LOG, TAUGHT, "eq2_followed", changed("reward", lambda r: -r)),
@@ -125,6 +132,7 @@ FAULTS = (
     Fault("an interval of one end", REPORT, None, "cells_have_intervals", in_figures(_no_upper_end)),
     Fault("an end left out", REPORT, None, "cells_have_intervals", in_figures(_end_missing)),
     Fault("a mean outside of its interval", REPORT, None, "cells_have_intervals", in_figures(_outside)),
+    Fault("a figure of scenes without its interval", REPORT, None, "cells_have_intervals", in_figures(_scenes_alone)),
     Fault("a bin without its interval", REPORT, None, "cells_have_intervals", in_figures(_bin_without)),
 )  # fmt: skip
 

@@ -45,7 +45,7 @@ class Study:
         """The rows of a stage, by asset key."""
         stage = graph(2, (STUDY,))[key]
         assert stage.table is not None, "all of them have tables"
-        return self.store.read(stage.table, [KEYS["scene" if stage.groups == (SCENE,) else "photo"]])
+        return self.store.read(stage.table, [KEYS["scene" if SCENE in stage.groups else "photo"]])
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     profile = load_profile("pocket", dict(SMALL))
     store = LanceStore(str(tmp_path_factory.mktemp("study")))
     for stage in scene_stages((), ()):
-        key = KEYS["scene" if stage.groups == (SCENE,) else "photo"]
+        key = KEYS["scene" if SCENE in stage.groups else "photo"]
         made = stage.make(Inputs(stage, profile, Listed(Snapshot(profile, store)), Models(profile), key))
         assert made.rows is not None and stage.table is not None
         store.replace_partition(stage.table, key, made.rows, input_digest="made")
