@@ -9,8 +9,8 @@ images were all cut before it (what the processor adds is the difference), the p
 
     16 bytes a weight that learns (weight, gradient, two moments), 4 that does not, 4 for the average, and activations
 
-where activations are the bytes that autograd keeps of a step, counted on this processor for one image and for two: what the
-second one adds, times the batch, and what does not grow, such as the weights that were rounded to bfloat16.
+where activations are the bytes that autograd keeps of a step, counted on this processor for two images and for three: what the
+third one adds, times the batch, and what does not grow, such as the weights that were rounded to bfloat16.
 `--frozen` trains the decoder alone. One process: with several, each has its part of the batch and all weights.
 """
 
@@ -76,8 +76,8 @@ def plan(spec: StudentSpec) -> dict[str, float]:
         student = ViTStudent(spec.arch, spec.image_size, train_backbone=spec.train_backbone)
     sizes = [(p.numel(), p.requires_grad) for p in student.parameters()]
     weights = sum(size * (20 if learns else 8) for size, learns in sizes)
-    one, two = kept_bytes(spec, 1), kept_bytes(spec, 2)
-    activations = (two - one) * spec.batch_size + 2 * one - two
+    two, three = kept_bytes(spec, 2), kept_bytes(spec, 3)  # a single image may take other ways through the kernels
+    activations = (three - two) * spec.batch_size + 3 * two - 2 * three
     parts = {"weights": weights / GB, "activations": activations / GB}
     return {"million_weights": sum(size for size, _ in sizes) / 1e6, **parts, "sum": sum(parts.values())}
 

@@ -37,4 +37,4 @@ def test_the_plan_adds_up(benchmark: ModuleType) -> None:
     assert found["sum"] == pytest.approx(found["weights"] + found["activations"])
     assert frozen["activations"] < 0.5 * found["activations"], "nothing of a frozen backbone is kept"
     twice = benchmark.plan(replace(SPEC, batch_size=2 * SPEC.batch_size))
-    assert 1.5 < twice["activations"] / found["activations"] <= 2
+    assert 1.5 < twice["activations"] / found["activations"] < 2 + 1e-9
