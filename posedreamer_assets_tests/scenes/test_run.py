@@ -61,7 +61,7 @@ def test_joints_that_are_seen_are_filled_and_hidden_ones_hollow() -> None:
 def test_images_whose_labels_are_not_up_to_date_are_not_shown(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     images = study.rows("ds/scene_images").column("sample_id").to_pylist()
 
-    def rows_of(snapshot: Snapshot, stage: Stage, columns: Sequence[str]) -> pa.Table:
+    def rows_of(snapshot: Snapshot, stage: Stage, columns: Sequence[str], groups: Sequence[str]) -> pa.Table:
         rows = study.rows(stage.key)
         if stage.table == "scene_people":
             rows = rows.filter(pc.field("image_id") != images[0])
