@@ -5,8 +5,8 @@
 CPU seconds of one core for one image from people who stand already: bodies, clothes, picture, who is where, parts, depth, and
 the pixels of each person alone; the lower of some rounds, taken in turn. The plain loop has the same dressed bodies in one
 pyrender scene (its context stays open), draws them lit at twice the size, and the rest in passes of their own; `picture s` is
-its lit pass and one of ids alone. Neither draws shadows: mixtures have none, scenes have one on the ground for one more
-draw of all people. The last columns are what placing the people and reading their labels cost beside it.
+its lit pass and one of ids alone. Neither draws shadows. The last columns are what shadows on the ground (which mixtures have
+not) and shadows of people on people cost beside it, placing the people, and reading their labels.
 Restrict the instruction set with ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell LP_NATIVE_VECTOR_WIDTH=256
 NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR".
 """
@@ -31,10 +31,13 @@ from posedreamer_assets.tables.keys import sample_id
 _GREY = 160
 
 
-def ours(body: BodyModel, layout: Layout, behind: np.ndarray) -> None:
-    """The picture and its maps, as the stage of mixtures makes them: without shadows."""
+def ours(
+    body: BodyModel, layout: Layout, behind: np.ndarray, *, on_ground: bool = False, on_people: bool = False
+) -> None:
+    """The picture and its maps."""
     ids = [person + 1 for person in layout.people]
-    picture_of(body, layout.params, layout.looks, layout.seeds, ids, layout.camera, layout.light, behind, shadows=False)
+    args = (body, layout.params, layout.looks, layout.seeds, ids, layout.camera, layout.light, behind)
+    picture_of(*args, shadows=on_ground, on_people=on_people)
 
 
 class Plain:
@@ -105,7 +108,7 @@ def main() -> None:
     given = parser.parse_args()
     body = load_body()
     print("NumPy's SIMD:", np.show_config(mode="dicts")["SIMD Extensions"]["found"])  # type: ignore[index]
-    print(" size  people       s  plain s  times  picture s  a minute  placing s  labels s")
+    print(" size  people       s  plain s  times  picture s  a minute  placing s  labels s  ground s  on people s")
     plain = Plain()  # one for all sizes: closing one closes the display that all share
     for size in given.sizes:
         for people in given.people:
@@ -126,17 +129,19 @@ def _line(body: BodyModel, plain: Plain, size: int, people: float, count: int, r
         lambda one: plain(body, one, behind),
         lambda one: plain(body, one, behind, labels=False),
         lambda one: _labels(body, one),
+        lambda one: ours(body, one, behind, on_ground=True),
+        lambda one: ours(body, one, behind, on_ground=True, on_people=True),
     )
     best = [np.inf] * len(actions)
     for _ in range(rounds):
         for k, action in enumerate(actions):
             best[k] = min(best[k], cpu_s(lambda action=action: [action(one) for one in layouts]) / count)
     mean = np.mean([len(one.people) for one in layouts])
-    own, other, picture, labels = best
+    own, other, picture, labels, ground, shaded = best
     whole = own + labels + placing / count
     return (
         f"{size:>5} {mean:>7.1f} {own:>7.3f} {other:>8.3f} {other / own:>6.1f} {picture:>10.3f} {60 / whole:>9.0f} "
-        f"{placing / count:>10.3f} {labels:>9.3f}"
+        f"{placing / count:>10.3f} {labels:>9.3f} {ground - own:>9.3f} {shaded - ground:>12.3f}"
     )
 
 

@@ -34,6 +34,7 @@ class CrowdsConfig:
 
     `renderer`: of the pictures alone, whatever makes them labels are the same: raster, or cycles, which is Blender's and needs
     `cycles_python`, a Python that has `bpy` (or POSEDREAMER_CYCLES_PYTHON), see docs/scenes.md.
+    `shadows_on_people`: whether the rasteriser lets people of scenes and mixtures shade each other and themselves.
     `min_background_px`: of the smaller side of images in `scenes.backgrounds`; smaller ones are refused.
     """
 
@@ -47,6 +48,7 @@ class CrowdsConfig:
     renderer: Literal["raster", "cycles"] = "raster"
     cycles_python: str | None = None
     cycles_samples: int = 64  # light paths of a pixel
+    shadows_on_people: bool = True
     min_background_px: int = 512
 
 

@@ -29,6 +29,7 @@ def make(inputs: Inputs) -> Made:
             placed.light,
             decode_rgb(files[placed.photo_id]),
             shadows=False,
+            on_people=inputs.profile.crowds.shadows_on_people,
         )
         drawn.append((placed, *found))
     variants = [int(placed.image_id.rpartition("/")[2]) % inputs.profile.mixed.variants for placed, _, _ in drawn]
@@ -61,6 +62,7 @@ STAGE = Stage(
     ),
     origins=origins,
     units=mixtures_of_batch,
+    under=scene_images.with_shadows,
     ui_group="photos",
     kinds=frozenset(("pyrender", "lance")),
 )

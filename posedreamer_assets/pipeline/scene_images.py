@@ -28,7 +28,7 @@ MAPS = ("image", "instances", "parts", "depth")
 
 
 def make(inputs: Inputs) -> Made:
-    """Every scene before a background of its own, with shadows on the ground."""
+    """Every scene before a background of its own, with shadows on the ground and on people."""
     from posedreamer_assets import progress
 
     scenes = list(placed_of(inputs.rows(layout_rows.TABLE)))
@@ -69,6 +69,7 @@ def _draw(inputs: Inputs, placed: Placed, behind: np.ndarray) -> "tuple[np.ndarr
         placed.camera,
         placed.light,
         behind,
+        on_people=inputs.profile.crowds.shadows_on_people,
     )
 
 
@@ -181,16 +182,23 @@ def origins(profile: Profile) -> Origins:
 
 
 def under(stage: Stage, profile: Profile) -> Stage:
-    """What another renderer than the rasteriser makes depends on it and on its samples."""
+    """Pictures depend on who renders them and how, where it is not the rasteriser without shadows on people."""
     if profile.crowds.renderer == "raster":
-        return stage
+        return with_shadows(stage, profile)
     return replace(stage, settings=(*stage.settings, "crowds.renderer", "crowds.cycles_samples"))
+
+
+def with_shadows(stage: Stage, profile: Profile) -> Stage:
+    """Rows of the rasteriser without shadows on people hold what they held before there were any."""
+    if not profile.crowds.shadows_on_people:
+        return stage
+    return replace(stage, settings=(*stage.settings, "crowds.shadows_on_people"))
 
 
 _STAGE = Stage(
     "ds/scene_images",
     "One row per scene: picture, who is where, which part of the body, and depth. Shaded at vertices and drawn in one pass, with "
-    "shadows on the ground; or, under `crowds.renderer: cycles`, rendered by Blender.",
+    "shadows on the ground and on people; or, under `crowds.renderer: cycles`, rendered by Blender.",
     make,
     "1",
     table=TABLE,

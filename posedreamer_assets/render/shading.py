@@ -28,16 +28,23 @@ def lit(
     normals_cam: Float[np.ndarray, "v 3"],
     colours: Float[np.ndarray, "v 3"],
     light: Light,
+    reached: Float[np.ndarray, "v"] | None = None,
 ) -> Float[np.ndarray, "v 3"]:
-    """Colours of lit vertices as a screen shows them, in [0, 1]; `colours` are linear, normals of unit length."""
-    strength = brightness(vertices_cam, normals_cam, light)[:, None]
+    """Colours of lit vertices as a screen shows them, in [0, 1]; `colours` are linear, normals of unit length.
+
+    `reached` is the share of the directional light that nothing keeps from each vertex; all of it without.
+    """
+    strength = brightness(vertices_cam, normals_cam, light, reached)[:, None]
     return np.clip((strength * colours.astype(np.float32)) ** np.float32(1 / _GAMMA), 0.0, 1.0)
 
 
 def brightness(
-    vertices_cam: Float[np.ndarray, "v 3"], normals_cam: Float[np.ndarray, "v 3"], light: Light
+    vertices_cam: Float[np.ndarray, "v 3"],
+    normals_cam: Float[np.ndarray, "v 3"],
+    light: Light,
+    reached: Float[np.ndarray, "v"] | None = None,
 ) -> Float[np.ndarray, "v"]:
-    """What share of the light a white surface sends to the camera, linear; more than 1 where it is overexposed."""
+    """What share of the light a white surface sends to the camera, linear; more than 1 where it is overexposed. See `lit`."""
     normals = normals_cam.astype(np.float32)
     to_eye = -_unit(vertices_cam.astype(np.float32))
     to_light = -(light.direction / np.linalg.norm(light.direction)).astype(np.float32)
@@ -53,7 +60,8 @@ def brightness(
     facets = a2 / (np.pi * (nh * nh * (a2 - 1) + 1) ** 2)
     diffuse = (1 - fresnel) * (1 - _REFLECTANCE) / np.pi
     specular = fresnel * shadowing * facets / (4 * nl * nv + 0.001)
-    return nl * light.intensity * (diffuse + specular) + light.ambient
+    direct = nl * light.intensity * (diffuse + specular)
+    return (direct if reached is None else direct * reached) + light.ambient
 
 
 def _unit(vectors: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:

@@ -56,6 +56,7 @@ NOT_CONTENT = {
     "crowds.renderer",
     "crowds.cycles_samples",
     "crowds.cycles_python",
+    "crowds.shadows_on_people",
     "crowds.min_background_px",
     # Of styles in closed form; those by a network name both.
     "style.kind",
@@ -63,8 +64,8 @@ NOT_CONTENT = {
     "photos.stand_in",  # of other photographs; those that are traced name it
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
-    "learning_to_train.photo_batches",
     "learning_to_train.test_scene_batches",
+    "learning_to_train.photo_batches",
 }
 
 # Values of settings that came later, with which rows hold what they held without the setting: they are left out.

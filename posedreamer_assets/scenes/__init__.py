@@ -4,6 +4,7 @@ apart.py       whether two dressed bodies touch, by nearest vertices
 people.py      bodies of a scene: drawn, dressed, as solids
 layout.py      placed on the ground of a scene until nobody touches another
 draw.py        one draw of all people: colours, who, which part, how far
+cast_shadows.py shadows of people on people, by a map of how far the light reaches
 points.py      MPII's 16 joints, and which parts of a body lie next to each joint
 labels.py      exact labels of the people of a scene
 picture.py     people before or over something, with the maps that labels are read from

@@ -60,6 +60,7 @@ def draw_crowd(
     ids: list[int],
     camera: Cameras,
     light_cam: Light,
+    reached: Float[np.ndarray, "n v"] | None = None,
 ) -> Crowd:
     """Draw people.
 
@@ -71,6 +72,7 @@ def draw_crowd(
         ids: what each person is called in `instances`, 1 to 254.
         camera: one.
         light_cam: direction in the camera's frame.
+        reached: share of its light that comes to each vertex, see `cast_shadows.py`; all of it without.
 
     Raises:
         RenderError: an id that has no place in 8 bits, or no OpenGL on this machine.
@@ -80,8 +82,12 @@ def draw_crowd(
         raise RenderError(f"person {wrong[0]} in a map of people: ids are 1 to {MOST_IDS}")
     points = np.stack([camera.to_camera(v[None])[0] for v in vertices])
     to_camera = camera.rotation[0].T
+    shares = [None] * len(ids) if reached is None else reached
     shades = np.concatenate(
-        [lit(p, n @ to_camera, c, light_cam) for p, n, c in zip(points, normals, colours, strict=True)]
+        [
+            lit(p, n @ to_camera, c, light_cam, share)
+            for p, n, c, share in zip(points, normals, colours, shares, strict=True)
+        ]
     )
     count = len(ids)
     names = np.zeros((count, len(body.v_template), 3), np.float32)

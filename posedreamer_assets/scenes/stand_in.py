@@ -64,6 +64,7 @@ def stand_in_photo(body: BodyModel, image_id: str, run_seed: int, size: int, *, 
     if traced:
         drawn, crowd = _traced(body, layout, names, behind)
     else:
+        # Without shadows on people: the shipped baseline has learnt from such.
         drawn, crowd = picture_of(body, layout.params, layout.looks, layout.seeds, names, view.camera, light, behind)
     labels = label_people(body, layout.params, names, view.camera, crowd.instances, crowd.parts)
     data = _as_taken(drawn, crowd.instances, rng)
