@@ -46,7 +46,9 @@ def light_reaching(
     asked = points[facing] + flat[facing] * np.float32(_OFF_TEXELS / scale)
     asked[:, 2] -= _OFF_M
     reached = np.ones(len(points), np.float32)
-    reached[facing] = 1 - _hidden(asked[:, :2] * np.float32(scale) + np.float32(size) / 2, asked[:, 2], nearest)
+    reached[facing] = 1 - _hidden(
+        asked[:, :2] * np.float32(scale) + np.array(size, np.float32) / 2, asked[:, 2], nearest
+    )
     return reached.reshape(vertices.shape[:2])
 
 
