@@ -64,7 +64,14 @@ VAE: dict[str, Any] = {
 TINY_VAE = VAE | {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1}
 
 
-class RandomFlux(FluxGenerator):
+class Measured(PipelineGenerator):
+    """What does not fit is told, not painted in smaller blocks."""
+
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        raise error
+
+
+class RandomFlux(Measured, FluxGenerator):
     """FLUX whose captions are noise."""
 
     def encode_captions(self, captions: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +82,7 @@ class RandomFlux(FluxGenerator):
         )
 
 
-class RandomZImage(ZImageGenerator):
+class RandomZImage(Measured, ZImageGenerator):
     """Z-Image whose captions are noise."""
 
     def encode_captions(self, captions: Any) -> list[torch.Tensor]:

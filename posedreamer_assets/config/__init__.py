@@ -12,7 +12,7 @@ from posedreamer_assets.config.judging import (
     QualityConfig,
     RoundConfig,
 )
-from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
+from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig, MergedLora
 from posedreamer_assets.config.profile import (
     ARM_STUDY,
     BACKGROUND_STUDY,
@@ -26,6 +26,7 @@ from posedreamer_assets.config.profile import (
 from posedreamer_assets.config.profile_paths import (
     PROFILES_DIR,
     WEIGHTS_DIR,
+    cache_folder,
     is_shipped,
     local_path,
     share_files,
@@ -54,6 +55,7 @@ __all__ = [
     "Contrast",
     "PAPER",
     "arm_called",
+    "cache_folder",
     "arm_names",
     "AlignmentConfig",
     "BodyConfig",
@@ -66,6 +68,7 @@ __all__ = [
     "DetectorConfig",
     "GeneratorConfig",
     "ImageConfig",
+    "MergedLora",
     "LEAST_STAND_IN_PX",
     "LearningToTrainConfig",
     "MixedConfig",

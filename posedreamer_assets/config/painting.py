@@ -14,6 +14,16 @@ class ImageConfig:
 
 
 @dataclass(frozen=True)
+class MergedLora:
+    """A LoRA that is merged into the generator's weights, times `weight`. `path`: a safetensors file, a folder with
+    `pytorch_lora_weights.safetensors`, or `owner/model` or `owner/model/file.safetensors` on the hub, there at a `revision`."""
+
+    path: str = ""
+    weight: float = 1.0
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
 class GeneratorConfig:
     """The image generator. `backend`: pocket, flux, sdxl or zimage; paths are null for shipped weights.
 
@@ -22,23 +32,26 @@ class GeneratorConfig:
     hub, where that is a name and no folder; null is the newest, which may be another tomorrow. `control_strength`: what a
     control image's strength is multiplied with; some ControlNets are meant for less than 1. `memory`: `resident` keeps all
     weights on the GPU, `park_text` (flux and zimage) embeds some hundred captions first and then puts the text encoders aside;
-    `auto` does so where a GPU has no room for all.
+    `auto` does so where a GPU has no room for all. `batch_size`: images that go through a GPU together; fewer where its
+    memory ends, and `auto` is found on the GPU.
 
-    Of flux, sdxl and zimage alone: `precision`: how the layers of the painting networks are stored; bf16 is as `dtype` says,
-    int8 and nf4 need bitsandbytes, and auto is the first of the four that fits the GPU. `bake`: LoRAs are merged into the
-    weights instead of computed beside them; auto does so where the precision needs it. `compile`: the blocks that a network
-    repeats are compiled. `attention`: who computes attention; auto is PyTorch.
+    Of large generators alone: `loras`: merged into the weights before anything else. `precision`: how the layers of the painting
+    networks are stored; bf16 is as `dtype` says, int8 and nf4 need bitsandbytes, and auto is the first of the four that fits
+    the GPU. `bake`: control LoRA and DPO adapter are merged into the weights instead of computed beside them; auto does so where
+    the precision needs it. `compile`: the blocks that a network repeats are compiled. `attention`: who computes attention;
+    auto is PyTorch.
     """
 
     backend: str = "pocket"
     model_path: str | None = None
     control_lora_path: str | None = None
     revision: str | None = None
+    loras: tuple[MergedLora, ...] = ()
     control: Literal["mesh", "depth", "normals"] = "mesh"
     control_strength: float = 1.0
     steps: int = 4
     guidance: float = 1.0
-    batch_size: int = 16
+    batch_size: int | Literal["auto"] = 16
     dtype: str = "auto"  # bfloat16 where the device multiplies in it, else float32
     device: str = "auto"
     memory: Literal["auto", "resident", "park_text"] = "auto"
@@ -46,6 +59,11 @@ class GeneratorConfig:
     bake: Literal["auto", True, False] = "auto"
     compile: bool = False
     attention: Literal["auto", "native", "cudnn", "flash", "flash_3", "xformers", "sage"] = "auto"
+
+    @property
+    def block(self) -> int:
+        """Images that go through a GPU together; of `auto`, which the GPU settles, the least: one."""
+        return 1 if self.batch_size == "auto" else self.batch_size
 
 
 @dataclass(frozen=True)

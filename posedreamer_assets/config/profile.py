@@ -196,10 +196,14 @@ def _check_large(profile: Profile, where: str) -> None:
     cfg = profile.generator
     if cfg.memory == "park_text" and cfg.backend not in ("flux", "zimage"):
         raise ConfigError(f"{where}: generator.memory park_text is for flux and zimage; found {cfg.backend}")
+    if cfg.block < 1:
+        raise ConfigError(f"{where}: generator.batch_size is {cfg.batch_size}; expected 1 or more, or auto")
     usual = GeneratorConfig()
-    for name in ("precision", "bake", "compile", "attention"):
+    for name in ("loras", "precision", "bake", "compile", "attention"):
         if cfg.backend == "pocket" and getattr(cfg, name) != getattr(usual, name):
-            raise ConfigError(f"{where}: generator.{name} is for flux, sdxl and zimage; found pocket")
+            raise ConfigError(f"{where}: generator.{name} is for large generators; found pocket")
+    if not all(lora.path for lora in cfg.loras):
+        raise ConfigError(f"{where}: generator.loras: each needs a path")
     if cfg.precision in ("auto", "fp8") and profile.alignment.method == "flow_dpo":
         may = ", which generator.precision auto may be" if cfg.precision == "auto" else ""
         raise ConfigError(
@@ -302,10 +306,13 @@ def _build(defaults: Any, tree: Any, where: str) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str, default: Any) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
-    (kind,) = [o for o in options if o is not type(None)]
+    words = [o for o in options if typing.get_origin(o) is Literal] if len(options) > 1 else []
+    if any(value in typing.get_args(word) for word in words):
+        return value
+    (kind,) = [o for o in options if o is not type(None) and o not in words]
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if value in choices:

@@ -19,6 +19,11 @@ def is_shipped(path: str) -> bool:
     return path.startswith(_SHIPPED)
 
 
+def cache_folder() -> Path:
+    """Where this computer keeps what can be made or found again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "posedreamer"
+
+
 def share_files(one: str, other: str) -> bool:
     """Whether two folders are one, or one lies in the other; one elsewhere (`s3://...`) shares files with itself alone."""
     if "://" in one or "://" in other:

@@ -1,6 +1,8 @@
 """What all backends on diffusers' pipelines share: blocks of rows, per-row noise, devices, adapters."""
 
 import copy
+import gc
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,8 @@ from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.adapters import AdapterSlot
 from posedreamer_assets.diffusion.lowering import lower, move
-from posedreamer_assets.diffusion.memory import chosen_precision, gpu_gb, parks_text
+from posedreamer_assets.diffusion.memory import chosen_precision, chosen_rows, gpu_gb, parks_text
+from posedreamer_assets.diffusion.remembered import remember_rows, remembered_rows
 from posedreamer_assets.diffusion.speed import compile_blocks, set_attention
 from posedreamer_assets.digests import digest, file_digest, folder_digest
 from posedreamer_assets.errors import BackendError
@@ -39,7 +42,8 @@ class PipelineGenerator(ABC):
     Rows are run in blocks of one size, the last one filled up with copies of its last row, so that every row meets the
     same matrix shapes whatever the number of rows. On a CPU the block is a single row: larger ones are not faster, and
     a row's bits then depend on that row alone. Where a backend allows it, each core of a CPU paints rows of its own:
-    two cores are then 1.8 times as fast as one, and 1.3 times where both work on the same row.
+    two cores are then 1.8 times as fast as one, and 1.3 times where both work on the same row. Where a GPU's memory ends, the
+    rows that are not painted yet are, in blocks of half the size, which are remembered for the next time.
 
     A backend that names its `text_parts` can embed the captions of many rows before it paints them, with the networks of
     `painting_parts` aside meanwhile, and the text encoders afterwards (`parks`).
@@ -54,6 +58,9 @@ class PipelineGenerator(ABC):
         self.pipeline: Any = pipeline
         self.cfg, self.image = cfg, image
         self.device = resolve_device(cfg.device)
+        if cfg.loras:
+            merged = [[weights_digest(lora.path), lora.weight, lora.revision] for lora in cfg.loras]
+            weights = digest([weights, merged])
         self._digest = weights if cfg.precision == "bf16" else digest([weights, cfg.precision])
         self._at_work: tuple[str, ...] = ()
         self.pipeline.set_progress_bar_config(disable=True)
@@ -72,13 +79,13 @@ class PipelineGenerator(ABC):
 
     @property
     def digest(self) -> str:
-        """Digest of the weights, and of the precision that they were lowered to."""
+        """Digest of the weights, those of merged LoRAs among them, and of the precision that they were lowered to."""
         return self._digest
 
     @property
     def block_size(self) -> int:
         """Rows that go through the pipeline together."""
-        return 1 if self.device.type == "cpu" else self.cfg.batch_size
+        return 1 if self.device.type == "cpu" else self.cfg.block
 
     @property
     def network(self) -> torch.nn.Module:
@@ -105,11 +112,62 @@ class PipelineGenerator(ABC):
         adapter_path: Path | None = None,
         control_strength: float = 1.0,
     ) -> UInt8[np.ndarray, "n h w 3"]:
-        """See `Generator.generate`."""
+        """See `Generator.generate`.
+
+        Raises:
+            BackendError: as there, or a GPU whose memory is too small for a single image.
+        """
         self._check(controls, captions, seeds)
+        images, done = np.empty_like(controls), 0
+        while done < len(controls):
+            rest = controls[done:], captions[done:], seeds[done:]
+            try:
+                for some in self._paint(*rest, adapter_path, control_strength):
+                    images[done : done + len(some)] = some
+                    done += len(some)
+                    advance(len(some))
+            except torch.OutOfMemoryError as error:
+                self._halve(error)
+        return images
+
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        """Half as many rows together from now on, and the memory of those that did not fit back.
+
+        Raises:
+            BackendError: there was a single one.
+        """
+        rows, first = self.block_size, str(error).partition("\n")[0]
+        if rows == 1:
+            others = "generator.memory=park_text, a generator.precision of fewer bits or smaller images"
+            raise BackendError(
+                f"the GPU's memory is too small for a single image ({first}): set {others}, or free the GPU of other programs"
+            ) from error
+        error.__traceback__ = None  # its frames hold what did not fit
+        self.cfg = replace(self.cfg, batch_size=rows // 2)
+        remember_rows(self.cfg, self.image, self.device, rows // 2)
+        logging.getLogger(__name__).warning(
+            "%s: the GPU's memory is too small for %d images together, %d from now on: %s",
+            self.name,
+            rows,
+            rows // 2,
+            first,
+        )
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _paint(
+        self,
+        controls: UInt8[np.ndarray, "n h w 3"],
+        captions: list[str],
+        seeds: list[int],
+        adapter_path: Path | None,
+        control_strength: float,
+    ) -> Iterator[UInt8[np.ndarray, "rows h w 3"]]:
+        """Images of the rows, block by block; where text encoders are parked, after the captions of some hundred rows."""
         if not self.parks:
-            return self._paint(controls, captions, seeds, adapter_path, control_strength)
-        images = np.empty_like(controls)
+            yield from self._paint_blocks(controls, captions, seeds, adapter_path, control_strength)
+            return
         many = max(CAPTIONS_TOGETHER // self.block_size, 1) * self.block_size  # blocks are those of all rows together
         for first in range(0, len(controls), many):
             rows = slice(first, first + many)
@@ -117,10 +175,11 @@ class PipelineGenerator(ABC):
             self.embed_ahead(captions[rows])
             self.need(self.painting_parts)
             try:
-                images[rows] = self._paint(controls[rows], captions[rows], seeds[rows], adapter_path, control_strength)
+                yield from self._paint_blocks(
+                    controls[rows], captions[rows], seeds[rows], adapter_path, control_strength
+                )
             finally:
                 self.forget_embedded()
-        return images
 
     def embed_ahead(self, captions: Sequence[str]) -> None:
         """Keep the embeddings of these captions, which the next rows have; of a backend that parks."""
@@ -155,16 +214,15 @@ class PipelineGenerator(ABC):
         """Rows of the block that begins with row `first` of so many, filled up with the last one."""
         return [min(first + i, count - 1) for i in range(self.block_size)]
 
-    def _paint(
+    def _paint_blocks(
         self,
         controls: UInt8[np.ndarray, "n h w 3"],
         captions: list[str],
         seeds: list[int],
         adapter_path: Path | None,
         control_strength: float,
-    ) -> UInt8[np.ndarray, "n h w 3"]:
+    ) -> Iterator[UInt8[np.ndarray, "rows h w 3"]]:
         self.adapter.use(adapter_path)
-        images = np.empty_like(controls)
         blocks = range(0, len(controls), self.block_size)
 
         own = threading.local()
@@ -182,10 +240,7 @@ class PipelineGenerator(ABC):
 
         cores = cores_of(self.device) if self.rows_in_parallel else 1
         for first, painted in zip(blocks, map_on_cores(paint, blocks, cores, take_pipeline), strict=True):
-            kept = min(self.block_size, len(controls) - first)
-            images[first : first + kept] = painted[:kept]
-            advance(kept)
-        return images
+            yield painted[: len(controls) - first]
 
     def _check(self, controls: np.ndarray, captions: list[str], seeds: list[int]) -> None:
         if not len(controls) == len(captions) == len(seeds):
@@ -198,9 +253,14 @@ class PipelineGenerator(ABC):
 
 
 def settled(cfg: GeneratorConfig, image: ImageConfig) -> GeneratorConfig:
-    """With the precision that `auto` is on this device: the largest that its memory has room for; bf16 without a GPU."""
-    room_gb = gpu_gb() if resolve_device(cfg.device).type == "cuda" else None
-    return replace(cfg, precision=chosen_precision(cfg, image, room_gb))
+    """With what `auto` is on this device: the precision that its memory has room for, bf16 without a GPU; and with blocks of
+    no more images than have fitted before."""
+    device = resolve_device(cfg.device)
+    room_gb = gpu_gb() if device.type == "cuda" else None
+    cfg = replace(cfg, precision=chosen_precision(cfg, image, room_gb))
+    fitted = remembered_rows(cfg, image, device) if device.type == "cuda" else None
+    rows = chosen_rows(cfg, image, room_gb)
+    return replace(cfg, batch_size=min(rows, fitted or rows))
 
 
 def prepare(

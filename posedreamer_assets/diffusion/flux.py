@@ -23,6 +23,7 @@ from posedreamer_assets.diffusion.backend import (
     settled,
     weights_digest,
 )
+from posedreamer_assets.diffusion.loras import merge_loras
 from posedreamer_assets.diffusion.networks import encode_mode, image_ids, pack_latents
 from posedreamer_assets.diffusion.pixels import to_signed
 from posedreamer_assets.errors import BackendError
@@ -115,7 +116,7 @@ class FluxGenerator(PipelineGenerator):
 
     @classmethod
     def read(cls, cfg: GeneratorConfig, image: ImageConfig) -> FluxControlPipeline:
-        """The networks, without a control LoRA.
+        """The networks, with the LoRAs that belong to the base and without a control LoRA.
 
         Raises:
             BackendError: no `model_path`, or weights that cannot be read or do not fit.
@@ -126,12 +127,14 @@ class FluxGenerator(PipelineGenerator):
                 "generator.model_path: the flux backend needs a model, e.g. black-forest-labs/FLUX.1-dev"
             )
         with loading(cfg.model_path):
-            return FluxControlPipeline.from_pretrained(
+            pipeline = FluxControlPipeline.from_pretrained(
                 cfg.model_path,
                 revision=cfg.revision,
                 dtype=resolve_dtype(cfg.dtype, resolve_device(cfg.device)),
                 use_safetensors=True,
             )
+        merge_loras(pipeline, "transformer", cfg.loras)  # before a control LoRA widens it
+        return pipeline
 
     @classmethod
     def ready(cls, pipeline: FluxControlPipeline, cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":

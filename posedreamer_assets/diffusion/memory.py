@@ -27,6 +27,8 @@ CAPTION_TOKENS = 512
 RUNTIME_GB = 1.0
 PARKING = ("flux", "zimage")  # backends that can put the text encoders aside
 CARDS_GIB = (24, 48, 80)
+MOST_ROWS = 64  # of a block of `batch_size: auto`; larger ones are hardly faster
+UNPLANNED_ROWS = 16  # of one whose plan is not known: a GPU without room for so many halves it
 
 Precision = Literal["auto", "bf16", "fp8", "int8", "nf4"]
 
@@ -77,10 +79,10 @@ def plan(cfg: GeneratorConfig, image: ImageConfig) -> Plan | None:
     parts = {part: size for need in found for part, size in need.gigabytes.items()}
     decoder = image.width * image.height * DECODER_BYTES
     tokens = (image.width // 16) * (image.height // 16) + CAPTION_TOKENS
-    transformer = cfg.batch_size * tokens * WIDTHS.get(cfg.backend, 0) * 2 * TRANSFORMER_WIDTHS
+    transformer = cfg.block * tokens * WIDTHS.get(cfg.backend, 0) * 2 * TRANSFORMER_WIDTHS
     memory = "park_text" if cfg.memory == "park_text" else "resident"
     precision = "bf16" if cfg.precision == "auto" else cfg.precision
-    return Plan(memory, cfg.batch_size, parts, max(decoder, transformer) / 1e9, precision)
+    return Plan(memory, cfg.block, parts, max(decoder, transformer) / 1e9, precision)
 
 
 def possible(cfg: GeneratorConfig, image: ImageConfig) -> list[Plan]:
@@ -88,7 +90,7 @@ def possible(cfg: GeneratorConfig, image: ImageConfig) -> list[Plan]:
     modes = [cfg.memory] if cfg.memory != "auto" else ["resident", *(["park_text"] if cfg.backend in PARKING else [])]
     if cfg.memory == "resident" and cfg.backend in PARKING:
         modes.append("park_text")
-    sizes = [cfg.batch_size]
+    sizes = [MOST_ROWS if cfg.batch_size == "auto" else cfg.batch_size]
     while sizes[-1] > 1:
         sizes.append(sizes[-1] // 2)
     tried = (plan(replace(cfg, memory=mode, batch_size=size), image) for size in sizes for mode in modes)
@@ -102,8 +104,8 @@ def fitting(cfg: GeneratorConfig, image: ImageConfig, room_gb: float) -> Plan | 
 
 
 def allowed(cfg: GeneratorConfig, image: ImageConfig) -> list[Plan]:
-    """Plans with the configured block and precision, text encoders where `memory` lets them be."""
-    return [one for one in possible(cfg, image) if one.batch == cfg.batch_size and cfg.memory in ("auto", one.memory)]
+    """Plans with the configured block, of `auto` one image, and precision, text encoders where `memory` lets them be."""
+    return [one for one in possible(cfg, image) if one.batch == cfg.block and cfg.memory in ("auto", one.memory)]
 
 
 def in_precisions(cfg: GeneratorConfig) -> list[GeneratorConfig]:
@@ -122,6 +124,15 @@ def chosen_precision(cfg: GeneratorConfig, image: ImageConfig, room_gb: float | 
         if any(planned.peak_gb <= room_gb for planned in allowed(one, image)):
             return one.precision  # type: ignore[return-value]
     return "nf4"
+
+
+def chosen_rows(cfg: GeneratorConfig, image: ImageConfig, room_gb: float | None) -> int:
+    """The configured block; of `auto` the largest whose plan fits; one image without a GPU."""
+    if cfg.batch_size != "auto" or room_gb is None:
+        return cfg.block
+    memory = "park_text" if parks_text(cfg, image, room_gb) else "resident"
+    plans = [one for one in possible(cfg, image) if one.memory == memory]
+    return next((one.batch for one in plans if one.peak_gb <= room_gb), 1) if plans else UNPLANNED_ROWS
 
 
 def gpu_gb() -> float | None:

@@ -17,6 +17,7 @@ from posedreamer_assets.diffusion.backend import (
     settled,
     weights_digest,
 )
+from posedreamer_assets.diffusion.loras import merge_loras
 from posedreamer_assets.errors import BackendError
 
 NEGATIVE_PROMPT = "drawing, cartoon, deformed body, extra limbs, several people"
@@ -58,6 +59,7 @@ class SdxlGenerator(PipelineGenerator):
                 use_safetensors=True,
                 add_watermarker=False,
             )
+        merge_loras(pipeline, "unet", cfg.loras)
         prepare(pipeline, cls, ("unet", "controlnet"), cfg, image)
         return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
 

@@ -98,10 +98,11 @@ def needs(cfg: GeneratorConfig) -> list[Need]:
     named = ((cfg.model_path, cfg.revision), (cfg.control_lora_path, None))
     precision = "bf16" if cfg.precision == "auto" else cfg.precision
     found = [_need(name, revision, BYTES[cfg.dtype], precision) for name, revision in named if name]
+    loras = [_need(lora.path, lora.revision, BYTES[cfg.dtype]) for lora in cfg.loras]
     merged = cfg.bake is True or precision != "bf16"
     if cfg.backend == "flux" and cfg.control_lora_path and merged:
         found[-1] = replace(found[-1], gigabytes=dict.fromkeys(found[-1].gigabytes, 0.0))
-    return found
+    return [*found, *(replace(lora, gigabytes={"LoRA": 0.0}) for lora in loras)]  # they take no memory of their own
 
 
 def require(cfg: GeneratorConfig) -> None:
@@ -119,7 +120,7 @@ def require(cfg: GeneratorConfig) -> None:
         )
     for need in needs(cfg):
         if not need.here and (why := ask(need.name, need.revision)):
-            folder = "or give a folder with --set generator.model_path=DIR (or generator.control_lora_path)"
+            folder = "or give a folder with --set generator.model_path=DIR (or generator.control_lora_path, or generator.loras)"
             raise BackendError(f"{need.name} is not on this computer, and {why}; {folder}")
 
 

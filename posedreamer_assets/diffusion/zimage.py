@@ -22,6 +22,7 @@ from posedreamer_assets.diffusion.backend import (
     settled,
     weights_digest,
 )
+from posedreamer_assets.diffusion.loras import merge_loras
 from posedreamer_assets.diffusion.pixels import to_signed
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.hub import file_of_model
@@ -71,6 +72,7 @@ class ZImageGenerator(PipelineGenerator):
         side = 2 * pipeline.vae_scale_factor
         if image.width % side or image.height % side:
             raise BackendError(f"image: {image.width} x {image.height} pixels; zimage paints multiples of {side}")
+        merge_loras(pipeline, "transformer", cfg.loras)
         parks = prepare(pipeline, cls, cls.painting_parts, cfg, image)
         generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
         generator.parks = parks

@@ -97,7 +97,8 @@ def asked_for(settings: EngineSettings) -> dict[str, Any]:
 
 def name_of(model: Model, settings: EngineSettings) -> str:
     """Digest of everything that a warm actor must have in common with a new one: release, generator, its files, what it asks."""
-    files = [_stamps(path) for path in (model.cfg.model_path, model.cfg.control_lora_path) if path]
+    named = (model.cfg.model_path, model.cfg.control_lora_path, *(lora.path for lora in model.cfg.loras))
+    files = [_stamps(path) for path in named if path]
     return digest([version("posedreamer-assets"), model, files, asked_for(settings)])[:16]
 
 

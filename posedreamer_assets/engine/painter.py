@@ -79,6 +79,8 @@ class Painter:
     def paint(self, job: Job) -> np.ndarray:
         """The images of a job; where the GPU's memory is too small, again with half of the batch, until one row is left.
 
+        Backends on diffusers' pipelines do so by themselves, without being loaded again.
+
         Raises:
             BackendError: as `Generator.generate`, or a GPU whose memory is too small for a single image.
         """
@@ -101,10 +103,11 @@ class Painter:
         cfg = (
             loaded if isinstance(loaded, GeneratorConfig) else self._model.cfg
         )  # of precision auto, the one that was chosen
-        batch = self._model.cfg.batch_size
-        if batch <= 1:
+        batch = self._model.cfg.block
+        if batch <= 1 or self._generator is None:
             first = str(error).partition("\n")[0]
-            raise BackendError(f"the GPU's memory is too small for a single image: {first}") from error
+            what = "a single image" if self._generator else "the generator, see posedreamer doctor"
+            raise BackendError(f"the GPU's memory is too small for {what}: {first}") from error
         error.__traceback__ = None  # its frames hold the generator
         self.unload()
         self._model = replace(self._model, cfg=replace(cfg, batch_size=batch // 2))

@@ -70,6 +70,7 @@ NOT_CONTENT = {
 
 # Values of settings that came later, with which rows hold what they held without the setting: they are left out.
 AS_BEFORE = {
+    "generator.loras": {()},
     "generator.precision": {"bf16"},
     "generator.attention": {"auto", "native", "cudnn", "flash", "flash_3", "xformers"},  # sage multiplies in 8 bits
 }
@@ -308,6 +309,8 @@ def setting(profile: Profile, name: str, key: str | None = None) -> Any:
         values["source"] = "folder" if has_pose_files(profile, key or "procedural-0000") else "procedural"
     if section_name == "curriculum":
         values["rounds"] = poses_of_batch(profile, key or "")  # other rounds change nothing here
+    if section_name == "generator":  # files of LoRAs are digested with those of the generator
+        values["loras"] = tuple((lora["weight"], lora["revision"]) for lora in values["loras"])
     plain = {k: v is not None if f"{section_name}.{k}" in PLACES else v for k, v in values.items()}
     if field:
         return plain[field]

@@ -16,6 +16,14 @@ def file_digest(profile: Profile, kind: str) -> str | None:
     """Digest of outside files: a model, a folder of poses or images; None where nothing outside is read."""
     if kind == "quality_networks":
         return _networks_digest(profile)
+    if kind == "generator" and profile.generator.loras:
+        merged = [Path(lora.path).expanduser() for lora in profile.generator.loras]
+        # One of the hub is its name, whose revision is a setting.
+        return digest([_path_digest(profile, kind), [path_digest(p) if p.exists() else str(p) for p in merged]])
+    return _path_digest(profile, kind)
+
+
+def _path_digest(profile: Profile, kind: str) -> str | None:
     paths: dict[str, str | Path | None] = {
         "body": profile.body.model_path,
         "backgrounds": profile.scenes.backgrounds,

@@ -6,7 +6,6 @@ once, stay invisible until the commit, and are reused when the commit has to be 
 Lance is not fork-safe: processes that use a store are started with spawn or forkserver.
 """
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from lance.fragment import write_fragments
 
+from posedreamer_assets.config import cache_folder
 from posedreamer_assets.digests import content_digest
 from posedreamer_assets.errors import StorageError
 from posedreamer_assets.storage import columns as table_columns
@@ -47,7 +47,7 @@ class LanceStore(StoredTables):
     ) -> None:
         super().__init__(root, storage_options)
         remote = self.root if self._tables.remote else None
-        local = Path(cache or _default_cache()) if remote else Path(self.root)
+        local = Path(cache or cache_folder()) if remote else Path(self.root)
         self.checkpoint_folders = CheckpointFolders(local, remote, self.storage_options)
 
     def probe(self) -> None:
@@ -230,7 +230,3 @@ class LanceStore(StoredTables):
     def _info(self, made: Recorded) -> CheckpointInfo:
         find = self.checkpoint_folders.find
         return CheckpointInfo(made.name, made.digest, made.place, made.metrics, made.input_digest, find)
-
-
-def _default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "posedreamer"
