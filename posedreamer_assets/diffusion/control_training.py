@@ -1,31 +1,31 @@
-"""Training of a control LoRA: a FLUX transformer that paints from captions learns to paint over control images.
+"""Control training: a generator that paints from captions learns by flow matching to paint over control images.
 
-The control image's latents stand beside the noisy ones in the channels of each token, as FLUX.1's own control LoRAs have it:
-the input layer takes twice as many channels, those of the control with weights of zero at first, and a LoRA on the input
-layer and the attention's projections learns by flow matching what to do with them. What is written is read by
-`generator.control_lora_path`.
+What of it learns is the scheme's: of FLUX a LoRA that sees the control image in the tokens' channels (`control_lora.py`), of
+Z-Image a ControlNet (`control_net.py`). What is written is read by `generator.control_lora_path`.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from posedreamer_assets.cores import cores_of, map_on_cores
-from posedreamer_assets.diffusion.adapters import WEIGHTS_NAME, adapter_state, add_adapter
+from posedreamer_assets.diffusion.control_lora import ControlLora
+from posedreamer_assets.diffusion.control_net import ControlNet
 from posedreamer_assets.diffusion.dpo_loss import velocity_error
-from posedreamer_assets.diffusion.flux import CONTROL_ADAPTER, FluxGenerator
+from posedreamer_assets.diffusion.flux import FluxGenerator
 from posedreamer_assets.diffusion.frugal import fast_products, set_checkpointing
 from posedreamer_assets.diffusion.gradients import CPU_ROWS, attention, sum_gradients
 from posedreamer_assets.diffusion.halves import body_share
 from posedreamer_assets.diffusion.pair_data import batches_of
+from posedreamer_assets.diffusion.zimage import ZImageGenerator
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import ControlTrainingError
 from posedreamer_assets.progress import advance
@@ -33,14 +33,15 @@ from posedreamer_assets.training.loop import Budget, Duty, Progress, run_loop
 from posedreamer_assets.training.resume import read_state, write_state
 from posedreamer_assets.training.schedule import rate_factor
 
-INPUT_LAYER = "x_embedder"
+ControlGenerator = FluxGenerator | ZImageGenerator
+"""What can be taught, of `generator.load_base`."""
 MOST_HELD_OUT = 32  # images that the loss is measured on
 LAST_RATE = 0.1  # of the full one
 
 
 @dataclass(frozen=True)
 class ControlTraining:
-    """How a control LoRA is trained.
+    """How a generator is taught. `rank`: of a LoRA; ControlNets have none.
 
     `noise_mean`, `noise_std`: noise levels are logit-normal. `body_weight`: extra weight of the loss where the body is.
     `black_share`: images that are shown with a black control image, so that it goes on to mean nothing.
@@ -84,7 +85,10 @@ class ControlData:
 
 @dataclass(frozen=True)
 class ControlResult:
-    """A trained control LoRA: its file, and the flow-matching loss of held-out images before and after."""
+    """What `generator.control_lora_path` names from now on, and the flow-matching loss of held-out images before and after.
+
+    `file`: of a control LoRA; of a ControlNet its folder.
+    """
 
     file: Path
     loss_before: float
@@ -99,7 +103,7 @@ class Rows(NamedTuple):
     body: Float[Tensor, "n tokens"]
     noise: Float[Tensor, "n tokens c"]
     sigma: Float[Tensor, " n"]
-    captions: tuple[Tensor, ...]
+    captions: tuple[Any, ...]  # each part of them has a row for each caption, tensors or of a length each
 
     def part(self, rows: slice) -> "Rows":
         captions = tuple(part[rows] for part in self.captions)
@@ -108,10 +112,34 @@ class Rows(NamedTuple):
         )
 
 
+@runtime_checkable
+class Scheme(Protocol):
+    """What of a generator learns.
+
+    Attributes:
+        parameters: that are trained, in float32; everything else of the generator stays as it was.
+        networks: that gradients pass through.
+    """
+
+    parameters: list[nn.Parameter]
+    networks: Sequence[nn.Module]
+
+    def write(self, folder: Path) -> Path:
+        """Write what was learnt, and return what `generator.control_lora_path` takes."""
+        ...
+
+
+def scheme_of(generator: ControlGenerator, cfg: ControlTraining) -> Scheme:
+    """`controlnet` for Z-Image, `channels` for FLUX and the pocket generator."""
+    if isinstance(generator, ZImageGenerator):
+        return ControlNet(generator)
+    return ControlLora(generator, cfg.rank, cfg.seed)
+
+
 class ControlLoss:
     """Errors of a generator's velocities on images with their control images."""
 
-    def __init__(self, data: ControlData, generator: FluxGenerator, cfg: ControlTraining) -> None:
+    def __init__(self, data: ControlData, generator: ControlGenerator, cfg: ControlTraining) -> None:
         self.data, self.generator, self.cfg = data, generator, cfg
         self.cores = cores_of(generator.device)
 
@@ -153,18 +181,15 @@ class ControlLoss:
 
 
 class ControlTrainer:
-    """The LoRA's training steps on a generator of `FluxGenerator.load_base`."""
+    """Training steps of a generator of `load_base`."""
 
-    def __init__(self, data: ControlData, generator: FluxGenerator, cfg: ControlTraining) -> None:
+    def __init__(self, data: ControlData, generator: ControlGenerator, cfg: ControlTraining) -> None:
         self.loss, self.cfg = ControlLoss(data, generator, cfg), cfg
         self.noise = torch.Generator().manual_seed(cfg.seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(cfg.seed)
-            targets = (INPUT_LAYER, *generator.lora_targets)
-            self.lora = add_adapter(generator.network, cfg.rank, targets, CONTROL_ADAPTER)
-        self.parameters = [p for p in generator.network.parameters() if p.requires_grad]
+        self.scheme = scheme_of(generator, cfg)
+        self.parameters = self.scheme.parameters
         if cfg.gradient_checkpointing:
-            set_checkpointing(generator.network, True)
+            self.checkpoint(True)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=cfg.learning_rate, weight_decay=0.01)
         train = np.flatnonzero(~data.held_out)
         self._batches = batches_of(train, min(cfg.batch_size, len(train)), np.random.default_rng(cfg.seed))
@@ -191,23 +216,28 @@ class ControlTrainer:
         self.optimizer.step()
         return total
 
+    def checkpoint(self, on: bool) -> None:
+        """Whether activations are computed again on the way back."""
+        for network in self.scheme.networks:
+            set_checkpointing(network, on)
+
     def skip(self, steps: int) -> None:
         """Leave out the batches of steps that were done before the training was stopped."""
         for _ in range(steps):
             next(self._batches)
 
 
-def train_control(data: ControlData, generator: FluxGenerator, cfg: ControlTraining, folder: Path) -> ControlResult:
-    """Train a control LoRA and write it, as diffusers reads it, into `folder`; a training that was stopped goes on.
+def train_control(data: ControlData, generator: ControlGenerator, cfg: ControlTraining, folder: Path) -> ControlResult:
+    """Teach a generator and write what it learnt, as diffusers reads it, into `folder`; a training that was stopped goes on.
 
-    The generator keeps the LoRA in place. The same arguments give the same LoRA on the same machine, whether or not the
+    The generator keeps what it learnt. The same arguments give the same weights on the same machine, whether or not the
     training was killed meanwhile.
 
     Args:
         data: what is learnt from.
-        generator: of `FluxGenerator.load_base`.
+        generator: of `load_base`.
         cfg: how it is trained.
-        folder: where the LoRA, `losses.json` and the training's state are written.
+        folder: where the weights, `losses.json` and the training's state are written.
 
     Raises:
         ControlTrainingError: nothing to learn from or to measure on, a state of another training, or a loss that is not finite.
@@ -244,12 +274,13 @@ def train_control(data: ControlData, generator: FluxGenerator, cfg: ControlTrain
             run_loop(step, Budget(max_steps=cfg.steps), progress, [Duty(save, steps=cfg.save_every)])
             after = trainer.loss.held_out()
         finally:
-            set_checkpointing(generator.network, False)
-            generator.network.requires_grad_(False)
-    generator.adapter.write(folder, adapter_state(generator.network, CONTROL_ADAPTER), trainer.lora)
+            trainer.checkpoint(False)
+            for parameter in trainer.parameters:
+                parameter.requires_grad_(False)
+    file = trainer.scheme.write(folder)
     figures = {"config": asdict(cfg), "held_out_loss": [before, after], "losses": losses}
     (folder / "losses.json").write_text(json.dumps(figures, indent=1))
-    return ControlResult(folder / WEIGHTS_NAME, before, after)
+    return ControlResult(file, before, after)
 
 
 def _go_on(trainer: ControlTrainer, file: Path, same: str) -> dict[str, Any]:

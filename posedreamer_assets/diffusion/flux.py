@@ -24,7 +24,7 @@ from posedreamer_assets.diffusion.backend import (
     weights_digest,
 )
 from posedreamer_assets.diffusion.loras import merge_loras
-from posedreamer_assets.diffusion.networks import encode_mode, image_ids, pack_latents
+from posedreamer_assets.diffusion.networks import image_ids, image_tokens
 from posedreamer_assets.diffusion.pixels import to_signed
 from posedreamer_assets.errors import BackendError
 
@@ -203,9 +203,7 @@ class FluxGenerator(PipelineGenerator):
     @torch.no_grad()
     def encode_image(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "tokens c"]:
         """Packed, normalised latents of one image: the mode of the posterior, as the transformer sees them."""
-        pixels = to_signed(image[None]).to(self.device, self.vae.dtype)
-        latents = encode_mode(self.vae, pixels)
-        return pack_latents((latents - self.vae.config["shift_factor"]) * self.vae.config["scaling_factor"])[0]
+        return image_tokens(self.vae, to_signed(image[None]).to(self.device, self.vae.dtype))
 
     def encode_controls(
         self, controls: UInt8[np.ndarray, "n h w 3"], strength: float = 1.0

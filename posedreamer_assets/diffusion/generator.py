@@ -20,6 +20,7 @@ from posedreamer_assets.errors import BackendError
 if TYPE_CHECKING:  # peft and diffusers take seconds to import
     from posedreamer_assets.diffusion.adapters import AdapterSlot
     from posedreamer_assets.diffusion.flux import FluxGenerator
+    from posedreamer_assets.diffusion.zimage import ZImageGenerator
 
 # Module and class of each value of `generator.backend`, imported when it is chosen.
 BACKENDS = {
@@ -147,16 +148,16 @@ def load_generator(cfg: GeneratorConfig, image: ImageConfig) -> Generator:
     return getattr(importlib.import_module(module), name).load(cfg, image)
 
 
-def load_base(cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
-    """Load a generator that sees no control image yet, to train a control LoRA on.
+def load_base(cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator | ZImageGenerator":
+    """Load a generator for control training: one that sees no control image yet, or one with a ControlNet that learns on.
 
     Raises:
-        BackendError: another backend than those of FLUX's architecture, or as `FluxGenerator.load_base`.
+        BackendError: another backend than flux, pocket and zimage, or as `load_base` of theirs.
     """
     module, name = backend_of(cfg)
     kind = getattr(importlib.import_module(module), name)
     if not hasattr(kind, "load_base"):
-        raise BackendError(f"generator.backend {cfg.backend}: control LoRAs are trained for flux and pocket alone")
+        raise BackendError(f"generator.backend {cfg.backend}: control is trained for flux, pocket and zimage alone")
     return kind.load_base(cfg, image)
 
 

@@ -122,6 +122,12 @@ def encode_mode(vae: AutoencoderKL | AutoencoderTiny, images: Float[Tensor, "n 3
     return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
 
+def image_tokens(vae: AutoencoderKL | AutoencoderTiny, pixels: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "tokens tc"]:
+    """Packed, normalised latents of one image in -1..1, as the transformers of FLUX and Z-Image see them."""
+    latents = encode_mode(vae, pixels)
+    return pack_latents((latents - vae.config["shift_factor"]) * vae.config["scaling_factor"])[0]
+
+
 def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Float[Tensor, "n c hl wl"]) -> Float[Tensor, "n 3 h w"]:
     """Images, about in [-1, 1], of latents that are not normalised."""
     return vae.decode(latents, return_dict=False)[0]  # type: ignore[return-value]  # a tuple of one tensor

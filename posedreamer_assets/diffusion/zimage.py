@@ -1,4 +1,4 @@
-"""Z-Image-Turbo with a union ControlNet, through diffusers' `ZImageControlNetPipeline`: open weights, a few steps an image."""
+"""Z-Image with a ControlNet, through diffusers' `ZImageControlNetPipeline`: open weights, of Turbo a few steps an image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import ZImageControlNetModel, ZImageControlNetPipeline
+from diffusers import AutoencoderKL, ZImageControlNetModel, ZImageControlNetPipeline, ZImageTransformer2DModel
 from huggingface_hub import hf_hub_download
 from jaxtyping import Float, UInt8
 from safetensors.torch import load_file
@@ -22,7 +22,9 @@ from posedreamer_assets.diffusion.backend import (
     settled,
     weights_digest,
 )
+from posedreamer_assets.diffusion.control_net import controlnet_of
 from posedreamer_assets.diffusion.loras import merge_loras
+from posedreamer_assets.diffusion.networks import image_tokens, pack_latents, unpack_latents
 from posedreamer_assets.diffusion.pixels import to_signed
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.hub import file_of_model
@@ -63,12 +65,51 @@ class ZImageGenerator(PipelineGenerator):
             raise BackendError(
                 "the zimage backend needs generator.model_path (Z-Image-Turbo) and generator.control_lora_path (a ControlNet)"
             )
+        control = load_controlnet(cfg.control_lora_path, resolve_dtype(cfg.dtype, resolve_device(cfg.device)))
+        return cls.ready(cls.read(cfg, controlnet=control), cfg, image)
+
+    @classmethod
+    def load_base(cls, cfg: GeneratorConfig, image: ImageConfig) -> "ZImageGenerator":
+        """Load Z-Image and what is trained beside it: the ControlNet that `control_lora_path` names, or, where it names none, one
+        that changes nothing yet.
+
+        Raises:
+            BackendError: as `load`, no `model_path`, or weights in fewer bits.
+        """
+        if cfg.precision != "bf16":
+            raise BackendError(f"generator.precision {cfg.precision}: a ControlNet is trained with weights in bf16")
+        if cfg.model_path is None:
+            raise BackendError("generator.model_path: the zimage backend needs a model, e.g. Tongyi-MAI/Z-Image-Turbo")
         dtype = resolve_dtype(cfg.dtype, resolve_device(cfg.device))
-        control = load_controlnet(cfg.control_lora_path, dtype)
+        if cfg.control_lora_path is not None:
+            return cls.ready(cls.read(cfg, controlnet=load_controlnet(cfg.control_lora_path, dtype)), cfg, image)
         with loading(cfg.model_path):
-            pipeline = ZImageControlNetPipeline.from_pretrained(
-                cfg.model_path, controlnet=control, revision=cfg.revision, dtype=dtype, use_safetensors=True
+            transformer = ZImageTransformer2DModel.from_pretrained(
+                cfg.model_path, subfolder="transformer", revision=cfg.revision, dtype=dtype, use_safetensors=True
             )
+        pipeline = cls.read(cfg, transformer=transformer, controlnet=controlnet_of(transformer))
+        return cls.ready(pipeline, cfg, image)
+
+    @classmethod
+    def read(cls, cfg: GeneratorConfig, **networks: Any) -> ZImageControlNetPipeline:
+        """The networks: these, and the others of `model_path`."""
+        assert cfg.model_path is not None
+        with loading(cfg.model_path):
+            return ZImageControlNetPipeline.from_pretrained(
+                cfg.model_path,
+                revision=cfg.revision,
+                dtype=resolve_dtype(cfg.dtype, resolve_device(cfg.device)),
+                use_safetensors=True,
+                **networks,
+            )
+
+    @classmethod
+    def ready(cls, pipeline: ZImageControlNetPipeline, cfg: GeneratorConfig, image: ImageConfig) -> "ZImageGenerator":
+        """These networks on their device, for painting.
+
+        Raises:
+            BackendError: an image size that cannot be cut into tokens.
+        """
         side = 2 * pipeline.vae_scale_factor
         if image.width % side or image.height % side:
             raise BackendError(f"image: {image.width} x {image.height} pixels; zimage paints multiples of {side}")
@@ -77,6 +118,61 @@ class ZImageGenerator(PipelineGenerator):
         generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
         generator.parks = parks
         return generator
+
+    @property
+    def controlnet(self) -> ZImageControlNetModel:
+        """What is told of the control image; embedders and refiners of tokens are the transformer's own."""
+        return self.pipeline.controlnet
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        """The autoencoder of images and control images."""
+        return self.pipeline.vae
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens that the transformer sees of an image."""
+        side = 2 * self.pipeline.vae_scale_factor
+        return self.image.height // side, self.image.width // side
+
+    @torch.no_grad()
+    def encode_image(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "tokens c"]:
+        """Packed, normalised latents of one image: the mode of the posterior, as the transformer sees them."""
+        return image_tokens(self.vae, to_signed(image[None]).to(self.device, self.vae.dtype))
+
+    def encode_controls(self, controls: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n tokens c"]:
+        """Packed latents of control images."""
+        return torch.stack([self.encode_image(image) for image in controls])
+
+    def velocity(
+        self,
+        tokens: Float[Tensor, "n tokens c"],
+        controls: Float[Tensor, "n tokens c"],
+        captions: tuple[Sequence[Float[Tensor, "_ d"]]],
+        sigma: Float[Tensor, "n"],
+    ) -> Float[Tensor, "n tokens c"]:
+        """The velocity `noise - image` of noisy tokens at noise level sigma in [0, 1], with the control image at the profile's
+        `generator.control_strength`.
+
+        Z-Image itself counts time from noise to image and predicts `image - noise`. `captions`: of `encode_captions`.
+        """
+        self.need(self.painting_parts)
+        transformer: Any = self.pipeline.transformer
+        noisy, control = (self._latents(one).to(transformer.dtype) for one in (tokens, controls))
+        more = self.controlnet.config["control_in_dim"] - control.shape[1]  # of union ControlNets, which may inpaint
+        context = torch.nn.functional.pad(control, (0, 0) * 3 + (0, more))
+        shown = (list(noisy.unbind(0)), 1 - sigma, list(captions[0]))
+        # A ControlNet that is trained has weights in float32 between those of the base in `dtype`.
+        mixed = next(self.controlnet.control_layers.parameters()).dtype != transformer.dtype
+        with torch.autocast(self.device.type, transformer.dtype if mixed else None, enabled=mixed):
+            hints = self.controlnet(*shown, list(context.unbind(0)), conditioning_scale=self.cfg.control_strength)
+            hints = {layer: hint.to(transformer.dtype) for layer, hint in hints.items()}
+            found = transformer(*shown, controlnet_block_samples=hints, return_dict=False)[0]
+        return -pack_latents(torch.stack(found).squeeze(2))
+
+    def _latents(self, tokens: Float[Tensor, "n tokens c"]) -> Float[Tensor, "n c2 1 h w"]:
+        rows, columns = self.token_grid
+        return unpack_latents(tokens, 2 * rows, 2 * columns).unsqueeze(2)
 
     def embed_ahead(self, captions: Sequence[str]) -> None:
         """Each caption once, and the empty one that guidance moves away from."""
@@ -87,9 +183,11 @@ class ZImageGenerator(PipelineGenerator):
     def forget_embedded(self) -> None:
         self._embedded.clear()
 
-    def encode_captions(self, captions: Sequence[str]) -> list[Float[Tensor, "_ d"]]:
+    def encode_captions(self, captions: Sequence[str]) -> tuple[list[Float[Tensor, "_ d"]]]:
         """Embeddings of each caption's own tokens; captions differ in their number."""
-        return [self._embedded[caption] if caption in self._embedded else self._embed(caption) for caption in captions]
+        if not all(caption in self._embedded for caption in captions):
+            self.need(self.text_parts)
+        return ([self._embedded[one] if one in self._embedded else self._embed(one) for one in captions],)
 
     @torch.no_grad()
     def _embed(self, caption: str) -> Float[Tensor, "_ d"]:
@@ -107,8 +205,8 @@ class ZImageGenerator(PipelineGenerator):
     ) -> UInt8[np.ndarray, "n h w 3"]:
         guided = self.cfg.guidance > 0
         images = pipeline(
-            prompt_embeds=self.encode_captions(captions),
-            negative_prompt_embeds=self.encode_captions([""] * len(captions)) if guided else None,
+            prompt_embeds=self.encode_captions(captions)[0],
+            negative_prompt_embeds=self.encode_captions([""] * len(captions))[0] if guided else None,
             control_image=to_signed(controls),  # tensors pass through the pipeline as they are, unlike pictures
             height=self.image.height,
             width=self.image.width,

@@ -11,6 +11,7 @@ import torch
 from posedreamer_assets.config import GeneratorConfig
 from posedreamer_assets.diffusion.control_training import (
     ControlData,
+    ControlGenerator,
     ControlLoss,
     ControlTrainer,
     ControlTraining,
@@ -55,7 +56,7 @@ def discs(count: int, stop_after: int | None = None) -> ControlData:
     return ControlData(captions, np.arange(count) % 4 == 3, read)
 
 
-def velocity(generator: FluxGenerator, control: np.ndarray) -> torch.Tensor:
+def velocity(generator: ControlGenerator, control: np.ndarray) -> torch.Tensor:
     image, _, captions = draw_discs(1)
     noisy = generator.encode_image(image[0])[None].float()
     with torch.no_grad():
@@ -162,7 +163,7 @@ def test_what_cannot_be_trained_is_named(bases: dict[str, GeneratorConfig], tiny
         load_base(tiny_config(tiny_folder), IMAGE)
     with pytest.raises(BackendError, match=r"give generator\.control_lora_path"):
         load_generator(bases["pocket"], IMAGE)
-    with pytest.raises(BackendError, match="trained for flux and pocket alone"):
+    with pytest.raises(BackendError, match="trained for flux, pocket and zimage alone"):
         load_base(GeneratorConfig(backend="sdxl", model_path="x"), IMAGE)
     nothing = ControlData(["a"], np.array([False]), lambda n: Pixels(*np.zeros((2, 1, 32, 32, 3), np.uint8)))
     with pytest.raises(ControlTrainingError, match="no images held out"):
