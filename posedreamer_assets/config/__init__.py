@@ -12,7 +12,7 @@ from posedreamer_assets.config.judging import (
     QualityConfig,
     RoundConfig,
 )
-from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig, MergedLora
+from posedreamer_assets.config.painting import PARKING, AlignmentConfig, GeneratorConfig, ImageConfig, MergedLora
 from posedreamer_assets.config.profile import (
     ARM_STUDY,
     BACKGROUND_STUDY,
@@ -54,6 +54,7 @@ __all__ = [
     "CONTRASTS",
     "Contrast",
     "PAPER",
+    "PARKING",
     "arm_called",
     "cache_folder",
     "arm_names",

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from posedreamer_assets.errors import ConfigError
+
+PARKING = ("flux", "zimage", "klein", "qwenimage")
+"""Backends that can put their text encoders aside."""
+
 
 @dataclass(frozen=True)
 class ImageConfig:
@@ -25,13 +30,13 @@ class MergedLora:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The image generator. `backend`: pocket, flux, sdxl or zimage; paths are null for shipped weights.
+    """The image generator. `backend`: pocket, flux, sdxl, zimage, klein or qwenimage; paths are null for shipped weights.
 
     `control`: which map of the body it is given: `mesh`, the mesh-to-RGB image of the pocket generator and of the paper's
     control LoRA; `depth` or `normals`, for what was trained on those. `revision`: commit or tag of `model_path` on the model
     hub, where that is a name and no folder; null is the newest, which may be another tomorrow. `control_strength`: what a
     control image's strength is multiplied with; some ControlNets are meant for less than 1. `memory`: `resident` keeps all
-    weights on the GPU, `park_text` (flux and zimage) embeds some hundred captions first and then puts the text encoders aside;
+    weights on the GPU, `park_text` (not sdxl) embeds some hundred captions first and then puts the text encoders aside;
     `auto` does so where a GPU has no room for all. `batch_size`: images that go through a GPU together; fewer where its
     memory ends, and `auto` is found on the GPU.
 
@@ -39,7 +44,8 @@ class GeneratorConfig:
     networks are stored; bf16 is as `dtype` says, int8 and nf4 need bitsandbytes, and auto is the first of the four that fits
     the GPU. `bake`: control LoRA and DPO adapter are merged into the weights instead of computed beside them; auto does so where
     the precision needs it. `compile`: the blocks that a network repeats are compiled. `attention`: who computes attention;
-    auto is PyTorch.
+    auto is PyTorch. `cache` (flux and qwenimage): none, or `taylorseer:N`: after three steps the transformer is computed at every
+    Nth step alone, and in between its output goes on in a straight line.
     """
 
     backend: str = "pocket"
@@ -59,11 +65,28 @@ class GeneratorConfig:
     bake: Literal["auto", True, False] = "auto"
     compile: bool = False
     attention: Literal["auto", "native", "cudnn", "flash", "flash_3", "xformers", "sage"] = "auto"
+    cache: str = "none"
 
     @property
     def block(self) -> int:
         """Images that go through a GPU together; of `auto`, which the GPU settles, the least: one."""
         return 1 if self.batch_size == "auto" else self.batch_size
+
+    @property
+    def cache_interval(self) -> int | None:
+        """Every how many steps the transformer is computed; None without a cache.
+
+        Raises:
+            ConfigError: `cache` says something else than none and `taylorseer:N` with an N of 2 or more.
+        """
+        if self.cache == "none":
+            return None
+        kind, _, interval = self.cache.partition(":")
+        if kind != "taylorseer" or not interval.isdecimal() or int(interval) < 2:
+            raise ConfigError(
+                f"generator.cache: expected none or taylorseer:N with N of 2 or more, found {self.cache!r}"
+            )
+        return int(interval)
 
 
 @dataclass(frozen=True)

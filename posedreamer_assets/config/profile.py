@@ -24,7 +24,7 @@ from posedreamer_assets.config.judging import (
     DetectorConfig,
     QualityConfig,
 )
-from posedreamer_assets.config.painting import AlignmentConfig, GeneratorConfig, ImageConfig
+from posedreamer_assets.config.painting import PARKING, AlignmentConfig, GeneratorConfig, ImageConfig
 from posedreamer_assets.config.profile_paths import PROFILES_DIR, share_files, write_whole
 from posedreamer_assets.config.studying import (
     LEAST_STAND_IN_PX,
@@ -47,7 +47,11 @@ BACKGROUND_STUDY = "backgrounds"
 NOT_ALIGNED = {
     "sdxl": "predicts noise and alignment.method flow_dpo needs a flow-matching model",
     "zimage": "takes captions of a length each, which alignment.method flow_dpo does not",
+    "klein": "sees the control image as a reference, which alignment.method flow_dpo has no place for",
+    "qwenimage": "takes captions of a length each, which alignment.method flow_dpo does not",
 }
+# Backends of many steps whose blocks diffusers' cache knows; the others paint in a few, or are built otherwise.
+CACHING = ("flux", "qwenimage")
 
 
 @dataclass(frozen=True)
@@ -194,8 +198,14 @@ def _check_together(profile: Profile, where: str) -> None:
 def _check_large(profile: Profile, where: str) -> None:
     """Settings of memory and speed that the backend has no place for, or that exclude each other."""
     cfg = profile.generator
-    if cfg.memory == "park_text" and cfg.backend not in ("flux", "zimage"):
-        raise ConfigError(f"{where}: generator.memory park_text is for flux and zimage; found {cfg.backend}")
+    if cfg.memory == "park_text" and cfg.backend not in PARKING:
+        raise ConfigError(f"{where}: generator.memory park_text is for {', '.join(PARKING)}; found {cfg.backend}")
+    if cfg.cache_interval and cfg.backend not in CACHING:
+        raise ConfigError(f"{where}: generator.cache is for {' and '.join(CACHING)}; found {cfg.backend}")
+    if cfg.cache_interval and cfg.compile:
+        raise ConfigError(
+            f"{where}: generator.cache leaves blocks out that generator.compile has compiled; set one of the two"
+        )
     if cfg.block < 1:
         raise ConfigError(f"{where}: generator.batch_size is {cfg.batch_size}; expected 1 or more, or auto")
     usual = GeneratorConfig()

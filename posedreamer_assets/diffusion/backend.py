@@ -25,7 +25,7 @@ from posedreamer_assets.diffusion.adapters import AdapterSlot
 from posedreamer_assets.diffusion.lowering import lower, move
 from posedreamer_assets.diffusion.memory import chosen_precision, chosen_rows, gpu_gb, parks_text
 from posedreamer_assets.diffusion.remembered import remember_rows, remembered_rows
-from posedreamer_assets.diffusion.speed import compile_blocks, set_attention
+from posedreamer_assets.diffusion.speed import compile_blocks, leaving_out_steps, set_attention
 from posedreamer_assets.digests import digest, file_digest, folder_digest
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.progress import advance
@@ -73,8 +73,9 @@ class PipelineGenerator(ABC):
 
     @property
     def name(self) -> str:
-        """Backend and model, for people."""
+        """Backend and model, with the precision and the cache that change its images, for people."""
         precision = "" if self.cfg.precision == "bf16" else f"@{self.cfg.precision}"
+        precision += "" if self.cfg.cache_interval is None else f"@{self.cfg.cache}"
         return f"{self.cfg.backend}:{Path(self.cfg.model_path).name if self.cfg.model_path else 'shipped'}{precision}"
 
     @property
@@ -236,7 +237,10 @@ class PipelineGenerator(ABC):
         def paint(first: int) -> np.ndarray:
             rows = self.block_rows(first, len(controls))
             noise = [torch.Generator().manual_seed(seeds[r]) for r in rows]
-            return self.run_block(own.pipeline, controls[rows], [captions[r] for r in rows], noise, control_strength)
+            with leaving_out_steps(self.network, self.cfg.cache_interval):
+                return self.run_block(
+                    own.pipeline, controls[rows], [captions[r] for r in rows], noise, control_strength
+                )
 
         cores = cores_of(self.device) if self.rows_in_parallel else 1
         for first, painted in zip(blocks, map_on_cores(paint, blocks, cores, take_pipeline), strict=True):
@@ -343,7 +347,7 @@ def loading(what: str) -> Iterator[None]:
         diffusers_log.disable_progress_bar()
         transformers_log.disable_progress_bar()
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, NotImplementedError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, RuntimeError, TypeError, SafetensorError) as error:
         first_line = (str(error).splitlines() or [""])[0]
         raise BackendError(f"{what} could not be loaded: {type(error).__name__}: {first_line}") from error
     finally:

@@ -28,6 +28,8 @@ BACKENDS = {
     "flux": ("posedreamer_assets.diffusion.flux", "FluxGenerator"),
     "sdxl": ("posedreamer_assets.diffusion.sdxl", "SdxlGenerator"),
     "zimage": ("posedreamer_assets.diffusion.zimage", "ZImageGenerator"),
+    "klein": ("posedreamer_assets.diffusion.klein", "KleinGenerator"),
+    "qwenimage": ("posedreamer_assets.diffusion.qwenimage", "QwenImageGenerator"),
 }
 
 

@@ -15,17 +15,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.config import PARKING, GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.shares import PRECISIONS
 from posedreamer_assets.diffusion.sources import TEXT_PARTS, needs
 from posedreamer_assets.errors import BackendError
 
 DECODER_BYTES = 2200  # a pixel, of the autoencoder that FLUX, SDXL and Z-Image share, in 16 bits
 TRANSFORMER_WIDTHS = 22  # vectors of the transformer's width that are alive for each token
-WIDTHS = {"flux": 3072, "zimage": 3840}  # of SDXL's UNet, whose maps shrink, nothing is counted but the decoder
+WIDTHS = {
+    "flux": 3072,
+    "zimage": 3840,
+    "klein": 3072,
+    "qwenimage": 3072,
+}  # of SDXL's UNet, whose maps shrink, nothing is counted but the decoder
 CAPTION_TOKENS = 512
 RUNTIME_GB = 1.0
-PARKING = ("flux", "zimage")  # backends that can put the text encoders aside
+REFERENCES = ("klein",)  # backends that see the control image as as many tokens again
 CARDS_GIB = (24, 48, 80)
 MOST_ROWS = 64  # of a block of `batch_size: auto`; larger ones are hardly faster
 UNPLANNED_ROWS = 16  # of one whose plan is not known: a GPU without room for so many halves it
@@ -78,7 +83,8 @@ def plan(cfg: GeneratorConfig, image: ImageConfig) -> Plan | None:
         return None
     parts = {part: size for need in found for part, size in need.gigabytes.items()}
     decoder = image.width * image.height * DECODER_BYTES
-    tokens = (image.width // 16) * (image.height // 16) + CAPTION_TOKENS
+    seen = 2 if cfg.backend in REFERENCES else 1
+    tokens = seen * (image.width // 16) * (image.height // 16) + CAPTION_TOKENS
     transformer = cfg.block * tokens * WIDTHS.get(cfg.backend, 0) * 2 * TRANSFORMER_WIDTHS
     memory = "park_text" if cfg.memory == "park_text" else "resident"
     precision = "bf16" if cfg.precision == "auto" else cfg.precision

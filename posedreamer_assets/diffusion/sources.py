@@ -14,7 +14,7 @@ from posedreamer_assets.diffusion.shares import lowered_bytes
 from posedreamer_assets.errors import BackendError
 from posedreamer_assets.hub import ask, file_of_model, is_here, is_written_so
 
-TEXT_PARTS = {"T5", "CLIP", "Qwen3", "text encoders", "text_encoder", "text_encoder_2"}
+TEXT_PARTS = {"T5", "CLIP", "Qwen3", "Qwen2.5-VL", "text encoders", "text_encoder", "text_encoder_2"}
 NOT_LOWERED = TEXT_PARTS | {"VAE", "vae"}  # parts that no precision changes
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}  # auto: bfloat16 on a GPU
 
@@ -63,6 +63,21 @@ KNOWN = {
         {"ControlNet": 3.36},
         "Apache-2.0",
         lowered={"ControlNet": {"fp8": (3.29, 0.068), "int8": (3.36, 0.001), "nf4": (1.89, 0.001)}},
+    ),
+    "black-forest-labs/FLUX.2-klein-4B": Source(
+        {"transformer": 3.88, "Qwen3": 4.02, "VAE": 0.08},
+        "Apache-2.0: weights and images may be used commercially",
+        lowered={"transformer": {"fp8": (3.82, 0.053), "int8": (3.83, 0.053), "nf4": (2.15, 0.053)}},
+    ),
+    "Qwen/Qwen-Image": Source(
+        {"transformer": 20.43, "Qwen2.5-VL": 8.29, "VAE": 0.13},
+        "Apache-2.0: weights and images may be used commercially",
+        lowered={"transformer": {"fp8": (20.40, 0.029), "int8": (20.42, 0.035), "nf4": (11.47, 0.035)}},
+    ),
+    "InstantX/Qwen-Image-ControlNet-Union": Source(
+        {"ControlNet": 1.77},
+        "Apache-2.0",
+        lowered={"ControlNet": {"fp8": (1.76, 0.010), "int8": (1.76, 0.011), "nf4": (0.99, 0.011)}},
     ),
 }
 """Models that the shipped profiles name."""
@@ -113,7 +128,7 @@ def require(cfg: GeneratorConfig) -> None:
     """
     if cfg.model_path is None:
         raise BackendError(f"generator.model_path: the {cfg.backend} backend needs a model, see docs/generators.md")
-    sees_control = cfg.backend == "flux" and cfg.model_path not in WITHOUT_CONTROL
+    sees_control = cfg.backend == "klein" or (cfg.backend == "flux" and cfg.model_path not in WITHOUT_CONTROL)
     if cfg.control_lora_path is None and not sees_control:
         raise BackendError(
             f"generator.control_lora_path: {cfg.model_path} alone sees no control image, see docs/generators.md"

@@ -1,8 +1,11 @@
-"""What makes painting faster and changes images by rounding at most: compiled blocks, and who computes attention."""
+"""What makes painting faster: compiled blocks and who computes attention, which change images by rounding at most, and steps
+that are left out, which change them by more."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from diffusers import TaylorSeerCacheConfig
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from torch import nn
 
@@ -17,6 +20,7 @@ ATTENTION = {
     "xformers": ("xformers", "the package xformers"),
     "sage": ("sage", "the package sageattention"),
 }
+WHOLE_STEPS = 3  # that a cache begins with
 COMPILER = "inductor"  # torch.compile's own default
 
 
@@ -55,3 +59,29 @@ def compile_blocks(networks: Sequence[Any]) -> None:
     for network in networks:
         if getattr(network, "_repeated_blocks", None):
             network.compile_repeated_blocks(backend=COMPILER)
+
+
+@contextmanager
+def leaving_out_steps(network: Any, interval: int | None) -> Iterator[None]:
+    """Within, which is one block of images, a network's blocks are computed at the first steps and then at every `interval`th
+    one; in between what its last layer gave goes on in a straight line. None leaves everything as it is.
+
+    Which steps these are is fixed: caches that decide by what they see decide by the mean of all rows, and an image would depend
+    on its neighbours. Nothing is kept afterwards, so that a training that follows sees the whole network.
+    """
+    if interval is None:
+        yield
+        return
+    network.enable_cache(
+        TaylorSeerCacheConfig(
+            cache_interval=interval,
+            disable_cache_before_step=WHOLE_STEPS,
+            taylor_factors_dtype=network.dtype,
+            use_lite_mode=True,
+        )
+    )
+    try:
+        with network.cache_context("paint"):  # not every pipeline has one; those that do put theirs in its place
+            yield
+    finally:
+        network.disable_cache()

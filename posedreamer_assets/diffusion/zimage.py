@@ -14,7 +14,6 @@ from torch import Tensor
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.backend import (
-    PipelineGenerator,
     loading,
     prepare,
     resolve_device,
@@ -23,6 +22,7 @@ from posedreamer_assets.diffusion.backend import (
     weights_digest,
 )
 from posedreamer_assets.diffusion.control_net import controlnet_of
+from posedreamer_assets.diffusion.embedded import EmbedsEachCaption
 from posedreamer_assets.diffusion.loras import merge_loras
 from posedreamer_assets.diffusion.networks import image_tokens, pack_latents, unpack_latents
 from posedreamer_assets.diffusion.pixels import to_signed
@@ -33,7 +33,7 @@ from posedreamer_assets.hub import file_of_model
 PLACES = {15: list(range(0, 30, 2)), 6: list(range(0, 30, 5))}
 
 
-class ZImageGenerator(PipelineGenerator):
+class ZImageGenerator(EmbedsEachCaption):
     """Z-Image-Turbo and a ControlNet of the Fun-ControlNet-Union family.
 
     `model_path` names Z-Image-Turbo; `control_lora_path` the ControlNet: a file as it is published (on this computer, or
@@ -41,12 +41,7 @@ class ZImageGenerator(PipelineGenerator):
     does not apply: this pipeline's captions have a length each, which `FlowModel` has no place for.
     """
 
-    text_parts = ("text_encoder",)
     painting_parts = ("transformer", "controlnet")
-
-    def __init__(self, pipeline: Any, cfg: GeneratorConfig, image: ImageConfig, weights: str) -> None:
-        super().__init__(pipeline, cfg, image, weights)
-        self._embedded: dict[str, Tensor] = {}
 
     @property
     def network_name(self) -> str:
@@ -174,24 +169,17 @@ class ZImageGenerator(PipelineGenerator):
         rows, columns = self.token_grid
         return unpack_latents(tokens, 2 * rows, 2 * columns).unsqueeze(2)
 
-    def embed_ahead(self, captions: Sequence[str]) -> None:
-        """Each caption once, and the empty one that guidance moves away from."""
-        guided = [""] if self.cfg.guidance > 0 else []
-        for caption in dict.fromkeys([*captions, *guided]):
-            self._embedded[caption] = self._embed(caption)
-
-    def forget_embedded(self) -> None:
-        self._embedded.clear()
-
     def encode_captions(self, captions: Sequence[str]) -> tuple[list[Float[Tensor, "_ d"]]]:
-        """Embeddings of each caption's own tokens; captions differ in their number."""
+        """Embeddings of each caption's own tokens, for `velocity`; captions differ in their number."""
         if not all(caption in self._embedded for caption in captions):
             self.need(self.text_parts)
-        return ([self._embedded[one] if one in self._embedded else self._embed(one) for one in captions],)
+        return (self.embeddings(captions),)
 
-    @torch.no_grad()
+    @property
+    def away_from(self) -> str | None:
+        return "" if self.cfg.guidance > 0 else None
+
     def _embed(self, caption: str) -> Float[Tensor, "_ d"]:
-        """One caption at a time, so that its embedding is the same whichever others there are."""
         (embedded,), _ = self.pipeline.encode_prompt([caption], self.device, do_classifier_free_guidance=False)
         return embedded
 
@@ -203,10 +191,9 @@ class ZImageGenerator(PipelineGenerator):
         noise: list[torch.Generator],
         control_strength: float,
     ) -> UInt8[np.ndarray, "n h w 3"]:
-        guided = self.cfg.guidance > 0
         images = pipeline(
-            prompt_embeds=self.encode_captions(captions)[0],
-            negative_prompt_embeds=self.encode_captions([""] * len(captions))[0] if guided else None,
+            prompt_embeds=self.embeddings(captions),
+            negative_prompt_embeds=self.encode_away(len(captions)),
             control_image=to_signed(controls),  # tensors pass through the pipeline as they are, unlike pictures
             height=self.image.height,
             width=self.image.width,

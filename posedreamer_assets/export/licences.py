@@ -15,6 +15,8 @@ _IMAGES = {
     "pocket": "Apache-2.0",
     "sdxl": "CreativeML Open RAIL++-M, of the weights; it limits the use of images",
     "zimage": "Apache-2.0, of the weights",
+    "klein": "Apache-2.0, of FLUX.2 [klein] 4B; its 9B is under a non-commercial licence",
+    "qwenimage": "Apache-2.0, of the weights",
     "flux": "FLUX.1 [dev] Non-Commercial License, of the weights; see there what images may be used for",
 }
 

@@ -71,6 +71,7 @@ NOT_CONTENT = {
 # Values of settings that came later, with which rows hold what they held without the setting: they are left out.
 AS_BEFORE = {
     "generator.loras": {()},
+    "generator.cache": {"none"},
     "generator.precision": {"bf16"},
     "generator.attention": {"auto", "native", "cudnn", "flash", "flash_3", "xformers"},  # sage multiplies in 8 bits
 }
