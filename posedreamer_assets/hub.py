@@ -7,8 +7,8 @@ from posedreamer_assets.errors import PoseDreamerError
 
 LOADED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What models are read from; pickles are not fetched."""
-DETECTORS = ("vitpose", "detr")
-"""Kinds of detectors and counters whose weights are published on the hub."""
+DETECTORS = ("vitpose", "detr", "segmenter")
+"""Kinds of detectors, counters and segmenters whose weights are published on the hub."""
 
 
 def is_hub_name(name: str) -> bool:

@@ -37,7 +37,11 @@ COMMANDS = {
     ),
     "checks": ("checks_command", "checks", "Data checks: one YAML file for each table in dbt_like_checks/."),
     "storage": ("storage_command", "storage", "Tables and checkpoints: upkeep, and reading everything back."),
-    "train-control": ("train_control_command", "train_control", "Train a control LoRA for a FLUX model."),
+    "train-control": (
+        "train_control_command",
+        "train_control",
+        "Train a control LoRA (FLUX) or a ControlNet (Z-Image).",
+    ),
     "train-pocket": ("train_pocket_command", "train_pocket", "Train the pocket models from renders."),
 }
 """By name: module, function, and one line of help."""

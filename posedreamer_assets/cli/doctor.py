@@ -56,6 +56,8 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
         ("storage", lambda: look_at_storage(home)),
         ("disk", lambda: look_at_disk(home, profile)),
     ]
+    if profile.segmenter is not None:
+        looks.append(("segmenter", lambda: look_at_segmenter(profile)))
     if profile.crowds.renderer == "cycles":
         looks.append(("Blender", lambda: look_at_blender(profile)))
     if profile.photos.kind == "stand_in" and profile.photos.stand_in == "traced":
@@ -294,6 +296,23 @@ def look_at_counter(profile: Profile) -> Finding:
     except PoseDreamerError as error:
         return Finding(name, False, str(error).splitlines()[0], remedy)
     return Finding(name, True, f"{counter.name} {counter.digest[:12]}")
+
+
+def look_at_segmenter(profile: Profile) -> Finding:
+    """Load what draws silhouettes, where it is here; only `posedreamer train-control` needs it."""
+    from posedreamer_assets.hub import ask, is_here, is_hub_name
+    from posedreamer_assets.pipeline.models import Models
+
+    cfg, remedy = profile.segmenter, "give a folder: --set segmenter.path=DIR"
+    if cfg is not None and is_hub_name(cfg.path) and not is_here(cfg.path, cfg.revision):
+        why = ask(cfg.path, cfg.revision)
+        detail = f"{cfg.path}: {why}" if why else f"{cfg.path} (downloaded when it is used)"
+        return Finding("segmenter", not why, detail, remedy, required=False)
+    try:
+        segmenter = Models(profile).segmenter
+    except PoseDreamerError as error:
+        return Finding("segmenter", False, str(error).splitlines()[0], remedy, required=False)
+    return Finding("segmenter", True, segmenter.name if segmenter else "none", required=False)
 
 
 def look_at_outside_judge(profile: Profile) -> Finding:

@@ -8,11 +8,22 @@ import click
 from posedreamer_assets.cli.options import find_home, home_option, profile_option, resolve, set_option
 
 SHOWN = 12  # held-out poses on the sheet
+FIGURES = {
+    "oks": "OKS with the control image",
+    "oks_black": "with a black one",
+    "gain": "gain",
+    "iou": "silhouette IoU with it",
+    "iou_black": "with a black one",
+    "iou_gain": "gain",
+}
 
 
 @click.command("train-control")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: <home>/control_lora"
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Default: <home>/control_lora, or control_net of a ControlNet.",
 )
 @click.option(
     "--pairs",
@@ -22,7 +33,7 @@ SHOWN = 12  # held-out poses on the sheet
 )
 @click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of the LoRA.")
+@click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of a LoRA.")
 @click.option(
     "--learning-rate", type=float, default=2e-3, show_default=True, help="1e-4 where the base has billions of weights."
 )
@@ -42,11 +53,12 @@ def train_control(
     profile_name: str | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Train a control LoRA: teach a FLUX model that sees no control image to paint over one.
+    """Train control: teach a model to paint over control images.
 
-    Learns from the rendered scenes of a home (posedreamer run makes them), of which the split val is held out, or from
-    --pairs, of which a tenth is. The base is generator.model_path of the profile, without generator.control_lora_path; what is
-    trained goes there afterwards. Goes on where it was stopped.
+    Of flux and pocket a control LoRA is trained, of zimage a ControlNet: the one that generator.control_lora_path names learns
+    on, or, with --set generator.control_lora_path=null, one that begins with the base's own layers. Learns from the rendered
+    scenes of a home (posedreamer run makes them), of which the split val is held out, or from --pairs, of which a tenth is. The
+    base is generator.model_path; generator.control_lora_path takes what is trained. Goes on where it was stopped.
     """
     import numpy as np
 
@@ -54,12 +66,15 @@ def train_control(
     from posedreamer_assets.diffusion.control_training import ControlTraining, train_control
     from posedreamer_assets.diffusion.generator import load_base
     from posedreamer_assets.pipeline.control_pairs import fidelity, photographs_with_fits, rendered_scenes
+    from posedreamer_assets.pipeline.models import Models
     from posedreamer_assets.progress import watching
     from posedreamer_assets.tables.images import encode_png
 
     place = find_home(home)
     profile = resolve(profile_name, settings, {})
-    folder = (out or place.path / "control_lora").resolve()
+    what = "ControlNet" if profile.generator.backend == "zimage" else "control LoRA"
+    folder = (out or place.path / ("control_net" if what == "ControlNet" else "control_lora")).resolve()
+    judges = Models(profile).judge, Models(profile).segmenter  # what cannot be loaded is told before hours of training
     generator = load_base(profile.generator, profile.image)
     scenes = rendered_scenes(place.store(), profile) if pairs is None else photographs_with_fits(pairs, profile)
     cfg = ControlTraining(
@@ -71,9 +86,9 @@ def train_control(
         seed=profile.seed,
     )
     with TerminalDisplay() as display, watching(display):
-        display.begin("control LoRA", steps)
+        display.begin(what, steps)
         result = train_control(scenes.data, generator, cfg, folder)
-        display.end("control LoRA", "trained")
+        display.end(what, "trained")
         display.begin("held-out poses", 2 * len(scenes.painted))
         found = fidelity(scenes, generator, profile)
         display.end("held-out poses", "painted")
@@ -85,13 +100,14 @@ def train_control(
         "images": len(scenes.ids),
         "held_out": int(scenes.data.held_out.sum()),
         "held_out_loss": [result.loss_before, result.loss_after],
-        "judge": profile.judge.path,
+        "judge": judges[0].name,
+        "segmenter": judges[1].name if judges[1] else None,
         **found.as_figures(),
     }
     (folder / "control.json").write_text(json.dumps(facts, indent=1))
     click.echo(f"held-out loss {result.loss_before:.3f} -> {result.loss_after:.3f}")
-    for name, words in (("oks", "OKS with the control image"), ("oks_black", "with a black one"), ("gain", "gain")):
-        interval = getattr(found, name)
-        click.echo(f"{words:<28} {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+    for name, words in FIGURES.items():
+        if (interval := getattr(found, name)) is not None:
+            click.echo(f"{words:<34} {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
     click.echo(f"{folder}  (held_out.png: control, black control, control, render)")
-    click.echo(f"paint with it: --set generator.control_lora_path={folder}")
+    click.echo(f"paint with it: --set generator.control_lora_path={result.file}")

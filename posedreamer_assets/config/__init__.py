@@ -11,6 +11,7 @@ from posedreamer_assets.config.judging import (
     NetworkConfig,
     QualityConfig,
     RoundConfig,
+    SegmenterConfig,
 )
 from posedreamer_assets.config.painting import PARKING, AlignmentConfig, GeneratorConfig, ImageConfig, MergedLora
 from posedreamer_assets.config.profile import (
@@ -82,6 +83,7 @@ __all__ = [
     "QualityConfig",
     "RoundConfig",
     "ScenesConfig",
+    "SegmenterConfig",
     "StudentsConfig",
     "StyleConfig",
     "UserTestSet",

@@ -45,6 +45,17 @@ class CounterConfig:
 
 
 @dataclass(frozen=True)
+class SegmenterConfig:
+    """Draws silhouettes of people: a segmenter of transformers with a class `person` (Mask2Former, MaskFormer, SegFormer and
+    others), in a folder or on the model hub. `revision`: commit or tag of a name on the hub; null is the newest.
+    """
+
+    path: str = ""
+    revision: str | None = None
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
 class CurationConfig:
     """Thresholds of the filter; a sample is kept when it passes all of them."""
 

@@ -23,6 +23,7 @@ from posedreamer_assets.config.judging import (
     CurriculumConfig,
     DetectorConfig,
     QualityConfig,
+    SegmenterConfig,
 )
 from posedreamer_assets.config.painting import PARKING, AlignmentConfig, GeneratorConfig, ImageConfig
 from posedreamer_assets.config.profile_paths import PROFILES_DIR, share_files, write_whole
@@ -71,6 +72,7 @@ class Profile:
     judge: DetectorConfig = field(default_factory=lambda: DetectorConfig(path="shipped:judge"))
     outside_judge: DetectorConfig | None = None
     counter: CounterConfig = field(default_factory=CounterConfig)
+    segmenter: SegmenterConfig | None = None
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     curation: CurationConfig = field(default_factory=CurationConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)

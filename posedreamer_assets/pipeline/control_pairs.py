@@ -1,4 +1,4 @@
-"""What a control LoRA is trained on and measured by: the rendered scenes of a home or photographs with fits, and the judge.
+"""What control is trained on and measured by: the rendered scenes of a home or photographs with fits, and the judges.
 
 It is no stage: a generator is there before a graph is made with it.
 """
@@ -60,23 +60,28 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well painted images show the body of their control image, on held-out poses, by the judge.
+    """How well painted images show the body of their control image, on held-out poses.
 
     Attributes:
-        oks: mean OKS.
-        oks_black: of the same captions and seeds with a black control image.
+        oks: mean OKS, by the judge.
+        oks_black: of the same captions and seeds with a black control image, or without a ControlNet.
         gain: paired difference.
         pictures: (n, 4 images side by side): control, without, with, render; uint8.
+        iou, iou_black, iou_gain: likewise, of the body's silhouette and that of all people drawn by the segmenter; None where the
+            profile names none.
     """
 
     oks: Interval
     oks_black: Interval
     gain: Interval
     pictures: list[np.ndarray]
+    iou: Interval | None = None
+    iou_black: Interval | None = None
+    iou_gain: Interval | None = None
 
     def as_figures(self) -> dict[str, Any]:
-        """Plain values."""
-        return {name: getattr(self, name).as_dict() for name in ("oks", "oks_black", "gain")}
+        """Plain values of what was measured."""
+        return {name: found.as_dict() for name, found in vars(self).items() if isinstance(found, Interval)}
 
 
 def rendered_scenes(store: "LanceStore", profile: Profile) -> Scenes:
@@ -190,22 +195,29 @@ def _photograph(path: Path) -> Iterator[Image.Image]:
 
 
 def fidelity(scenes: Scenes, generator: "Generator", profile: Profile) -> Fidelity:
-    """Paint held-out poses with their control image and with a black one, and let the judge look."""
+    """Paint held-out poses with their control image and with a black one, and let the judges look."""
     numbers = scenes.painted
     ids = [scenes.ids[i] for i in numbers]
     captions = [scenes.data.captions[i] for i in numbers]
     seeds = [derive_seed(profile.seed, name, "control training") for name in ids]
     pixels = scenes.data.read(numbers)
     maps = scenes.truth(numbers)
-    judge = Models(profile).judge
+    models = Models(profile)
     shown, black = (
         generator.generate(pixels.controls, captions, seeds, control_strength=strength) for strength in (1.0, 0.0)
     )
-    oks, without = (oks_of(judge, painted, maps)[0].astype(float) for painted in (shown, black))
-    seen = np.isfinite(oks) & np.isfinite(without)
-    return Fidelity(
-        bootstrap_mean(oks[seen]),
-        bootstrap_mean(without[seen]),
-        bootstrap_mean((oks - without)[seen]),
-        [np.concatenate(row, axis=1) for row in zip(pixels.controls, black, shown, pixels.images, strict=True)],
-    )
+    oks = _compared(*(oks_of(models.judge, painted, maps)[0].astype(float) for painted in (shown, black)))
+    iou: tuple[Interval | None, ...] = (None, None, None)
+    if (segmenter := models.segmenter) is not None:
+        from posedreamer_assets.scoring.segmenter import silhouette_iou
+
+        body = pixels.controls.max(-1) > 0  # control images are black exactly where there is no body
+        iou = _compared(*(silhouette_iou(segmenter.draw(painted), body) for painted in (shown, black)))
+    pictures = [np.concatenate(row, axis=1) for row in zip(pixels.controls, black, shown, pixels.images, strict=True)]
+    return Fidelity(*oks, pictures, *iou)
+
+
+def _compared(found: np.ndarray, without: np.ndarray) -> tuple[Interval, Interval, Interval]:
+    """Means of both, and of their difference, over the images where both are finite."""
+    seen = np.isfinite(found) & np.isfinite(without)
+    return bootstrap_mean(found[seen]), bootstrap_mean(without[seen]), bootstrap_mean((found - without)[seen])

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.config import CounterConfig, DetectorConfig, ImageConfig, Profile
+from posedreamer_assets.config import CounterConfig, DetectorConfig, ImageConfig, Profile, SegmenterConfig
 
 if TYPE_CHECKING:
     from posedreamer_assets.body.model import BodyModel
     from posedreamer_assets.diffusion.generator import Generator
     from posedreamer_assets.scoring.detectors import KeypointDetector
     from posedreamer_assets.scoring.people import PersonCounter
+    from posedreamer_assets.scoring.segmenter import PersonSegmenter
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Models:
         """Counts people."""
         return _counter(self.profile.counter)
 
+    @property
+    def segmenter(self) -> "PersonSegmenter | None":
+        """Draws silhouettes of people; None where the profile names none."""
+        return None if self.profile.segmenter is None else _segmenter(self.profile.segmenter)
+
 
 @lru_cache(maxsize=4)
 def _detector(cfg: DetectorConfig, image: ImageConfig) -> "KeypointDetector":
@@ -80,3 +86,10 @@ def _counter(cfg: CounterConfig) -> "PersonCounter":
     from posedreamer_assets.scoring.people import load_counter
 
     return load_counter(cfg)
+
+
+@lru_cache(maxsize=1)
+def _segmenter(cfg: SegmenterConfig) -> "PersonSegmenter":
+    from posedreamer_assets.scoring.segmenter import load_segmenter
+
+    return load_segmenter(cfg)

@@ -4,24 +4,21 @@ Such networks predict a set in which no object comes twice, so that nothing over
 the checkpoint's own preprocessing.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoImageProcessor, AutoModelForObjectDetection
+from transformers import AutoModelForObjectDetection
 
 from posedreamer_assets.config import CounterConfig
-from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.hub import is_hub_name
 from posedreamer_assets.progress import advance
+from posedreamer_assets.scoring.published import load_published, person_class
 from posedreamer_assets.scoring.weights import block_size, default_device, folder_digest, folder_of
 
 MIN_SCORE = 0.5
-PERSON = "person"
 
 
 class DetrCounter:
@@ -75,21 +72,8 @@ def load_detr_counter(cfg: CounterConfig) -> DetrCounter:
         DetectorError: no such model, missing or damaged weights, or a model without the class `person`.
     """
     folder = folder_of("detr", cfg.path, cfg.revision)
-    try:
-        loaded: Any = AutoModelForObjectDetection.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-        network, info = loaded
-        processor = AutoImageProcessor.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise DetectorError(
-            f"{folder}: not an object detector of transformers: {str(error).splitlines()[0]}"
-        ) from error
-    # transformers fills missing weights with random ones and only warns.
-    unfit = sorted(str(k) for kind in ("missing_keys", "mismatched_keys") for k in info[kind])
-    if unfit:
-        raise DetectorError(f"{folder}: not an object detector of transformers: no fitting weight for {unfit[0]}")
-    person = _person_class(network.config.id2label, folder)
+    network, processor = load_published(AutoModelForObjectDetection, folder, "an object detector")
+    person = person_class(network.config.id2label, folder, "count people")
     return DetrCounter(
         network,
         processor,
@@ -99,10 +83,3 @@ def load_detr_counter(cfg: CounterConfig) -> DetrCounter:
         threshold=MIN_SCORE if cfg.threshold is None else cfg.threshold,
         batch_size=cfg.batch_size,
     )
-
-
-def _person_class(names: dict[int, str], folder: Path) -> int:
-    for index, name in names.items():
-        if name.lower() == PERSON:
-            return int(index)
-    raise DetectorError(f"{folder}: knows no class {PERSON!r}, so that it cannot count people")
