@@ -61,7 +61,9 @@ def tables_of(figures: Mapping[str, Any]) -> list[Any]:
     blocks.append(Note(f"{size}, {figures['steps']} steps of each network after the baseline's own."))
     if figures["seeds"] < 2:
         blocks.append(Note("One training seed: intervals say nothing of what another training would give.", "warn"))
-    blocks += [_table(figures, number) for number in TITLES if _arms_of(figures, number)]
+    for number in TITLES:
+        if _arms_of(figures, number):
+            blocks += [_table(figures, number), *(_on_scenes(figures) if number == 1 else [])]
     return [*blocks, *_contrasts(figures), *_seen(figures)]
 
 
@@ -70,28 +72,38 @@ def _arms_of(figures: Mapping[str, Any], table: int) -> list[str]:
 
 
 def _table(figures: Mapping[str, Any], number: int) -> Table:
-    """Baseline and photographs first, then the arms of the table; beside those of the first what they find in held-out scenes."""
+    """Baseline and photographs first, then the arms of the table."""
     shown = {BASELINE, "real", "real-ds", *_arms_of(figures, number)}
-    arms = [name for name in (BASELINE, *arm_names()) if name in figures["arms"] and name in shown]
-    on_scenes = figures["scenes"]["arms"] if number == 1 else {}
     rows = []
-    for name in arms:
-        of = figures["arms"][name]
-        cells = [_cell(of["cells"][column]) for column in (*GROUPS, "mean")]
-        paper = "" if of["paper"] is None else f"{of['paper']:.1f}"
-        row = [Cell(name, of["about"]), *cells, _signed(of["minus"].get("real")), paper]
-        if name in on_scenes:
-            row += [_cell(on_scenes[name]["cells"]["mean"]), _signed(on_scenes[name]["minus"].get("real"))]
-        rows.append(row)
-    heads = ("arm", *GROUPS, "mAP", "minus real", "paper", *(("scenes: mAP", "minus real") if on_scenes else ()))
-    caption = "Average precision in per cent; paper: mAP, where it is known here."
-    if on_scenes:
-        of = figures["scenes"]
-        caption += (
-            f" Scenes: {of['people']} people of {of['scenes']} scenes that nothing was trained on, made as those that arms with "
-            "scenes are trained on."
-        )
-    return Table(heads, rows, TITLES[number], caption)
+    for name in _in_order(figures["arms"]):
+        if name in shown:
+            of = figures["arms"][name]
+            paper = "" if of["paper"] is None else f"{of['paper']:.1f}"
+            rows.append([Cell(name, of["about"]), *_cells_of(of), paper])
+    heads = ("arm", *GROUPS, "mAP", "minus real", "paper")
+    return Table(heads, rows, TITLES[number], "Average precision in per cent; paper: mAP, where it is known here.")
+
+
+def _on_scenes(figures: Mapping[str, Any]) -> list[Table]:
+    """What some arms find in scenes that nothing was trained on."""
+    found = figures["scenes"]["arms"]
+    if not found:
+        return []
+    rows = [[Cell(name, figures["arms"][name]["about"]), *_cells_of(found[name])] for name in _in_order(found)]
+    caption = (
+        f"{figures['scenes']['people']} people of {figures['scenes']['scenes']} scenes that nothing was trained on, made as "
+        "those that arms with scenes are trained on."
+    )
+    return [Table(("arm", *GROUPS, "mAP", "minus real"), rows, "The same networks on scenes", caption)]
+
+
+def _in_order(arms: Mapping[str, Any]) -> list[str]:
+    return [name for name in (BASELINE, *arm_names()) if name in arms]
+
+
+def _cells_of(arm: Mapping[str, Any]) -> list[Cell]:
+    """Precision of groups of joints, their mean, and its difference to photographs alone."""
+    return [*(_cell(arm["cells"][column]) for column in (*GROUPS, "mean")), _signed(arm["minus"].get("real"))]
 
 
 def _cell(cell: Mapping[str, Any]) -> Cell:
@@ -103,7 +115,7 @@ def _cell(cell: Mapping[str, Any]) -> Cell:
 def _signed(cell: Mapping[str, Any] | None) -> Cell:
     if cell is None or cell["mean"] is None:
         return Cell("")
-    return Cell(f"{cell['mean']:+.1f}", f"[{cell['low']:+.1f}, {cell['high']:+.1f}]")
+    return Cell(f"{round(cell['mean'], 1) + 0.0:+.1f}", f"[{cell['low']:+.1f}, {cell['high']:+.1f}]")
 
 
 def _contrasts(figures: Mapping[str, Any]) -> list[Any]:
