@@ -85,7 +85,7 @@ class RandomFlux(Measured, FluxGenerator):
 class RandomZImage(Measured, ZImageGenerator):
     """Z-Image whose captions are noise."""
 
-    def encode_captions(self, captions: Any) -> list[torch.Tensor]:
+    def embeddings(self, captions: Any) -> list[torch.Tensor]:
         width = self.pipeline.transformer.config["cap_feat_dim"]
         return [noise((ZIMAGE_TOKENS, width), self) for _ in captions]
 

@@ -48,8 +48,8 @@ def test_an_absent_section_can_be_filled_by_a_single_setting() -> None:
         ("alignment.optimizer", "sgd", "expected one of adamw, adamw8bit, found 'sgd'"),
         ("generator.precision", "int4", "expected one of auto, bf16, fp8, int8, nf4, found 'int4'"),
         ("generator.bake", "yes", "expected one of auto, true, false, found 'yes'"),
-        ("generator.precision", "fp8", "generator.precision is for flux, sdxl and zimage; found pocket"),
-        ("generator.compile", True, "generator.compile is for flux, sdxl and zimage; found pocket"),
+        ("generator.precision", "fp8", "generator.precision is for large generators; found pocket"),
+        ("generator.compile", True, "generator.compile is for large generators; found pocket"),
         ("alignment.val_share", 0.5, "are 1 together and leave no poses to train on"),
     ],
 )
@@ -84,7 +84,7 @@ def test_the_zimage_profile_paints_over_depth_at_the_strength_its_controlnet_is_
         load_profile("zimage", {"alignment.method": "flow_dpo"})
     with pytest.raises(ConfigError, match=r"control_strength is -1; expected 0 to 2"):
         load_profile("zimage", {"generator.control_strength": -1})
-    with pytest.raises(ConfigError, match=r"park_text is for flux and zimage; found sdxl"):
+    with pytest.raises(ConfigError, match=r"park_text is for flux, zimage, klein, qwenimage; found sdxl"):
         load_profile("sdxl", {"generator.memory": "park_text"})
 
 

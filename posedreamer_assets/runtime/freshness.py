@@ -62,6 +62,7 @@ NOT_CONTENT = {
     "style.kind",
     "style.weights",
     "photos.stand_in",  # of other photographs; those that are traced name it
+    "segmenter",  # of `posedreamer train-control`, which is no stage
     "learning_to_train.enabled",
     "learning_to_train.scene_batches",
     "learning_to_train.test_scene_batches",
