@@ -47,7 +47,8 @@ class CounterConfig:
 @dataclass(frozen=True)
 class SegmenterConfig:
     """Draws silhouettes of people: a segmenter of transformers with a class `person` (Mask2Former, MaskFormer, SegFormer and
-    others), in a folder or on the model hub. `revision`: commit or tag of a name on the hub; null is the newest.
+    others), in a folder or on the model hub, or an ONNX file that scores each pixel. `revision`: commit or tag of a name on the
+    hub; null is the newest.
     """
 
     path: str = ""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.diffusion.generator import Generator
     from posedreamer_assets.scoring.detectors import KeypointDetector
     from posedreamer_assets.scoring.people import PersonCounter
-    from posedreamer_assets.scoring.segmenter import PersonSegmenter
+    from posedreamer_assets.scoring.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Models:
         return _counter(self.profile.counter)
 
     @property
-    def segmenter(self) -> "PersonSegmenter | None":
+    def segmenter(self) -> "Segmenter | None":
         """Draws silhouettes of people; None where the profile names none."""
         return None if self.profile.segmenter is None else _segmenter(self.profile.segmenter)
 
@@ -89,7 +89,7 @@ def _counter(cfg: CounterConfig) -> "PersonCounter":
 
 
 @lru_cache(maxsize=1)
-def _segmenter(cfg: SegmenterConfig) -> "PersonSegmenter":
+def _segmenter(cfg: SegmenterConfig) -> "Segmenter":
     from posedreamer_assets.scoring.segmenter import load_segmenter
 
     return load_segmenter(cfg)

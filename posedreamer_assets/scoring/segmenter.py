@@ -1,10 +1,11 @@
-"""Silhouettes of people in images by a segmenter of transformers, and how well they cover the body's own.
+"""Silhouettes of people in images by a segmenter of transformers or ONNX, and how well they cover the body's own.
 
 Networks that say for each pixel what it shows (SegFormer, BEiT, UperNet, DPT), and those that predict a set of masks with
 classes (Mask2Former, MaskFormer), of whatever they learnt from, as long as it has a class `person`.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,11 +17,24 @@ from posedreamer_assets.config import SegmenterConfig
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.hub import is_hub_name
 from posedreamer_assets.progress import advance
+from posedreamer_assets.scoring.onnx_segmenter import OnnxSegmenter
 from posedreamer_assets.scoring.published import load_published, person_class
 from posedreamer_assets.scoring.weights import block_size, default_device, folder_digest, folder_of
 
 OF_MASKS = ("mask2former", "maskformer")
 MIN_SCORE = 0.5  # of a mask: networks of things alone have no class for what is behind people
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Draws the people of images. `name`: for people; `digest`: of everything that its results depend on."""
+
+    name: str
+    digest: str
+
+    def draw(self, images: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"]:
+        """Where any person is seen."""
+        ...
 
 
 class PersonSegmenter:
@@ -64,8 +78,8 @@ class PersonSegmenter:
         return drawn
 
 
-def load_segmenter(cfg: SegmenterConfig) -> PersonSegmenter:
-    """From a folder, or from a name on the model hub.
+def load_segmenter(cfg: SegmenterConfig) -> Segmenter:
+    """From a folder, from a name on the model hub, or from an ONNX file.
 
     Raises:
         DetectorError: no such model, missing or damaged weights, no segmenter, one without the class `person`, or a batch size
@@ -73,6 +87,8 @@ def load_segmenter(cfg: SegmenterConfig) -> PersonSegmenter:
     """
     if cfg.batch_size < 1:
         raise DetectorError(f"segmenter.batch_size must be at least 1, found {cfg.batch_size}")
+    if cfg.path.endswith(".onnx"):
+        return OnnxSegmenter(Path(cfg.path).expanduser())
     folder = folder_of("segmenter", cfg.path, cfg.revision)
     try:
         kind = AutoConfig.from_pretrained(folder).model_type

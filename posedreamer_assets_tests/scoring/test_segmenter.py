@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image, ImageDraw
 from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
@@ -20,6 +23,7 @@ from transformers.models.segformer.image_processing_pil_segformer import Segform
 from posedreamer_assets.config import SegmenterConfig
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.scoring.segmenter import PersonSegmenter, load_segmenter, silhouette_iou
+from posedreamer_assets_tests.scoring.test_onnx_detector import SHARED
 
 SIDE = 64
 NAMES = ("wall", "person", "car")
@@ -128,3 +132,70 @@ def test_iou_counts_pixels() -> None:
     found[1, 1:3] = True  # 4 of them, and 4 others
     found[3, 0, 0] = True
     np.testing.assert_allclose(silhouette_iou(found, truth), [1.0, 4 / 12, 0.0, np.nan])
+
+
+def save_reddish(path: Path, shape: list[int], planes_first: bool) -> Path:
+    """A network whose score is the red of a pixel."""
+    axis = 1 if planes_first else 3
+    of_one = [1 if i == axis else side for i, side in enumerate(shape)]
+    ends = [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array([value]), name + "_value"))
+            for name, value in (("first", 0), ("last", 1), ("axis", axis))]  # fmt: skip
+    graph = helper.make_graph(
+        [*ends, helper.make_node("Slice", ["picture", "first", "last", "axis"], ["score"])],
+        "reddish",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, of_one)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("planes_first", [False, True])
+@pytest.mark.parametrize("size", [(64, 64), (50, 80), (96, 64)])
+def test_an_onnx_segmenter_draws_in_the_images_own_pixels(
+    tmp_path: Path, size: tuple[int, int], planes_first: bool
+) -> None:
+    """A red box comes back where it is, whatever the image's size and shape; a pixel of its edge at most is off."""
+    path = save_reddish(tmp_path / "red.onnx", [1, 3, 64, 64] if planes_first else [1, 64, 64, 3], planes_first)
+    box = np.zeros((2, *size), bool)
+    box[0, 10:40, 8:44] = True
+    images = np.zeros((2, *size, 3), np.uint8)
+    images[box] = (255, 30, 30)
+    segmenter = load_segmenter(SegmenterConfig(str(path)))
+    drawn = segmenter.draw(images)
+    assert drawn.shape == box.shape and not drawn[1].any()
+    assert silhouette_iou(drawn, box)[0] > 0.93 and segmenter.name == "red.onnx"
+    if size == (64, 64):
+        assert np.array_equal(drawn, box)
+
+
+def test_other_onnx_networks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match="no ONNX file at"):
+        load_segmenter(SegmenterConfig(str(tmp_path / "absent.onnx")))
+    path = save_reddish(tmp_path / "four.onnx", [1, 64, 64, 4], False)
+    with pytest.raises(DetectorError, match=r"no segmenter's: expected one picture"):
+        load_segmenter(SegmenterConfig(str(path)))
+    (tmp_path / "torn.onnx").write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DetectorError, match="onnxruntime cannot load it"):
+        load_segmenter(SegmenterConfig(str(tmp_path / "torn.onnx")))
+
+
+def test_a_published_segmenter_draws_people_in_photographs() -> None:
+    """Photographs of one large person, against annotated outlines."""
+    file, annotations = SHARED / "data/models/selfie_segmentation.onnx", SHARED / "data/photos/person_keypoints.json"
+    if not file.is_file() or not annotations.is_file():
+        pytest.skip("no shared segmenter and photographs")
+    data = json.loads(annotations.read_text())
+    segmenter, found = load_segmenter(SegmenterConfig(str(file))), []
+    for photo in data["images"]:
+        people = [one for one in data["annotations"] if one["image_id"] == photo["id"]]
+        pixels = photo["width"] * photo["height"]
+        if len(people) != 1 or people[0]["iscrowd"] or people[0]["area"] < 0.1 * pixels:
+            continue
+        (place,) = annotations.parent.rglob(photo["file_name"])
+        image = np.asarray(Image.open(place).convert("RGB"))
+        outline = Image.new("1", (photo["width"], photo["height"]))
+        for polygon in people[0]["segmentation"]:
+            ImageDraw.Draw(outline).polygon(polygon, fill=1)
+        found.append(silhouette_iou(segmenter.draw(image[None]), np.asarray(outline)[None])[0])
+    assert len(found) >= 3 and np.mean(found) > 0.5, found
