@@ -22,7 +22,7 @@ from transformers.models.segformer.image_processing_pil_segformer import Segform
 
 from posedreamer_assets.config import SegmenterConfig
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.scoring.segmenter import PersonSegmenter, load_segmenter, silhouette_iou
+from posedreamer_assets.scoring.segmenter import Segmenter, load_segmenter, silhouette_iou
 from posedreamer_assets_tests.scoring.test_onnx_detector import SHARED
 
 SIDE = 64
@@ -64,7 +64,7 @@ def pictures(n: int) -> np.ndarray:
     return np.random.default_rng(n).integers(0, 256, (n, 50, 80, 3)).astype(np.uint8)
 
 
-def segmenter_of(folder: Path) -> PersonSegmenter:
+def segmenter_of(folder: Path) -> Segmenter:
     return load_segmenter(SegmenterConfig(str(folder), batch_size=3))
 
 
