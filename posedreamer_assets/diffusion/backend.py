@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from posedreamer_assets.training.precision import cpu_multiplies_bfloat16
 CAPTIONS_TOGETHER = 256  # that are embedded before the text encoders step aside: 1 MB each of T5
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+Kind = TypeVar("Kind", bound="PipelineGenerator")
 
 
 class PipelineGenerator(ABC):
@@ -93,6 +96,14 @@ class PipelineGenerator(ABC):
         """The denoising network."""
         return getattr(self.pipeline, self.network_name)
 
+    @classmethod
+    def ready(cls: type[Kind], pipeline: Any, cfg: GeneratorConfig, image: ImageConfig) -> Kind:
+        """These networks on their device, for painting."""
+        parks = prepare(pipeline, cls, cls.painting_parts, cfg, image)
+        generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
+        generator.parks = parks
+        return generator
+
     @abstractmethod
     def run_block(
         self,
@@ -103,6 +114,18 @@ class PipelineGenerator(ABC):
         control_strength: float,
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """Images of one block of rows, by this pipeline or a copy of it."""
+
+    def run_pipeline(self, pipeline: Any, noise: list[torch.Generator], **inputs: Any) -> UInt8[np.ndarray, "n h w 3"]:
+        """Images of a block at the profile's size and number of steps; what else the pipeline is given is the backend's."""
+        images = pipeline(
+            **inputs,
+            height=self.image.height,
+            width=self.image.width,
+            num_inference_steps=self.cfg.steps,
+            generator=noise,
+            output_type="pt",
+        ).images
+        return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
     def generate(
         self,

@@ -1,4 +1,4 @@
-"""Backends whose captions are embedded one at a time, by one text encoder."""
+"""Backends of a transformer whose captions are embedded one at a time, by one text encoder."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -19,6 +19,10 @@ class EmbedsEachCaption(PipelineGenerator):
     def __init__(self, pipeline: Any, cfg: GeneratorConfig, image: ImageConfig, weights: str) -> None:
         super().__init__(pipeline, cfg, image, weights)
         self._embedded: dict[str, Tensor] = {}
+
+    @property
+    def network_name(self) -> str:
+        return "transformer"
 
     @property
     @abstractmethod

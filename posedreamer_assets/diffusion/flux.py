@@ -17,11 +17,9 @@ from posedreamer_assets.diffusion.adapters import bake
 from posedreamer_assets.diffusion.backend import (
     PipelineGenerator,
     loading,
-    prepare,
     resolve_device,
     resolve_dtype,
     settled,
-    weights_digest,
 )
 from posedreamer_assets.diffusion.loras import merge_loras
 from posedreamer_assets.diffusion.networks import image_ids, image_tokens
@@ -136,14 +134,6 @@ class FluxGenerator(PipelineGenerator):
         merge_loras(pipeline, "transformer", cfg.loras)  # before a control LoRA widens it
         return pipeline
 
-    @classmethod
-    def ready(cls, pipeline: FluxControlPipeline, cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
-        """These networks on their device, for painting."""
-        parks = prepare(pipeline, cls, cls.painting_parts, cfg, image)
-        generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
-        generator.parks = parks
-        return generator
-
     def run_block(
         self,
         pipeline: Any,
@@ -154,20 +144,16 @@ class FluxGenerator(PipelineGenerator):
     ) -> UInt8[np.ndarray, "n h w 3"]:
         hidden, pooled = self._embeddings(captions)
         self.need(self.painting_parts)
-        images = pipeline(
+        return self.run_pipeline(
+            pipeline,
+            noise,
             prompt_embeds=hidden,
             pooled_prompt_embeds=pooled,
             # Packed latents pass through the pipeline as they are: no sampling of the posterior, and the very latents that
             # Flow-DPO trains on.
             control_image=self.encode_controls(controls, control_strength).to(hidden.dtype),
-            height=self.image.height,
-            width=self.image.width,
-            num_inference_steps=self.cfg.steps,
             guidance_scale=self.cfg.guidance,
-            generator=noise,
-            output_type="pt",
-        ).images
-        return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        )
 
     @property
     def token_grid(self) -> tuple[int, int]:

@@ -12,11 +12,9 @@ from torch import Tensor
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.backend import (
     loading,
-    prepare,
     resolve_device,
     resolve_dtype,
     settled,
-    weights_digest,
 )
 from posedreamer_assets.diffusion.embedded import EmbedsEachCaption
 from posedreamer_assets.diffusion.loras import merge_loras
@@ -47,10 +45,6 @@ class KleinGenerator(EmbedsEachCaption):
     """
 
     painting_parts = ("transformer",)
-
-    @property
-    def network_name(self) -> str:
-        return "transformer"
 
     @property
     def away_from(self) -> str | None:
@@ -90,10 +84,7 @@ class KleinGenerator(EmbedsEachCaption):
                 f"image: {image.width} x {image.height} pixels; klein paints multiples of {side}, from {LEAST_SIDE} on"
             )
         merge_loras(pipeline, "transformer", cfg.loras)
-        parks = prepare(pipeline, cls, cls.painting_parts, cfg, image)
-        generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
-        generator.parks = parks
-        return generator
+        return cls.ready(pipeline, cfg, image)
 
     def _embed(self, caption: str) -> Float[Tensor, "_ d"]:
         (embedded,), _ = self.pipeline.encode_prompt([caption], self.device)
@@ -110,15 +101,11 @@ class KleinGenerator(EmbedsEachCaption):
         strength = control_strength * self.cfg.control_strength
         shown = np.clip(np.round(controls * strength), 0, 255).astype(np.uint8)  # a weaker reference is a darker one
         away = self.encode_away(len(captions))
-        images = pipeline(
+        return self.run_pipeline(
+            pipeline,
+            noise,
             image=[Image.fromarray(one) for one in shown],
             prompt_embeds=torch.stack(self.embeddings(captions)),
             negative_prompt_embeds=None if away is None else torch.stack(away),
-            height=self.image.height,
-            width=self.image.width,
-            num_inference_steps=self.cfg.steps,
             guidance_scale=self.cfg.guidance if away else 1.0,  # more is not said to a distilled model
-            generator=noise,
-            output_type="pt",
-        ).images
-        return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        )

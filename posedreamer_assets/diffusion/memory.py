@@ -22,12 +22,8 @@ from posedreamer_assets.errors import BackendError
 
 DECODER_BYTES = 2200  # a pixel, of the autoencoder that FLUX, SDXL and Z-Image share, in 16 bits
 TRANSFORMER_WIDTHS = 22  # vectors of the transformer's width that are alive for each token
-WIDTHS = {
-    "flux": 3072,
-    "zimage": 3840,
-    "klein": 3072,
-    "qwenimage": 3072,
-}  # of SDXL's UNet, whose maps shrink, nothing is counted but the decoder
+# Of SDXL's UNet, whose maps shrink, nothing is counted but the decoder.
+WIDTHS = {"flux": 3072, "zimage": 3840, "klein": 3072, "qwenimage": 3072}
 CAPTION_TOKENS = 512
 RUNTIME_GB = 1.0
 REFERENCES = ("klein",)  # backends that see the control image as as many tokens again

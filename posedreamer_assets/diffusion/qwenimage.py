@@ -12,11 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.backend import (
     loading,
-    prepare,
     resolve_device,
     resolve_dtype,
     settled,
-    weights_digest,
 )
 from posedreamer_assets.diffusion.embedded import EmbedsEachCaption
 from posedreamer_assets.diffusion.loras import merge_loras
@@ -35,10 +33,6 @@ class QwenImageGenerator(EmbedsEachCaption):
     """
 
     painting_parts = ("transformer", "controlnet")
-
-    @property
-    def network_name(self) -> str:
-        return "transformer"
 
     @property
     def away_from(self) -> str | None:
@@ -76,10 +70,7 @@ class QwenImageGenerator(EmbedsEachCaption):
         if image.width % side or image.height % side:
             raise BackendError(f"image: {image.width} x {image.height} pixels; qwenimage paints multiples of {side}")
         merge_loras(pipeline, "transformer", cfg.loras)
-        parks = prepare(pipeline, cls, cls.painting_parts, cfg, image)
-        generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
-        generator.parks = parks
-        return generator
+        return cls.ready(pipeline, cfg, image)
 
     def _embed(self, caption: str) -> Float[Tensor, "_ d"]:
         (embedded,), _ = self.pipeline.encode_prompt([caption], self.device)
@@ -95,21 +86,17 @@ class QwenImageGenerator(EmbedsEachCaption):
     ) -> UInt8[np.ndarray, "n h w 3"]:
         hidden, mask = padded(self.embeddings(captions))
         away, away_mask = padded(self.encode_away(len(captions)) or [])
-        images = pipeline(
+        return self.run_pipeline(
+            pipeline,
+            noise,
             prompt_embeds=hidden,
             prompt_embeds_mask=mask,
             negative_prompt_embeds=away,
             negative_prompt_embeds_mask=away_mask,
             true_cfg_scale=self.cfg.guidance,
             control_image=to_signed(controls),  # tensors pass through the pipeline as they are
-            height=self.image.height,
-            width=self.image.width,
-            num_inference_steps=self.cfg.steps,
             controlnet_conditioning_scale=control_strength * self.cfg.control_strength,
-            generator=noise,
-            output_type="pt",
-        ).images
-        return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        )
 
 
 def padded(embedded: list[Float[Tensor, "_ d"]]) -> Embedded | tuple[None, None]:

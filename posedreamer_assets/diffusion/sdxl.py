@@ -11,11 +11,9 @@ from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.backend import (
     PipelineGenerator,
     loading,
-    prepare,
     resolve_device,
     resolve_dtype,
     settled,
-    weights_digest,
 )
 from posedreamer_assets.diffusion.loras import merge_loras
 from posedreamer_assets.errors import BackendError
@@ -30,6 +28,8 @@ class SdxlGenerator(PipelineGenerator):
     trained on: `generator.control` of the profile says which. Flow-DPO does not apply to SDXL, which predicts noise; a LoRA
     of its UNet can be added all the same.
     """
+
+    painting_parts = ("unet", "controlnet")
 
     @property
     def network_name(self) -> str:
@@ -60,8 +60,7 @@ class SdxlGenerator(PipelineGenerator):
                 add_watermarker=False,
             )
         merge_loras(pipeline, "unet", cfg.loras)
-        prepare(pipeline, cls, ("unet", "controlnet"), cfg, image)
-        return cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
+        return cls.ready(pipeline, cfg, image)
 
     def run_block(
         self,
@@ -72,16 +71,12 @@ class SdxlGenerator(PipelineGenerator):
         control_strength: float,
     ) -> UInt8[np.ndarray, "n h w 3"]:
         control = torch.from_numpy(np.ascontiguousarray(controls)).permute(0, 3, 1, 2).float().div(255)
-        images = pipeline(
+        return self.run_pipeline(
+            pipeline,
+            noise,
             prompt=captions,
             negative_prompt=[NEGATIVE_PROMPT] * len(captions),
             image=control,
-            height=self.image.height,
-            width=self.image.width,
-            num_inference_steps=self.cfg.steps,
             guidance_scale=self.cfg.guidance,
             controlnet_conditioning_scale=control_strength * self.cfg.control_strength,
-            generator=noise,
-            output_type="pt",
-        ).images
-        return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        )

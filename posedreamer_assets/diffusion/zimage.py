@@ -15,11 +15,9 @@ from torch import Tensor
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.backend import (
     loading,
-    prepare,
     resolve_device,
     resolve_dtype,
     settled,
-    weights_digest,
 )
 from posedreamer_assets.diffusion.control_net import controlnet_of
 from posedreamer_assets.diffusion.embedded import EmbedsEachCaption
@@ -42,10 +40,6 @@ class ZImageGenerator(EmbedsEachCaption):
     """
 
     painting_parts = ("transformer", "controlnet")
-
-    @property
-    def network_name(self) -> str:
-        return "transformer"
 
     @classmethod
     def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> "ZImageGenerator":
@@ -109,10 +103,7 @@ class ZImageGenerator(EmbedsEachCaption):
         if image.width % side or image.height % side:
             raise BackendError(f"image: {image.width} x {image.height} pixels; zimage paints multiples of {side}")
         merge_loras(pipeline, "transformer", cfg.loras)
-        parks = prepare(pipeline, cls, cls.painting_parts, cfg, image)
-        generator = cls(pipeline, cfg, image, weights_digest(cfg.model_path, cfg.control_lora_path, cfg.revision))
-        generator.parks = parks
-        return generator
+        return super().ready(pipeline, cfg, image)
 
     @property
     def controlnet(self) -> ZImageControlNetModel:
@@ -191,19 +182,15 @@ class ZImageGenerator(EmbedsEachCaption):
         noise: list[torch.Generator],
         control_strength: float,
     ) -> UInt8[np.ndarray, "n h w 3"]:
-        images = pipeline(
+        return self.run_pipeline(
+            pipeline,
+            noise,
             prompt_embeds=self.embeddings(captions),
             negative_prompt_embeds=self.encode_away(len(captions)),
             control_image=to_signed(controls),  # tensors pass through the pipeline as they are, unlike pictures
-            height=self.image.height,
-            width=self.image.width,
-            num_inference_steps=self.cfg.steps,
             guidance_scale=self.cfg.guidance,
             controlnet_conditioning_scale=control_strength * self.cfg.control_strength,
-            generator=noise,
-            output_type="pt",
-        ).images
-        return images.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        )
 
 
 def load_controlnet(path: str, dtype: torch.dtype) -> ZImageControlNetModel:
