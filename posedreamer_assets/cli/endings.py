@@ -40,6 +40,9 @@ class Signals:
 
     Dagster puts handlers of its own in the place of ours while it runs, and forgets a signal that comes between two steps.
     So the numbers of all signals are written to a pipe, too, which `raise_if_signalled` reads.
+
+    A background job of a script ignores SIGINT. Dagster would have it ignore SIGTERM as well, whose handler it replaces with
+    that of SIGINT: a handler that tells the two apart stands there instead.
     """
 
     _pipe: tuple[int, int] | None = None
@@ -53,6 +56,8 @@ class Signals:
         self.came()
         Signals._came = b""
         signal.set_wakeup_fd(Signals._pipe[1], warn_on_full_buffer=False)
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _in_background)
         signal.signal(signal.SIGTERM, self._terminated)
 
     @property
@@ -70,9 +75,14 @@ class Signals:
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
         handler = signal.getsignal(signal.SIGINT)
-        if not callable(handler):  # a background job of a script ignores SIGINT
+        if not callable(handler):
             raise KeyboardInterrupt
-        handler(signal.SIGINT, frame)
+        handler(number, frame)
+
+
+def _in_background(number: int, frame: FrameType | None) -> None:
+    if number != signal.SIGINT:
+        raise KeyboardInterrupt
 
 
 def raise_if_signalled() -> None:
@@ -81,7 +91,10 @@ def raise_if_signalled() -> None:
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came.
     """
-    if {signal.SIGINT, signal.SIGTERM} & set(Signals.came()):
+    heeded = {signal.SIGTERM}
+    if signal.getsignal(signal.SIGINT) is not _in_background:
+        heeded.add(signal.SIGINT)
+    if heeded & set(Signals.came()):
         raise KeyboardInterrupt
 
 

@@ -40,11 +40,18 @@ def command(home: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
-def test_a_signal_ends_a_run_in_one_line_and_what_was_made_stays(tmp_path: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "background"),
+    [(signal.SIGINT, INTERRUPTED, False), (signal.SIGTERM, TERMINATED, False), (signal.SIGTERM, TERMINATED, True)],
+)
+def test_a_signal_ends_a_run_in_one_line_and_what_was_made_stays(
+    tmp_path: Path, number: int, code: int, background: bool
+) -> None:
+    """Of a script's background job, which ignores SIGINT, too."""
     store, deadline = LanceStore(str(tmp_path / "storage")), time.monotonic() + 400  # computers may be busy
+    before = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"] if background else []
     with subprocess.Popen(
-        command(tmp_path),
+        [*before, *command(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,6 +87,26 @@ def test_a_signal_that_dagster_forgets_is_remembered(number: int, code: int) -> 
         assert signals.exit_code == code
         Signals()  # the next command
         raise_if_signalled()
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def test_a_background_job_heeds_the_signal_that_it_does_not_ignore() -> None:
+    from dagster._utils.interrupts import capture_interrupts
+
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        Signals()
+        with capture_interrupts():
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise_if_signalled()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_signalled()
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
