@@ -33,6 +33,7 @@ PATIENCE_S = 600
 OVERRIDES = {
     "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
+    "code_servers": {"wait_for_local_processes_on_shutdown": True},  # else it still ends during whatever test is next
 }
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
