@@ -44,10 +44,11 @@ def train_pocket(
     profile_name: str | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Train the pocket models from renders: generator, two keypoint detectors, person counter, 2D pose baseline.
+    """Train the pocket models from renders: generator, two keypoint detectors, person counter, segmenter, 2D pose
+    baseline.
 
     Goes on where it stopped. Trained folders take the shipped ones' places when they are named in the profile
-    (generator.model_path, ranker.path, judge.path, pose2d.baseline), or with --ship.
+    (generator.model_path, ranker.path, judge.path, segmenter.path, pose2d.baseline), or with --ship.
     """
     from posedreamer_assets.cli.display import TerminalDisplay
     from posedreamer_assets.defs.local.runner import train_pocket_models

@@ -46,12 +46,12 @@ class CounterConfig:
 
 @dataclass(frozen=True)
 class SegmenterConfig:
-    """Draws silhouettes of people: a segmenter of transformers with a class `person` (Mask2Former, MaskFormer, SegFormer and
-    others), in a folder or on the model hub, or an ONNX file that scores each pixel. `revision`: commit or tag of a name on the
-    hub; null is the newest.
+    """Draws silhouettes of people: the shipped one, which has seen renderings alone, or one of such weights; a segmenter of
+    transformers with a class `person` (Mask2Former, MaskFormer, SegFormer and others), in a folder or on the model hub; or an
+    ONNX file that scores each pixel. `revision`: commit or tag of a name on the hub; null is the newest.
     """
 
-    path: str = ""
+    path: str = "shipped:segmenter"
     revision: str | None = None
     batch_size: int = 8
 

@@ -54,19 +54,33 @@ def augment(
     return degrade(images, options, rng), keypoints_px, visible
 
 
+def augment_silhouettes(
+    images: Float[Tensor, "n 3 h w"],
+    silhouettes: Float[Tensor, "n 1 h w"],
+    options: Augmentation,
+    rng: torch.Generator,
+) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 1 h w"]]:
+    """Augmented images (0..1) and the silhouettes of their people, which share a pixel at their borders; nothing is erased."""
+    if options.background_share:
+        images = _new_background(images, silhouettes, options.background_share, rng)
+    nowhere = torch.zeros(len(images), 17, 2)
+    warped, _, _ = warp(torch.cat([images, silhouettes], 1), nowhere, nowhere[..., 0] > 0, options, rng)
+    return degrade(warped[:, :3], options, rng), warped[:, 3:]
+
+
 def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> Float[Tensor, " n"]:
     return torch.rand(n, generator=rng) * (high - low) + low
 
 
 def warp(
-    images: Float[Tensor, "n 3 h w"],
+    images: Float[Tensor, "n c h w"],
     keypoints_px: Float[Tensor, "n 17 2"],
     visible: Bool[Tensor, "n 17"],
     options: Augmentation,
     rng: torch.Generator,
-) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 17 2"], Bool[Tensor, "n 17"]]:
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n 17 2"], Bool[Tensor, "n 17"]]:
     """Flip, scale, rotate and shift images and their keypoints alike."""
-    n, _, h, w = images.shape
+    n, channels, h, w = images.shape
     half = torch.tensor([w / 2, h / 2])
     angle = torch.deg2rad(_uniform(n, -options.rotation_deg, options.rotation_deg, rng))
     limit = float(torch.log1p(torch.tensor(options.scale)))
@@ -83,7 +97,7 @@ def warp(
     theta = torch.zeros(n, 2, 3)
     theta[:, :, :2] = inverse * half[None, None, :] / half[None, :, None]
     theta[:, :, 2] = -torch.einsum("nij,nj->ni", inverse, shift) / half
-    grid = affine_grid(theta, [n, 3, h, w], align_corners=False)
+    grid = affine_grid(theta, [n, channels, h, w], align_corners=False)
     warped = grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     moved = torch.where(flip[:, None, None], moved[:, _MIRROR], moved)
     return warped, moved, torch.where(flip[:, None], visible[:, _MIRROR], visible)

@@ -16,10 +16,13 @@ MIN_PIXELS = 40
 
 @dataclass(frozen=True)
 class Composite:
-    """`image` uint8 (h, w, 3); `boxes` float32 (people, 4): x, y, w, h of what is visible of each person, pixels."""
+    """`image` uint8 (h, w, 3); `boxes` float32 (people, 4): x, y, w, h of what is visible of each person, pixels;
+    `silhouette` bool (h, w): where any person is seen.
+    """
 
     image: np.ndarray
     boxes: np.ndarray
+    silhouette: np.ndarray
 
 
 def compose(rows: KeypointRows, rng: np.random.Generator) -> Composite:
@@ -27,7 +30,7 @@ def compose(rows: KeypointRows, rng: np.random.Generator) -> Composite:
     wanted = int(rng.choice(MAX_PEOPLE + 1, p=COUNT_SHARES))
     first = int(rng.integers(len(rows)))
     if wanted == 1 and rng.random() < 0.6:
-        return Composite(rows.images[first].copy(), _boxes([rows.silhouettes[first]]))
+        return _composite(rows.images[first].copy(), [rows.silhouettes[first]])
     image = empty_background(rows.images[first], rows.silhouettes[first], rng)
     masks: list[np.ndarray] = []
     whole: list[int] = []
@@ -37,7 +40,7 @@ def compose(rows: KeypointRows, rng: np.random.Generator) -> Composite:
         if mask.sum() >= MIN_PIXELS and all(m.sum() >= MIN_VISIBLE * a for m, a in zip(left, whole, strict=True)):
             image = np.where(mask[..., None], picture, image)
             masks, whole = [*left, mask], [*whole, int(mask.sum())]
-    return Composite(image, _boxes(masks))
+    return _composite(image, masks)
 
 
 def empty_background(image: np.ndarray, silhouette: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -108,6 +111,10 @@ def _placed(rows: KeypointRows, index: int, people: int, rng: np.random.Generato
     moved = Image.fromarray(image).transform((w, h), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     shape = Image.fromarray(mask.astype(np.uint8)).transform((w, h), Image.Transform.AFFINE, matrix)
     return np.asarray(moved), np.asarray(shape) > 0
+
+
+def _composite(image: np.ndarray, masks: list[np.ndarray]) -> Composite:
+    return Composite(image, _boxes(masks), np.any([np.zeros(image.shape[:2], bool), *masks], axis=0))
 
 
 def _boxes(masks: list[np.ndarray]) -> np.ndarray:

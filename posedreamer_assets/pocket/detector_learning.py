@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.pocket.augment import MILD, STRONG, Augmentation, augment, degrade
-from posedreamer_assets.pocket.composites import centre_targets, compose
+from posedreamer_assets.pocket.augment import MILD, STRONG, Augmentation, augment, augment_silhouettes, degrade
+from posedreamer_assets.pocket.composites import Composite, centre_targets, compose
 from posedreamer_assets.pocket.shards import KeypointRows
 from posedreamer_assets.scoring.heatmaps import gaussian_targets
-from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet, make_vitpose, normalise
+from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet, SilhouetteNet, make_vitpose, normalise
 
-KINDS = ("vitpose", "heatmap", "counter")
+KINDS = ("vitpose", "heatmap", "silhouette", "counter")
 AUGMENTATIONS = {"mild": MILD, "strong": STRONG}
 STRIDE = 4
 SIGMA_CELLS = 1.0
@@ -22,7 +22,7 @@ HIDDEN_WEIGHT = 0.3  # of in-frame keypoints that the body itself hides
 
 
 class Batch(NamedTuple):
-    """Images 0..1, target maps, and weights of the keypoints (ones for the counter)."""
+    """Images 0..1, target maps, and weights of the keypoints (ones for counter and silhouettes)."""
 
     images: Float[Tensor, "n 3 h w"]
     targets: Float[Tensor, "n k h2 w2"]
@@ -39,6 +39,8 @@ def make_network(kind: str, size: int = 128, width: int = 48) -> nn.Module:
         return make_vitpose(size)
     if kind == "heatmap":
         return _channels_last(HeatmapNet(width))
+    if kind == "silhouette":
+        return _channels_last(SilhouetteNet(width))
     if kind == "counter":
         return _channels_last(CentreNet())
     raise DetectorError(f"unknown detector kind {kind!r}; known: {', '.join(KINDS)}")
@@ -61,9 +63,15 @@ def to_tensor(images: np.ndarray) -> Float[Tensor, "n 3 h w"]:
 
 
 def draw_batch(kind: str, rows: KeypointRows, n: int, options: Augmentation, rng: torch.Generator) -> Batch:
-    """A random batch of `n`: degraded composites for the counter, augmented single people for the others."""
-    if kind == "counter":
-        images, targets = _composite_batch(rows, n, int(torch.randint(2**31, (1,), generator=rng)))
+    """A random batch of `n`: composites for counter and silhouettes, single people for the others."""
+    if kind in ("counter", "silhouette"):
+        made = _composites(rows, n, int(torch.randint(2**31, (1,), generator=rng)))
+        images = to_tensor(np.stack([m.image for m in made]))
+        if kind == "silhouette":
+            seen = torch.from_numpy(np.stack([m.silhouette for m in made])).float()[:, None]
+            return Batch(*augment_silhouettes(images, seen, options, rng), torch.ones(n))
+        h, w = rows.images.shape[1:3]
+        targets = torch.from_numpy(np.stack([centre_targets(m.boxes, h // 8, w // 8) for m in made]))[:, None]
         return Batch(degrade(images, options, rng), targets, torch.ones(n))
     chosen = torch.randint(len(rows), (n,), generator=rng).numpy()
     return _keypoint_batch(rows.take(chosen), options, rng)
@@ -73,6 +81,8 @@ def detector_loss(kind: str, logits: Tensor, batch: Batch) -> Float[Tensor, ""]:
     """The kind's loss."""
     if kind == "counter":
         return centre_loss(logits, batch.targets)
+    if kind == "silhouette":
+        return silhouette_loss(logits, batch.targets)
     return keypoint_loss(logits, batch.targets, batch.weights)
 
 
@@ -94,6 +104,14 @@ def centre_loss(logits: Float[Tensor, "n 1 h w"], targets: Float[Tensor, "n 1 h 
     on = (1 - share) ** 2 * log_on * centre
     off = (1 - targets) ** 4 * share**2 * log_off * ~centre
     return -(on.sum() + off.sum()) / centre.sum().clamp_min(len(logits) / 2)
+
+
+def silhouette_loss(logits: Float[Tensor, "n 1 h w"], targets: Float[Tensor, "n 1 h w"]) -> Float[Tensor, ""]:
+    """Cross-entropy of the pixels, and one minus the batch's overlap (Dice, as in V-Net, 2016), which minds small people, too."""
+    logits = logits.float()
+    share = logits.sigmoid()
+    overlap = 2 * (share * targets).sum() / (share.square().sum() + targets.square().sum()).clamp_min(1e-6)
+    return nn.functional.binary_cross_entropy_with_logits(logits, targets) + 1 - overlap
 
 
 def make_optimizers(network: nn.Module, rate: float, decay: float) -> list[torch.optim.Optimizer]:
@@ -130,9 +148,6 @@ def _keypoint_batch(rows: KeypointRows, options: Augmentation, rng: torch.Genera
     return Batch(images, gaussian_targets(keypoints, h // STRIDE, w // STRIDE, STRIDE, SIGMA_CELLS), weights)
 
 
-def _composite_batch(rows: KeypointRows, n: int, seed: int) -> tuple[Tensor, Tensor]:
+def _composites(rows: KeypointRows, n: int, seed: int) -> list[Composite]:
     rng = np.random.default_rng(seed)
-    made = [compose(rows, rng) for _ in range(n)]
-    h, w = rows.images.shape[1:3]
-    targets = np.stack([centre_targets(m.boxes, h // 8, w // 8) for m in made])
-    return to_tensor(np.stack([m.image for m in made])), torch.from_numpy(targets)[:, None]
+    return [compose(rows, rng) for _ in range(n)]

@@ -1,8 +1,8 @@
-"""Training the pocket models: renders to shards, shards to a generator, three detectors and a 2D pose baseline.
+"""Training the pocket models: renders to shards, shards to a generator, four detectors and a 2D pose baseline.
 
-Two sets of scenes are rendered. The generator and the judging detector learn from the first, the ranking detector and the
-person counter from the second: ranker and judge share no rendered scene, and their augmentations differ. The baseline
-learns from stand-ins for photographs of its own.
+Two sets of scenes are rendered. The generator and the judging detector learn from the first, the ranking detector, the
+person counter and the segmenter from the second: ranker and judge share no rendered scene, and their augmentations
+differ. The baseline learns from stand-ins for photographs of its own.
 """
 
 import json
@@ -26,6 +26,7 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "judge": {"kind": "heatmap", "source": FIRST, "seed": 3},
     "ranker": {"kind": "heatmap", "source": SECOND, "seed": 7, "augmentation": "strong"},
     "counter": {"kind": "counter", "source": SECOND, "seed": 5},
+    "segmenter": {"kind": "silhouette", "source": SECOND, "seed": 11, "augmentation": "strong", "width": 24},
 }
 MODELS: dict[str, tuple[str, ...]] = {
     "scenes": (), "generator": ("generator",), "detectors": tuple(DETECTORS), "pose2d": (BASELINE,)
@@ -37,10 +38,11 @@ class PocketPlan:
     """How much is rendered and for how long is trained; training resumes where it stopped.
 
     Attributes:
-        folder: holds `scenes/`, `photos/` and the trained folders `generator/`, `ranker/`, `judge/`, `counter/`, `pose2d/`.
+        folder: holds `scenes/`, `photos/` and the trained folders `generator/`, `ranker/`, `judge/`, `counter/`,
+            `segmenter/`, `pose2d/`.
         scenes: of each set.
         generator_minutes: transformer and caption encoder; the autoencoder takes a seventh of it before.
-        detector_minutes: each of the three.
+        detector_minutes: each of the four.
         threads: of torch.
         photos: stand-ins that the 2D pose baseline learns from; a quarter as many measure it.
         pose2d_minutes: the baseline of the 2D pose student.
@@ -87,7 +89,7 @@ def train_generator(plan: PocketPlan) -> dict[str, Any]:
 
 
 def train_detectors(plan: PocketPlan) -> dict[str, Any]:
-    """Train ranker, judge and counter; returns their held-out figures."""
+    """Train ranker, judge, counter and segmenter; returns their held-out figures."""
     from posedreamer_assets.pocket.train_detectors import TrainConfig, train
 
     figures = {}

@@ -1,6 +1,6 @@
 """Train the pocket detectors.
 
-`python -m posedreamer_assets.pocket.train_detectors vitpose|heatmap|counter --shards FOLDER --out FOLDER`
+`python -m posedreamer_assets.pocket.train_detectors vitpose|heatmap|silhouette|counter --shards FOLDER --out FOLDER`
 
 A run is bounded by minutes of training, can be stopped at any time and resumed, keeps an exponential average of the
 weights, and writes into `--out`: `model.safetensors` (half precision), `detector.json`, `README.md` (the model card)
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from posedreamer_assets.errors import DetectorError
-from posedreamer_assets.pocket.detector_figures import evaluate_counter, evaluate_keypoints
+from posedreamer_assets.pocket.detector_figures import evaluate_counter, evaluate_keypoints, evaluate_silhouettes
 from posedreamer_assets.pocket.detector_learning import (
     AUGMENTATIONS,
     KINDS,
@@ -55,7 +55,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     average: float = 0.998  # of the weights, per step
-    width: int = 48  # of the heatmap network
+    width: int = 48  # of heatmap and silhouette networks
     augmentation: str = "mild"  # or "strong"
     dtype: str = "auto"
     threads: int = 1
@@ -157,10 +157,12 @@ class DetectorRun:
     def evaluate_and_save(self) -> None:
         """Figures of the averaged weights on held-out rows, and everything that using them needs."""
         config = self.config
-        extra: dict[str, Any] = {"width": config.width} if config.kind == "heatmap" else {}
+        extra: dict[str, Any] = {"width": config.width} if config.kind in ("heatmap", "silhouette") else {}
         with self.average.in_place() as averaged:
             if config.kind == "counter":
                 self.figures, extra = evaluate_counter(averaged, self.held_out)
+            elif config.kind == "silhouette":
+                self.figures = evaluate_silhouettes(averaged, self.held_out)
             else:
                 self.figures = evaluate_keypoints(averaged, self.held_out)
             save_detector(averaged, config.kind, self.size, self.out, extra)
@@ -181,16 +183,28 @@ class DetectorRun:
             steps=self.progress.step,
             minutes=self.progress.seconds / 60,
             figures="\n".join(f"| {k} | {v:.4f} |" for k, v in self.figures.items()),
+            about=_ABOUT.get(config.kind, _ABOUT_KEYPOINTS),
             settings=json.dumps(settings),
             command=f"{PROGRAM} {config.kind} --shards SHARDS --pattern '{config.pattern}' --out WEIGHTS "
-            f"--minutes {config.minutes:g} --seed {config.seed} --augmentation {config.augmentation}",
+            f"--minutes {config.minutes:g} --seed {config.seed} --augmentation {config.augmentation} --width {config.width}",
         )
 
 
 _TITLES = {
     "vitpose": "Pocket ViTPose",
     "heatmap": "Pocket heatmap network",
+    "silhouette": "Pocket segmenter",
     "counter": "Pocket person counter",
+}
+_ABOUT_KEYPOINTS = """`oks` is COCO's object keypoint similarity over visible keypoints, with the silhouette's pixels as
+area; `pck10` the share of visible keypoints within 10 % of the square root of that area; `soft_` figures are on blurred,
+noisy copies."""
+_ABOUT = {
+    "silhouette": """`iou` is the mean intersection over union of a picture's drawn and true silhouettes, `soft_iou` on
+blurred, noisy copies, `composite_iou` on pictures of one to four people pasted together; `empty_drawn` is the share of
+pixels taken for a person where nobody is.""",
+    "counter": """`accuracy` is the share of held-out composites whose people are counted right, `absolute_error` the mean
+miscount, `..._recall` the share of composites with none, one or more people that are found to be so.""",
 }
 _CARD = """# {title}
 
@@ -211,8 +225,7 @@ Held-out figures:
 |---|---|
 {figures}
 
-`oks` is COCO's object keypoint similarity over visible keypoints, with the silhouette's pixels as area; `pck10` the
-share of visible keypoints within 10 % of the square root of that area; `soft_` figures are on blurred, noisy copies.
+{about}
 
 Settings: `{settings}`
 
@@ -231,7 +244,12 @@ def save_detector(network: nn.Module, kind: str, size: int, out: Path, extra: di
     part = out / "model.safetensors.part"
     save_file(state, part, metadata={"format": "pt"})
     part.replace(out / "model.safetensors")
-    description = {"kind": kind, "size": size, "maps": "log-share" if kind != "counter" else "logit", **extra}
+    description = {
+        "kind": kind,
+        "size": size,
+        "maps": "log-share" if kind in ("vitpose", "heatmap") else "logit",
+        **extra,
+    }
     (out / "detector.json").write_text(json.dumps(description, indent=1) + "\n")
 
 
@@ -245,7 +263,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--width", type=int, default=48, help="of the heatmap network")
+    parser.add_argument("--width", type=int, default=48, help="of heatmap and silhouette networks")
     parser.add_argument("--augmentation", choices=sorted(AUGMENTATIONS), default="mild")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=NAMES, default="auto")

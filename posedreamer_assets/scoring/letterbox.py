@@ -19,6 +19,14 @@ class Letterbox:
         """Input pixels to image pixels."""
         return (points - np.array([self.offset_x, self.offset_y], points.dtype)) / self.scale
 
+    def plane_of_image(self, plane: Float[np.ndarray, "h2 w2"], height: int, width: int) -> Float[np.ndarray, "h w"]:
+        """What a plane of input pixels says of an image of that many pixels."""
+        if plane.shape == (height, width) and self.scale == 1.0:
+            return plane
+        right, below = self.offset_x + width * self.scale, self.offset_y + height * self.scale
+        box = self.offset_x, self.offset_y, min(right, plane.shape[1]), min(below, plane.shape[0])
+        return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR, box=box))
+
 
 def letterbox(
     images: UInt8[np.ndarray, "n h w 3"], height: int, width: int, fill: int = 114

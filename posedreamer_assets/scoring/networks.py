@@ -1,4 +1,4 @@
-"""The pocket networks: a small ViTPose, a residual encoder-decoder, and a person-centre network.
+"""The pocket networks: a small ViTPose, a residual encoder-decoder, one that draws silhouettes, and a person-centre network.
 
 The first ranks candidates and the second judges them, so they share neither architecture nor training data.
 """
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pixel_shuffle
 
 if TYPE_CHECKING:  # takes seconds to import
     from transformers import VitPoseForPoseEstimation
@@ -108,6 +108,17 @@ class HeatmapNet(nn.Module):
         x2 = self.join2(x2 + interpolate(self.up2(x3), scale_factor=2.0))
         x1 = self.join1(x1 + interpolate(self.up1(x2), scale_factor=2.0))
         return self.head(x1)
+
+
+class SilhouetteNet(nn.Module):
+    """Logits of "a person is seen here", for each pixel: the encoder-decoder, whose cells say it of their 4 x 4 pixels."""
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        self.cells = HeatmapNet(width, 4 * 4)
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
+        return pixel_shuffle(self.cells(images), 4)
 
 
 class CentreNet(nn.Module):

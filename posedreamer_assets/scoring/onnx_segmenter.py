@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from jaxtyping import Bool, UInt8
 
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.progress import advance
-from posedreamer_assets.scoring.letterbox import Letterbox, letterbox
+from posedreamer_assets.scoring.letterbox import letterbox
 from posedreamer_assets.scoring.onnx_detector import open_session
 from posedreamer_assets.scoring.weights import folder_digest
 
@@ -42,7 +41,7 @@ class OnnxSegmenter:
             shown = shown.transpose(2, 0, 1) if self._planes_first else shown
             (found,) = self._session.run(None, {self._session.get_inputs()[0].name: shown[None]})
             scores = np.asarray(found, np.float32).reshape(self._height, self._width)
-            drawn[i] = _of_image(scores, place, images.shape[1], images.shape[2]) > MIN_SCORE
+            drawn[i] = place.plane_of_image(scores, *images.shape[1:3]) > MIN_SCORE
             advance(1)
         return drawn
 
@@ -62,12 +61,3 @@ def _layout(shapes: list[list[list[object]]], path: Path) -> tuple[bool, int, in
         f"{path}: inputs {inputs} and outputs {outputs} are no segmenter's: expected one picture (1, h, w, 3) or (1, 3, h, w), "
         "and one plane of as many pixels"
     )
-
-
-def _of_image(
-    scores: Float[np.ndarray, "h2 w2"], place: Letterbox, height: int, width: int
-) -> Float[np.ndarray, "h w"]:
-    """Scores of an image's own pixels."""
-    right, below = place.offset_x + width * place.scale, place.offset_y + height * place.scale
-    box = place.offset_x, place.offset_y, min(right, scores.shape[1]), min(below, scores.shape[0])
-    return np.asarray(Image.fromarray(scores).resize((width, height), Image.Resampling.BILINEAR, box=box))

@@ -1,28 +1,14 @@
-"""Silhouettes of people in images by a segmenter of transformers or ONNX, and how well they cover the body's own.
-
-Networks that say for each pixel what it shows (SegFormer, BEiT, UperNet, DPT), and those that predict a set of masks with
-classes (Mask2Former, MaskFormer), of whatever they learnt from, as long as it has a class `person`.
-"""
+"""Silhouettes of people in images, and how well they cover the body's own."""
 
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import nn
-from transformers import AutoConfig, AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
 
-from posedreamer_assets.config import SegmenterConfig
+from posedreamer_assets.config import SegmenterConfig, local_path
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.hub import is_hub_name
-from posedreamer_assets.progress import advance
-from posedreamer_assets.scoring.onnx_segmenter import OnnxSegmenter
-from posedreamer_assets.scoring.published import load_published, person_class
-from posedreamer_assets.scoring.weights import block_size, default_device, folder_digest, folder_of
-
-OF_MASKS = ("mask2former", "maskformer")
-MIN_SCORE = 0.5  # of a mask: networks of things alone have no class for what is behind people
 
 
 @runtime_checkable
@@ -37,49 +23,8 @@ class Segmenter(Protocol):
         ...
 
 
-class PersonSegmenter:
-    """Draws the people of images.
-
-    Args:
-        network: for semantic or universal segmentation. processor: its preprocessing.
-        name: for people. digest: of everything that its results depend on.
-        person: the class's index.
-        batch_size: images that go through the network together; the last block is filled up.
-    """
-
-    def __init__(
-        self, network: nn.Module, processor: Any, name: str, digest: str, *, person: int, batch_size: int
-    ) -> None:
-        self.name, self.digest = name, digest
-        self._network, self._processor = network.eval().to(default_device()), processor
-        self._person, self._batch_size = person, block_size(batch_size)
-
-    @torch.no_grad()
-    def draw(self, images: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"]:
-        """Where any person is seen."""
-        drawn = np.zeros(images.shape[:3], bool)
-        for start in range(0, len(images), self._batch_size):
-            part = images[start : start + self._batch_size]
-            block = [*part, *[np.zeros_like(images[0])] * (self._batch_size - len(part))]
-            shown = self._processor(images=block, return_tensors="pt", input_data_format="channels_last")
-            shown = {name: value.to(default_device()) for name, value in shown.items() if name != "pixel_mask"}
-            found = self._network(**shown)
-            sizes = [tuple(images.shape[1:3])] * self._batch_size
-            maps = self._processor.post_process_semantic_segmentation(
-                found, target_sizes=sizes, return_segmentation_scores=True
-            )
-            of_masks = hasattr(found, "masks_queries_logits")
-            for i, one in enumerate(maps[: len(part)], start=start):
-                person = one.segmentation == self._person
-                if of_masks:
-                    person = person & (one.segmentation_scores[self._person] > MIN_SCORE)
-                drawn[i] = person.cpu().numpy()
-            advance(len(part))
-        return drawn
-
-
 def load_segmenter(cfg: SegmenterConfig) -> Segmenter:
-    """From a folder, from a name on the model hub, or from an ONNX file.
+    """The shipped one or one of such weights, one of transformers from a folder or the model hub, or an ONNX file.
 
     Raises:
         DetectorError: no such model, missing or damaged weights, no segmenter, one without the class `person`, or a batch size
@@ -87,23 +32,18 @@ def load_segmenter(cfg: SegmenterConfig) -> Segmenter:
     """
     if cfg.batch_size < 1:
         raise DetectorError(f"segmenter.batch_size must be at least 1, found {cfg.batch_size}")
+    # Each is imported where it is meant: those of transformers take seconds.
     if cfg.path.endswith(".onnx"):
+        from posedreamer_assets.scoring.onnx_segmenter import OnnxSegmenter
+
         return OnnxSegmenter(Path(cfg.path).expanduser())
-    folder = folder_of("segmenter", cfg.path, cfg.revision)
-    try:
-        kind = AutoConfig.from_pretrained(folder).model_type
-    except (OSError, ValueError, KeyError) as error:
-        raise DetectorError(f"{folder}: not a segmenter of transformers: {str(error).splitlines()[0]}") from error
-    auto = AutoModelForUniversalSegmentation if kind in OF_MASKS else AutoModelForSemanticSegmentation
-    network, processor = load_published(auto, folder, "a segmenter")
-    return PersonSegmenter(
-        network,
-        processor,
-        f"{kind} {cfg.path if is_hub_name(cfg.path) else folder.name}",
-        folder_digest(*(folder / name for name in ("config.json", "preprocessor_config.json", "model.safetensors"))),
-        person=person_class(network.config.id2label, folder, "draw people"),
-        batch_size=cfg.batch_size,
-    )
+    if not is_hub_name(cfg.path) and (local_path(cfg.path) / "detector.json").is_file():
+        from posedreamer_assets.scoring.pocket_segmenter import load_pocket_segmenter
+
+        return load_pocket_segmenter(cfg)
+    from posedreamer_assets.scoring.published_segmenter import load_published_segmenter
+
+    return load_published_segmenter(cfg)
 
 
 def silhouette_iou(found: Bool[np.ndarray, "n h w"], truth: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, " n"]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from posedreamer_assets.config import local_path
 from posedreamer_assets.errors import DetectorError
 from posedreamer_assets.hub import DETECTORS, is_hub_name, model_folder
-from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet
+from posedreamer_assets.scoring.networks import CentreNet, HeatmapNet, SilhouetteNet
 
 
 def folder_of(kind: str, path: str, revision: str | None = None) -> Path:
@@ -61,12 +62,13 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def load_network(kind: str, folder: Path) -> nn.Module:
-    """The heatmap or counter network with its weights, in full precision and evaluation mode.
+    """The heatmap, silhouette or counter network with its weights, in full precision and evaluation mode.
 
     Raises:
         DetectorError: the file is damaged or holds other arrays.
     """
-    network: nn.Module = HeatmapNet(describe(folder).get("width", 48)) if kind == "heatmap" else CentreNet()
+    makes: dict[str, Callable[[int], nn.Module]] = {"heatmap": HeatmapNet, "silhouette": SilhouetteNet}
+    network = makes[kind](describe(folder).get("width", 48)) if kind in makes else CentreNet()
     file = folder / "model.safetensors"
     try:
         state = load_file(file)

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from posedreamer_assets.body.joints import COCO17_MIRROR
-from posedreamer_assets.pocket.augment import MILD, STRONG, Augmentation, augment, degrade, warp
+from posedreamer_assets.pocket.augment import MILD, STRONG, Augmentation, augment, augment_silhouettes, degrade, warp
 
 
 def dotted(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -26,6 +26,14 @@ def test_pixels_and_keypoints_move_together() -> None:
     inside = ((moved[:, 0] > 15) & (moved[:, 0] < 113)).all(-1)
     assert int(inside.sum()) > 15
     assert float((seen - moved[:, 0])[inside].abs().max()) < 0.15
+
+
+def test_silhouettes_move_with_their_pixels() -> None:
+    images = dotted(24, 4)[0]
+    clean = Augmentation(colour=0.0, blur_share=0.0, noise=0.0, blocks_share=0.0)
+    seen, silhouettes = augment_silhouettes(images, images[:, :1], clean, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(seen[:, :1], silhouettes)
+    assert not torch.equal(silhouettes, images[:, :1])
 
 
 def test_flipping_swaps_left_and_right() -> None:

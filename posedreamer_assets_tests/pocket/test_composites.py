@@ -27,6 +27,24 @@ def test_boxes_lie_in_the_frame(rows: KeypointRows) -> None:
         assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 128).all()
 
 
+def test_the_silhouette_is_what_is_seen_of_all_people(rows: KeypointRows) -> None:
+    crowded = 0
+    for seed in range(40):
+        made = compose(rows, np.random.default_rng(seed))
+        assert made.silhouette.shape == (128, 128) and made.silhouette.dtype == bool
+        within = np.zeros((128, 128), bool)
+        for x, y, w, h in made.boxes.astype(int):
+            assert made.silhouette[y : y + h, x : x + w].any()
+            within[y : y + h, x : x + w] = True
+        assert not (made.silhouette & ~within).any()
+        ys, xs = np.nonzero(made.silhouette)
+        if len(made.boxes):  # each outermost row and column of the boxes has a pixel of somebody
+            low, high = made.boxes[:, :2].min(0), (made.boxes[:, :2] + made.boxes[:, 2:]).max(0) - 1
+            assert [xs.min(), ys.min(), xs.max(), ys.max()] == [*low, *high]
+        crowded += len(made.boxes) > 1
+    assert crowded
+
+
 def test_filling_removes_the_figure_from_plain_paper(rows: KeypointRows) -> None:
     filled = fill_hole(rows.images[0], rows.silhouettes[0]).astype(int)
     assert np.abs(filled - rows.images[0][0, 0]).max() <= 3

@@ -32,7 +32,7 @@ def test_one_command_trains_models_that_take_the_shipped_ones_places(tmp_path: P
 
     sizes = ship(trained, shipped)
 
-    assert set(sizes) == {"generator", "judge", "ranker", "counter", "pose2d"}
+    assert set(sizes) == {"generator", "judge", "ranker", "counter", "segmenter", "pose2d"}
     for name in sizes:
         card = (shipped / name / "README.md").read_text()
         assert "Retrain" in card and str(tmp_path) not in card

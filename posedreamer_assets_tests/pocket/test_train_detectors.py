@@ -7,14 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posedreamer_assets.config import CounterConfig, DetectorConfig
+from posedreamer_assets.config import CounterConfig, DetectorConfig, SegmenterConfig
 from posedreamer_assets.errors import ConfigError, DetectorError
-from posedreamer_assets.pocket.detector_figures import evaluate_counter
-from posedreamer_assets.pocket.detector_learning import centre_loss, keypoint_loss, make_network
-from posedreamer_assets.pocket.shards import read_keypoint_folder, read_keypoints
+from posedreamer_assets.pocket.detector_figures import evaluate_counter, evaluate_silhouettes
+from posedreamer_assets.pocket.detector_learning import centre_loss, keypoint_loss, make_network, silhouette_loss
+from posedreamer_assets.pocket.shards import KeypointRows, read_keypoint_folder, read_keypoints
 from posedreamer_assets.pocket.train_detectors import DetectorRun, TrainConfig, train
 from posedreamer_assets.scoring.detectors import load_detector
 from posedreamer_assets.scoring.people import load_counter
+from posedreamer_assets.scoring.segmenter import load_segmenter
 from posedreamer_assets.training.loop import Budget, run_loop
 from posedreamer_assets_tests.scoring.figures import stick_figures, write_shards
 
@@ -53,7 +54,16 @@ def test_the_counter_trains_and_loads(shards: Path, tmp_path: Path, monkeypatch:
     assert counts.shape == (3,)
 
 
-@pytest.mark.parametrize("kind", ["vitpose", "heatmap"])
+def test_the_segmenter_trains_and_loads(shards: Path, tmp_path: Path) -> None:
+    figures = train(config("silhouette", shards, tmp_path, 2, width=12))
+    assert set(figures) == {"iou", "soft_iou", "composite_iou", "empty_drawn"}
+    assert all(0 <= value <= 1 for value in figures.values())
+    images = stick_figures(3, 9, 64)["images"]
+    assert load_segmenter(SegmenterConfig(str(tmp_path))).draw(images).shape == (3, 64, 64)
+    assert "intersection over union" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["vitpose", "heatmap", "silhouette"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(kind: str, shards: Path, tmp_path: Path) -> None:
     # The learning rate follows the clock; a budget of days makes it depend on the step alone.
     long = {"minutes": 1e9}
@@ -99,6 +109,40 @@ def test_centre_loss_is_least_for_confident_right_answers() -> None:
     right = (target * 2 - 1) * 8
     assert float(centre_loss(right, target)) < 1e-3 < float(centre_loss(torch.zeros_like(target), target))
     assert float(centre_loss(-right, target)) > 5
+
+
+def test_silhouette_loss_is_least_for_confident_right_answers_of_few_pixels_too() -> None:
+    target = torch.zeros(2, 1, 16, 16)
+    target[0, 0, 3:5, 3:5] = 1.0  # 4 of 512 pixels
+    right = (target * 2 - 1) * 12
+    assert float(silhouette_loss(right, target)) < 1e-4
+    nobody = float(silhouette_loss(torch.full_like(target, -12.0), target))
+    assert nobody > 1 > 12 * 4 / 512  # cross-entropy alone would hardly mind
+    half = torch.zeros_like(target)
+    shares = 0.25 * 512  # of squares, where all are one half
+    assert float(silhouette_loss(half, target)) == pytest.approx(np.log(2) + 1 - 2 * 0.5 * 4 / (shares + 4), abs=1e-5)
+
+
+class Darkness(torch.nn.Module):
+    """Says that people are where it is dark."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return -images.mean(1, keepdim=True) * self.weight
+
+
+def test_figures_of_silhouettes_tell_right_from_wrong(shards: Path) -> None:
+    rows, _, _ = read_keypoint_folder(shards)
+    painted = np.where(rows.silhouettes[..., None], 0, 255).astype(np.uint8).repeat(3, axis=-1)
+    rows = KeypointRows(painted, rows.held_out, rows.keypoints, rows.visible, rows.silhouettes)
+    found = evaluate_silhouettes(Darkness(), rows, trials=24)
+    assert found["iou"] == 1.0 and found["soft_iou"] < 1.0
+    everybody = KeypointRows(painted * 0, rows.held_out, rows.keypoints, rows.visible, rows.silhouettes)
+    wrong = evaluate_silhouettes(Darkness(), everybody, trials=24)
+    assert wrong["iou"] == pytest.approx(rows.silhouettes.mean((1, 2)).mean()) and wrong["empty_drawn"] > 0.9
 
 
 def test_unknown_kinds_and_dtypes_are_refused(shards: Path, tmp_path: Path) -> None:

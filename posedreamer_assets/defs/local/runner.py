@@ -93,7 +93,7 @@ def train_pocket_models(
     """Materialise the pocket models' assets, in order; `config` is that of `defs.pocket_models.PocketConfig`."""
     home.prepare(profile)
     home.try_storage()
-    units = {"scenes": 2 * int(config["scenes"]), "generator": 2, "detectors": 3, "pose2d": 2}
+    units = {"scenes": 2 * int(config["scenes"]), "generator": 2, "detectors": 4, "pose2d": 2}
     with Runner(home) as runner:
         for part in units:
             if parts and part not in parts:
