@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posedreamer_assets.config import CounterConfig, DetectorConfig, Profile
+from posedreamer_assets.config import CounterConfig, DetectorConfig, Pose2dConfig, Profile
 from posedreamer_assets.errors import PoseDreamerError, StorageError
 from posedreamer_assets.runtime.home import Home
 
@@ -62,6 +62,10 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
         looks.append(("Blender", lambda: look_at_blender(profile)))
     if profile.photos.kind == "stand_in" and profile.photos.stand_in == "traced":
         looks.append(("Mitsuba", look_at_mitsuba))
+    if profile.photos.kind != "stand_in":
+        looks.append(("photographs", lambda: look_at_photographs(profile)))
+    if profile.photos.kind != "stand_in" or profile.pose2d.baseline != Pose2dConfig().baseline:
+        looks.append(("2D pose weights", lambda: look_at_pose2d(profile)))
     if profile.style.weights is not None:
         looks.append(("style weights", lambda: look_at_style(profile)))
     return [_guarded(name, look) for name, look in looks]
@@ -349,6 +353,35 @@ def look_at_mitsuba() -> Finding:
     from posedreamer_assets.scenes.traced import require_mitsuba
 
     return Finding("Mitsuba", True, require_mitsuba())
+
+
+def look_at_photographs(profile: Profile) -> Finding:
+    """Whether annotated photographs are there, and as many as batches are asked for."""
+    from posedreamer_assets.scenes.photo_files import require_batches, require_named
+
+    cfg, batches = profile.photos, profile.learning_to_train.photo_batches
+    require_named(cfg)
+    count = require_batches(cfg, batches)
+    taken = min(count, batches * cfg.batch_size)
+    return Finding(
+        "photographs", True, f"{count} with annotated people in {cfg.annotations}, of which {taken} are taken"
+    )
+
+
+def look_at_pose2d(profile: Profile) -> Finding:
+    """Whether weights that the 2D pose student starts from fit it, and whether a teacher as wide as VGG19 has its weights."""
+    from posedreamer_assets.people2d.network import load_baseline
+
+    cfg = profile.pose2d
+    weights = load_baseline(cfg)
+    count = sum(value.numel() for value in weights.values()) / 1e6
+    start = cfg.baseline if cfg.baseline is not None else f"VGG19 of {cfg.vgg19}, all other layers are drawn"
+    alone = (
+        "; the teacher starts from nothing without pose2d.vgg19"
+        if profile.teacher.narrow == 1 and not cfg.vgg19
+        else ""
+    )
+    return Finding("2D pose weights", True, f"{count:.1f} M for {cfg.layout}, {cfg.stages} stages: {start}{alone}")
 
 
 def look_at_style(profile: Profile) -> Finding:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from posedreamer_assets.config import Profile
 from posedreamer_assets.errors import RecipeError, UnreadableBatchError
 from posedreamer_assets.pipeline import Stage, graph_of
 from posedreamer_assets.pipeline.pose_batches import plan_batches
-from posedreamer_assets.pipeline.refusals import require_models, require_renderer
+from posedreamer_assets.pipeline.refusals import require_models, require_renderer, require_study_files, try_study_files
 from posedreamer_assets.pipeline.rounds import planned_keys, planned_of
 from posedreamer_assets.pipeline.student_study import check_study
 from posedreamer_assets.progress import Display, Silent, watching
@@ -86,8 +86,10 @@ def run_main_job(
     if any("generator" in stage.settings for stage in chosen):
         require_models(profile)
     require_renderer(profile, chosen)
+    require_study_files(profile, chosen)
     with ExitStack() as opened:
         job = _Job(home, profile, force, display or Silent(), opened)
+        try_study_files(profile, job.unmade(chosen))
         if show and any(stage.key == "base/control_maps" for stage in chosen) and (first := job.first_pictures()):
             show(first)
         timings, left_out = job.run_stages(chosen)
@@ -165,6 +167,19 @@ class _Job:
         self._snapshot = self._snapshot or Snapshot(self.profile, self.home.store())
         return self._snapshot
 
+    def unmade(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Those of the stages that read files of a study, and of which something is to be made."""
+        found = [stage for stage in stages if {"photos", "pose2d"} & {*stage.files}]
+        return [
+            stage
+            for stage in found
+            if self.force or not all(map(partial(self._listed().is_current, stage), self._keys(stage)))
+        ]
+
+    def _keys(self, stage: Stage) -> list[str | None]:
+        """The partitions of a stage that are asked for and can be read; None of one without partitions."""
+        return [k for k in planned_of(self.profile, stage) if k not in self.unreadable] if stage.partitioned else [None]
+
     def run_stages(self, stages: Sequence[Stage]) -> tuple[list[StageTiming], str | None]:
         """Make what is not up to date of these stages; and why the study of students was left out, which comes last.
 
@@ -191,8 +206,7 @@ class _Job:
         """
         timing = self.early.get(stage.key, StageTiming(stage.key))
         early, seconds = timing.made, timing.seconds
-        planned = planned_of(self.profile, stage)
-        keys: list[str | None] = [k for k in planned if k not in self.unreadable] if stage.partitioned else [None]
+        keys = self._keys(stage)
         snapshot, forced = self._listed(), self.force
         todo = [
             k for k in keys if not snapshot.is_current(stage, k) or (forced and (stage.key, k) not in self.made_early)

@@ -154,8 +154,10 @@ def _check_together(profile: Profile, where: str) -> None:
         raise ConfigError(
             f"{where}: generator.control_strength is {profile.generator.control_strength:g}; expected 0 to 2"
         )
-    if profile.photos.kind != "stand_in" and not (profile.photos.path and profile.photos.annotations):
-        raise ConfigError(f"{where}: photos.kind {profile.photos.kind} needs photos.path and photos.annotations")
+    if profile.photos.kind == "stand_in" and (profile.photos.path or profile.photos.annotations):
+        raise ConfigError(
+            f"{where}: photos.path and photos.annotations name photographs, and photos.kind is stand_in; set it to coco or mpii"
+        )
     if profile.photos.groups is not None and profile.photos.kind != "mpii":
         raise ConfigError(f"{where}: photos.groups is for photos.kind mpii; found {profile.photos.kind}")
     if profile.photos.test_groups is not None and profile.photos.test_groups < 1:
@@ -274,6 +276,8 @@ def _check_arms(profile: Profile, where: str) -> None:
         raise ConfigError(f"{where}: learning_to_train.arms: no arm {unknown[0]!r}; there are {', '.join(arm_names())}")
     if len(set(asked.arms)) < len(asked.arms):
         raise ConfigError(f"{where}: learning_to_train.arms names an arm twice: {', '.join(asked.arms)}")
+    if profile.pose2d.baseline is None and profile.pose2d.layout == "pocket":
+        raise ConfigError(f"{where}: pose2d.baseline null is for layout vgg19; found pocket")
     for name, least in (("seeds", 1), ("bootstrap", 1), ("test_scene_batches", 1)):
         if getattr(asked, name) < least:
             raise ConfigError(f"{where}: learning_to_train.{name} is {getattr(asked, name)}; expected {least} or more")

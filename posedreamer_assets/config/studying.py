@@ -56,7 +56,8 @@ class CrowdsConfig:
 class PhotosConfig:
     """Annotated photographs (D_R). `kind`: stand_in, a rendered domain that is held apart, coco or mpii.
 
-    `path`: folder of the photographs; `annotations`: COCO keypoints JSON, or MPII's .mat file. Both are needed for both.
+    `path`: folder of the photographs; `annotations`: COCO keypoints JSON, or MPII's .mat file. Both are needed for both, before
+    anything is made.
     Of mpii alone: `groups`, its toolkit's groups_v12.mat (without it, people who stand together are groups); `test_groups`, how
     many groups are tested on, in place of `test_share`: photographs that are drawn by a hash of their names.
     """
@@ -117,15 +118,17 @@ class UserTestSet:
 class Pose2dConfig:
     """The 2D pose student of `learning_to_train`, see docs/pose2d.md. Defaults fit 150 steps into about 75 CPU seconds.
 
-    `layout`: pocket, a narrow encoder-decoder at stride 4, or vgg19, the first ten layers of VGG19 at stride 8 (weights
-    from the safetensors file `vgg19`). `masks`: what of synthetic people is masked in arms with masks: the cells of their
-    `targets`, or their `silhouette`. Lengths with `_px` are pixels of a crop.
+    `layout`: pocket, a narrow encoder-decoder at stride 4, or vgg19, the first ten layers of VGG19 at stride 8. `baseline`:
+    folder of the weights of the whole network that arms start from; null, of layout vgg19 alone, starts from VGG19's layers in
+    the safetensors file `vgg19` (torchvision's names) and draws the rest. A teacher as wide as VGG19 starts from that file,
+    too. `masks`: what of synthetic people is masked in arms with masks: the cells of their `targets`, or their `silhouette`.
+    Lengths with `_px` are pixels of a crop.
     """
 
     layout: Literal["pocket", "vgg19"] = "pocket"
     width: int = 24  # channels of the pocket layout at stride 4
     stages: int = 2
-    size: int = 128  # of square crops, pixels; a multiple of 32
+    size: int = 128  # of square crops, pixels; a multiple of 32, of 8 for vgg19
     sigma_px: float = 5.0  # of heat maps
     limb_px: float = 4.0  # half the width of a limb in affinity fields
     person_share: float = 0.6  # of the crop's side that the person in its middle is long, before scaling
@@ -142,7 +145,7 @@ class Pose2dConfig:
     decay_steps: int = 20_000  # after so many the rate is a third
     average: float = 0.97  # of the weights, per step; 0 keeps those of the last step
     masks: Literal["targets", "silhouette"] = "targets"
-    baseline: str = "shipped:pose2d"
+    baseline: str | None = "shipped:pose2d"
     vgg19: str | None = None
     scales: tuple[float, ...] = (1.0,)  # of an image, times what brings its people to the size that crops have
 

@@ -15,7 +15,15 @@ from posedreamer_assets.defs.partitions import partition_set
 from posedreamer_assets.defs.resources import LanceStoreResource, ProfileResource
 from posedreamer_assets.defs.retries import retrying
 from posedreamer_assets.digests import digest
-from posedreamer_assets.errors import BackendError, CheckError, ConfigError, DetectorError, RenderError, StudentError
+from posedreamer_assets.errors import (
+    BackendError,
+    CheckError,
+    ConfigError,
+    DetectorError,
+    PhotoError,
+    RenderError,
+    StudentError,
+)
 from posedreamer_assets.pipeline import Graph, Stage
 from posedreamer_assets.pipeline.refusals import refuse_unmakeable
 from posedreamer_assets.runtime.freshness import Snapshot
@@ -86,7 +94,7 @@ def _refuse(profile: Profile, stage: Stage) -> None:
     """
     try:
         refuse_unmakeable(profile, stage)
-    except (ConfigError, BackendError, DetectorError, RenderError, StudentError) as error:
+    except (ConfigError, BackendError, DetectorError, PhotoError, RenderError, StudentError) as error:
         raise dg.Failure(f"{stage.key}: {' '.join(str(error).split())}", allow_retries=False) from None
 
 

@@ -27,7 +27,7 @@ from posedreamer_assets.training.average import AveragedWeights
 from posedreamer_assets.training.loop import Budget, Duty, Progress, TrainingDiverged, descend, run_loop, set_rates
 from posedreamer_assets.training.precision import autocast
 
-_SAVED_EVERY = 25  # steps
+_SAVED_EVERY = 1.0  # minutes of training: four times the weights are written, which are 0.8 GB of the largest network
 _CLIP = 5.0
 _THIRD = 0.33  # of the rate, each `decay_steps`, as the paper's authors have it
 _REAL, _SYNTHETIC = 0, 1  # streams of random numbers: what one side draws does not depend on the other
@@ -94,8 +94,8 @@ def train_arm(
         masked: whether synthetic people count for nothing, see `masking.synthetic_cells`.
         freeze: whether the first `cfg.frozen` convolutions and the statistics behind them stay the baseline's.
         teacher: who chooses the group that synthetic people of a window of steps come from; None draws from all.
-        checkpoint: a file that is written every 25 steps, whole or not at all. A training that was killed goes on from it
-            and ends with the same weights; a file of other arguments is not used.
+        checkpoint: a file that is written every minute and at the end, whole or not at all. A training that was killed goes on
+            from it and ends with the same weights; a file of other arguments is not used.
 
     Raises:
         StudentError: no people, a teacher without groups or without real people, weights of another network, or a loss
@@ -108,7 +108,7 @@ def train_arm(
         torch.manual_seed(seed)
         arm = _Arm(baseline, real, synthetic, cfg, seed, masked, freeze, teacher)
         arm.restore(checkpoint)
-        duties = [] if checkpoint is None else [Duty(lambda: arm.save(checkpoint), steps=_SAVED_EVERY)]
+        duties = [] if checkpoint is None else [Duty(lambda: arm.save(checkpoint), minutes=_SAVED_EVERY)]
         try:
             run_loop(arm.step, Budget(max_steps=cfg.steps), arm.progress, duties)
         except TrainingDiverged as error:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from posedreamer_assets.config import Pose2dConfig, local_path
 from posedreamer_assets.errors import StudentError
+from posedreamer_assets.people2d.start import FILE, require_start
 from posedreamer_assets.people2d.targets import FIELDS, HEATS, MAPS
 from posedreamer_assets.scoring.networks import HeatmapNet, Residual, normalise
 
@@ -22,6 +23,7 @@ from posedreamer_assets.scoring.networks import HeatmapNet, Residual, normalise
 _VGG: tuple[int | str, ...] = (64, 64, "P", 128, 128, "P", 256, 256, 256, 256, "P", 512, 512)
 _VGG_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21)
 STRIDE = {"pocket": 4, "vgg19": 8}  # pixels of a cell
+_DRAWN = 0  # seed of the layers that VGG19 does not have
 PADDED_TO = {"pocket": 32, "vgg19": 8}  # sides of images that a network takes
 
 
@@ -122,12 +124,17 @@ def load_vgg19(layers: nn.Module, path: str) -> None:
 
 
 def load_baseline(cfg: Pose2dConfig) -> dict[str, Tensor]:
-    """Weights that every arm starts from, full precision.
+    """Weights that every arm starts from, full precision: those of `cfg.baseline`, or VGG19's layers and others that are drawn.
+
+    What is drawn is always the same.
 
     Raises:
-        StudentError: no such weights, or those of another layout or width.
+        StudentError: no such weights, those of another layout or width, or none that are named.
     """
-    file = local_path(cfg.baseline) / "model.safetensors"
+    require_start(cfg)
+    if cfg.baseline is None:
+        return _from_vgg19(cfg)
+    file = local_path(cfg.baseline) / FILE
     try:
         weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()}
         PoseNet(cfg).load_state_dict(weights)
@@ -137,6 +144,15 @@ def load_baseline(cfg: Pose2dConfig) -> dict[str, Tensor]:
             f"{str(error).splitlines()[0]}"
         ) from error
     return weights
+
+
+def _from_vgg19(cfg: Pose2dConfig) -> dict[str, Tensor]:
+    assert cfg.vgg19 is not None, "refused without"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_DRAWN)
+        network = PoseNet(cfg)
+    load_vgg19(network.features, cfg.vgg19)
+    return network.state_dict()
 
 
 def frozen_names(network: PoseNet, count: int) -> list[str]:

@@ -1,7 +1,6 @@
 """D_R: annotated photographs, or what stands in for them."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,8 +50,7 @@ def photos_of(inputs: Inputs) -> "list[Photo]":
     """
     from posedreamer_assets import progress
     from posedreamer_assets.errors import PhotoError
-    from posedreamer_assets.scenes.mpii_photos import mpii_photos
-    from posedreamer_assets.scenes.photos import coco_photos
+    from posedreamer_assets.scenes.photo_files import photos_between
     from posedreamer_assets.scenes.stand_in import stand_in_photo
 
     cfg = inputs.profile.photos
@@ -62,13 +60,7 @@ def photos_of(inputs: Inputs) -> "list[Photo]":
         traced = cfg.stand_in == "traced"
         return [stand_in_photo(body, name, seed, cfg.size, traced=traced) for name in progress.track(names)]
     first = int(inputs.key.rpartition("-")[2]) * cfg.batch_size
-    assert cfg.path and cfg.annotations, "the profile is refused without them"
-    folder, annotations = (str(Path(path).expanduser()) for path in (cfg.path, cfg.annotations))
-    if cfg.kind == "mpii":
-        groups = None if cfg.groups is None else str(Path(cfg.groups).expanduser())
-        found = mpii_photos(folder, annotations, first, cfg.batch_size, groups=groups, test_groups=cfg.test_groups)
-    else:
-        found = coco_photos(folder, annotations, first, cfg.batch_size)
+    found = photos_between(cfg, first, cfg.batch_size)
     if not found:
         raise PhotoError(
             f"{inputs.key}: {cfg.annotations} has no more than {first} photographs with annotated people; lower "

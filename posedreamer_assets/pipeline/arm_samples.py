@@ -29,6 +29,8 @@ LABELS_OF_SCENE = (
     *("cropped", "cam_pitch_deg", "min_distance_px"),
 )
 _KEPT_BYTES = 1 << 29  # of decoded images
+_HELD_BYTES = 1 << 30  # of files in memory
+_AT_ONCE = 256  # files that are read with one request
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,38 @@ class Pictures(Sequence["Picture"]):
         return self._kept[number]
 
 
+class Files:
+    """Files of images by number: the first ones are held in memory, as many as there is room for, others read when asked for.
+
+    All mixtures of MPII's photographs are a hundred gigabytes, and crops are drawn from any of them.
+
+    Args:
+        inputs: of the stage that reads them.
+        names: ids of the images.
+        columns: those with files, by table.
+    """
+
+    def __init__(self, inputs: Inputs, names: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
+        self._inputs, self._names, self._columns = inputs, names, columns
+        self._held: list[dict[str, bytes]] = []
+        room = _HELD_BYTES
+        while room > 0 and len(self._held) < len(names):
+            found = self._read(names[len(self._held) : len(self._held) + _AT_ONCE])
+            self._held += found
+            room -= sum(len(data) for files in found for data in files.values())
+
+    def __getitem__(self, number: int) -> dict[str, bytes]:
+        """Files of an image, by column."""
+        return self._held[number] if number < len(self._held) else self._read([self._names[number]])[0]
+
+    def _read(self, names: Sequence[str]) -> list[dict[str, bytes]]:
+        found: list[dict[str, bytes]] = [{} for _ in names]
+        for table, columns in self._columns.items():
+            for files, row in zip(found, self._inputs.take(table, names, columns).to_pylist(), strict=True):
+                files.update({name: row[name] for name in columns})
+        return found
+
+
 def photos_of_split(inputs: Inputs, split: str) -> list[str]:
     """Photographs of a split."""
     rows = inputs.rows(annotated_photos.TABLE, ["split"])
@@ -104,16 +138,15 @@ def photos_of_split(inputs: Inputs, split: str) -> list[str]:
 def _photographs(inputs: Inputs) -> "Source":
     """D_R: photographs to train on."""
     names = photos_of_split(inputs, TRAIN)
-    files = inputs.take(annotated_photos.TABLE, names, ["image", "ignore_mask"])
+    files = Files(inputs, names, {annotated_photos.TABLE: ("image", "ignore_mask")})
     people = people_of_photographs(inputs.rows(photo_people.TABLE, LABELS))
 
     def read(number: int) -> "Picture":
         from posedreamer_assets.people2d.samples import Picture
         from posedreamer_assets.tables.images import decode, decode_rgb
 
-        own = people.get(names[number], NOBODY)
-        ignore = decode(files.column("ignore_mask")[number].as_py()) > 0
-        image = decode_rgb(files.column("image")[number].as_py())
+        own, of = people.get(names[number], NOBODY), files[number]
+        image, ignore = decode_rgb(of["image"]), decode(of["ignore_mask"]) > 0
         return Picture(image, own.joints, own.known, own.synthetic, own.head_px, ignore, None)
 
     usable = [_can_be_drawn(people.get(name, NOBODY)) for name in names]
@@ -124,7 +157,7 @@ def _scenes(inputs: Inputs, arm: Arm) -> "tuple[Source, np.ndarray | None]":
     """D_S: people of scenes who are whole, in the image, and seen at least in part; and the edges of the arm's groups."""
     people = people_of_scenes(inputs.rows(scene_people.TABLE, LABELS_OF_SCENE))
     names = sorted(people)
-    files = inputs.take(scene_images.TABLE, names, OF_SCENE)
+    files = Files(inputs, names, {scene_images.TABLE: OF_SCENE})
     usable = [_can_be_drawn(people[name]) & people[name].more["whole"] & people[name].more["seen"] for name in names]
     edges = groups = None
     if arm.groups and any(of.any() for of in usable):
@@ -143,10 +176,12 @@ def _mixtures(inputs: Inputs, *, styled: bool) -> "Source":
     train = set(photos_of_split(inputs, TRAIN))
     photo_of = dict(zip(texts(images, "sample_id"), texts(images, "photo_id"), strict=True))
     names = [name for name, photo in photo_of.items() if photo in train]
-    files = inputs.take(scene_images.TABLE, names, OF_SCENE[1:] if styled else OF_SCENE)
-    if styled:
-        own = inputs.take(styled_images.TABLE, names, ["image"])
-        files = files.append_column("image", own.column("image"))
+    own = (
+        {scene_images.TABLE: OF_SCENE[1:], styled_images.TABLE: ("image",)}
+        if styled
+        else {scene_images.TABLE: OF_SCENE}
+    )
+    files = Files(inputs, names, own)
     photos = list(dict.fromkeys(photo_of[name] for name in names))
     masks = inputs.take(annotated_photos.TABLE, photos, ["ignore_mask"]).column("ignore_mask").to_pylist()
     of_photo = dict(zip(photos, masks, strict=True))
@@ -227,7 +262,7 @@ def _by_image(
 
 
 def _reader(
-    names: Sequence[str], people: Mapping[str, People], files: pa.Table, ignored: Mapping[str, bytes]
+    names: Sequence[str], people: Mapping[str, People], files: Files, ignored: Mapping[str, bytes]
 ) -> "Callable[[int], Picture]":
     """Makes an image of a scene or a mixture by its number."""
 
@@ -235,13 +270,12 @@ def _reader(
         from posedreamer_assets.people2d.samples import Picture
         from posedreamer_assets.tables.images import decode
 
-        own = people[names[number]]
+        own, of = people[names[number]], files[number]
         numbers = np.zeros(256, np.uint8)  # a picture counts its people by their rows
         numbers[own.more["person"] + 1] = np.arange(1, len(own.known) + 1)
-        instances = numbers[decode(files.column("instances")[number].as_py())]
+        instances = numbers[decode(of["instances"])]
         ignore = (decode(ignored[names[number]]) > 0) & (instances == 0) if ignored else None
-        image = decode(files.column("image")[number].as_py())
-        return Picture(image, own.joints, own.known, own.synthetic, own.head_px, ignore, instances)
+        return Picture(decode(of["image"]), own.joints, own.known, own.synthetic, own.head_px, ignore, instances)
 
     return read
 

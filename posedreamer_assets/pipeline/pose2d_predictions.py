@@ -13,6 +13,7 @@ from posedreamer_assets.pipeline.arm_samples import (
     LABELS_OF_SCENE,
     NOBODY,
     TEST,
+    Files,
     People,
     people_of_photographs,
     people_of_scenes,
@@ -78,11 +79,11 @@ def _photographs(inputs: Inputs) -> list[_Looked]:
     from posedreamer_assets.tables.images import decode_rgb
 
     names = photos_of_split(inputs, TEST)
-    files = inputs.take(annotated_photos.TABLE, names, ["image"]).column("image")
+    files = Files(inputs, names, {annotated_photos.TABLE: ("image",)})
     people = people_of_photographs(inputs.rows(photo_people.TABLE))
     return [
-        (name, lambda file=file: decode_rgb(file.as_py()), people.get(name, NOBODY))
-        for name, file in zip(names, files, strict=True)
+        (name, lambda number=number: decode_rgb(files[number]["image"]), people.get(name, NOBODY))
+        for number, name in enumerate(names)
     ]
 
 
@@ -92,10 +93,10 @@ def _scenes(inputs: Inputs) -> list[_Looked]:
 
     people = people_of_scenes(inputs.rows(scene_people.TABLE))
     names = sorted(people)
-    files = inputs.take(scene_images.TABLE, names, ["image"]).column("image")
+    files = Files(inputs, names, {scene_images.TABLE: ("image",)})
     return [
-        (name, lambda file=file: decode_rgb(file.as_py()), people[name].take(people[name].more["seen"]))
-        for name, file in zip(names, files, strict=True)
+        (name, lambda number=number: decode_rgb(files[number]["image"]), people[name].take(people[name].more["seen"]))
+        for number, name in enumerate(names)
     ]
 
 

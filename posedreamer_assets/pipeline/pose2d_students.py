@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from posedreamer_assets.people2d.learn import Learned
 
 TABLE = "pose2d_students"
+UNFINISHED = "arm.safetensors"
 REAL, SYNTHETIC = "real", "synthetic"
 
 
@@ -73,6 +74,7 @@ def make(inputs: Inputs) -> Made:
         seed,
         masked=arm.masked,
         teacher=teacher_of(arm, inputs.profile),
+        checkpoint=None if inputs.unfinished is None else inputs.unfinished / UNFINISHED,
     )
     made = _row(inputs, sources, learned, seed, learned.weights)
     # How long it took is no part of the row: the same training gives the same row.
@@ -189,6 +191,13 @@ def origins(profile: Profile) -> Origins:
     }
 
 
+def under(stage: Stage, profile: Profile) -> Stage:
+    """A teacher as wide as VGG19 starts from its file; the start of the arm itself is the baseline's."""
+    if profile.pose2d.vgg19 is None or profile.teacher.narrow != 1:
+        return stage
+    return replace(stage, files=(*stage.files, "vgg19"))
+
+
 STAGE = Stage(
     TABLE,
     "One row per network: trained on from the common baseline for equal steps on what its arm names, from one seed; weights, "
@@ -213,6 +222,7 @@ STAGE = Stage(
     units=lambda profile: profile.pose2d.steps,
     ui_group="arms",
     kinds=frozenset(("torch", "lance")),
+    under=under,
     one_core=True,
     starts="request",
 )

@@ -25,10 +25,12 @@ def refuse_unmakeable(profile: Profile, stage: Stage) -> None:
         ConfigError: no poses, or none to align with, where the stage learns from them.
         BackendError: as `require_models`, for the generator where the stage paints.
         DetectorError: as `require_models`, for the detectors that the stage looks with.
+        PhotoError: as `require_study_files`.
         RenderError: as `require_renderer`.
-        StudentError: as `require_models`, for what students start from.
+        StudentError: as `require_models` and `require_study_files`, for what students start from.
     """
     require_renderer(profile, (stage,))
+    require_study_files(profile, (stage,))
     if "alignment" in stage.settings:  # others have no partitions then, and nothing to refuse
         check_planned(profile)
     names = [name for name in stage.settings if name in _MODELS]
@@ -55,6 +57,42 @@ def require_renderer(profile: Profile, stages: Iterable[Stage]) -> None:
         from posedreamer_assets.scenes.wct2_file import layout_of
 
         layout_of(profile.style.weights)
+
+
+def require_study_files(profile: Profile, stages: Iterable[Stage]) -> None:
+    """Refuse to begin without the photographs and weights that some of these stages read; nothing is opened.
+
+    Raises:
+        PhotoError: photographs that are not named or not there.
+        StudentError: no weights that a 2D pose student starts from, likewise.
+    """
+    files = {name for stage in stages for name in stage.files}
+    if "photos" in files:
+        from posedreamer_assets.scenes.photo_files import require_named
+
+        require_named(profile.photos)
+    if "pose2d" in files:
+        from posedreamer_assets.people2d.start import require_start
+
+        require_start(profile.pose2d)
+
+
+def try_study_files(profile: Profile, stages: Iterable[Stage]) -> None:
+    """Refuse what these stages would fail with after hours that others take: annotations and weights are read.
+
+    Raises:
+        PhotoError: annotations of another kind, fewer photographs than batches are asked for, or files that are not there.
+        StudentError: weights of another network.
+    """
+    files = {name for stage in stages for name in stage.files}
+    if "photos" in files and profile.photos.kind != "stand_in":
+        from posedreamer_assets.scenes.photo_files import require_batches
+
+        require_batches(profile.photos, profile.learning_to_train.photo_batches)
+    if "pose2d" in files:
+        from posedreamer_assets.people2d.network import load_baseline
+
+        load_baseline(profile.pose2d)
 
 
 def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:

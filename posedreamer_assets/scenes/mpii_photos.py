@@ -61,6 +61,18 @@ def mpii_photos(
     return [_photo(Path(folder), one) for one in listed[first : first + count]]
 
 
+def mpii_files(
+    folder: str, annotations: str, *, groups: str | None = None, test_groups: int | None = None
+) -> list[Path]:
+    """The files of all photographs that `mpii_photos` reads, there or not, in its order.
+
+    Raises:
+        PhotoError: as `mpii_photos`, but for images.
+    """
+    listed = _listed(annotations, _stamp(annotations), groups, _stamp(groups), test_groups)
+    return [Path(folder) / one.name for one in listed]
+
+
 def _stamp(path: str | None) -> int:
     return Path(path).stat().st_mtime_ns if path is not None and Path(path).exists() else 0
 
@@ -103,7 +115,8 @@ def _annotated(path: str, stamp: int) -> list[_Image]:
         )
         return [(name, entries, ids) for (name, entries), ids in zip(named, apart, strict=True)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, MatReadError) as error:
-        raise PhotoError(f"photos.annotations: {path} is not MPII's file of annotations: {error!r}") from error
+        other = "; COCO's are read with photos.kind=coco" if path.endswith(".json") else ""
+        raise PhotoError(f"photos.annotations: {path} is not MPII's file of annotations: {error!r}{other}") from error
 
 
 def _chosen(path: str, images: Sequence[_Image], groups: str, stamp: int) -> list[list[list[int]]]:

@@ -92,15 +92,30 @@ def coco_photos(folder: str, annotations: str, first: int, count: int) -> list[P
         PhotoError: a file that is missing or is not what it should be, or an image or annotation that lacks something,
             by its id.
     """
-    page, people = _annotations(annotations, Path(annotations).stat().st_mtime_ns if Path(annotations).exists() else 0)
+    page, people, images = _listed(annotations)
     licences = {
         entry.get("id"): entry.get("url") or entry.get("name") or _NO_LICENCE for entry in page.get("licenses") or []
     }
-    images = sorted((image for image in page["images"] if image["id"] in people), key=lambda image: image["id"])
     return [
         _photo(Path(folder), image, people[image["id"]], licences.get(image.get("license"), _NO_LICENCE))
         for image in images[first : first + count]
     ]
+
+
+def coco_files(folder: str, annotations: str) -> list[Path]:
+    """The files of all photographs that `coco_photos` reads, there or not, in its order.
+
+    Raises:
+        PhotoError: annotations that are not what they should be.
+    """
+    _, _, images = _listed(annotations)
+    return [_file(Path(folder), image) for image in images]
+
+
+def _listed(annotations: str) -> tuple[dict[str, Any], dict[int, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """The page, its annotations by image, and the images with a labelled person in the order of their ids."""
+    page, people = _annotations(annotations, Path(annotations).stat().st_mtime_ns if Path(annotations).exists() else 0)
+    return page, people, sorted((one for one in page["images"] if one["id"] in people), key=lambda one: one["id"])
 
 
 @lru_cache(maxsize=2)
@@ -114,7 +129,8 @@ def _annotations(path: str, stamp: int) -> tuple[dict[str, Any], dict[int, list[
         if missing := [kind for kind in ("images", "annotations") if any("id" not in entry for entry in page[kind])]:
             raise KeyError(f"id of one of the {missing[0]}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PhotoError(f"photos.annotations: {path} is no COCO keypoints JSON: {error!r}") from error
+        other = "; MPII's are read with photos.kind=mpii" if path.endswith(".mat") else ""
+        raise PhotoError(f"photos.annotations: {path} is no COCO keypoints JSON: {error!r}{other}") from error
     return page, {image: found for image, found in by_image.items() if any(_is_labelled(entry) for entry in found)}
 
 
@@ -122,17 +138,24 @@ def _is_labelled(entry: Mapping[str, Any]) -> bool:
     return not entry.get("iscrowd") and any((entry.get("keypoints") or [])[2::3])
 
 
-def _photo(folder: Path, image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], licence: str) -> Photo:
+def _facts(image: Mapping[str, Any]) -> tuple[str, int, int]:
     try:
-        name, width, height = str(image["file_name"]), int(image["width"]), int(image["height"])
+        return str(image["file_name"]), int(image["width"]), int(image["height"])
     except (KeyError, TypeError, ValueError) as error:
         raise PhotoError(
             f"photos.annotations: image {image['id']}: expected file_name, width and height: {error!r}"
         ) from error
-    # Lists name files with or without the folder that they lie in.
-    path = next(
-        (p for p in (folder / name, folder.parent / name, folder / Path(name).name) if p.is_file()), folder / name
-    )
+
+
+def _file(folder: Path, image: Mapping[str, Any]) -> Path:
+    """Lists name files with or without the folder that they lie in."""
+    name = _facts(image)[0]
+    places = (folder / name, folder.parent / name, folder / Path(name).name)
+    return next((place for place in places if place.is_file()), folder / name)
+
+
+def _photo(folder: Path, image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], licence: str) -> Photo:
+    (name, width, height), path = _facts(image), _file(folder, image)
     try:
         data = path.read_bytes()
         with opened(path) as file:

@@ -90,8 +90,8 @@ def test_what_is_wrong_with_files_is_told(tmp_path: Path) -> None:
     Path(annotations).write_text("[]")
     with pytest.raises(PhotoError, match="no COCO keypoints JSON"):
         coco_photos(folder, annotations, 0, 1)
-    with pytest.raises(ConfigError, match=r"photos\.kind coco needs"):
-        load_profile("pocket", {"photos.kind": "coco"})
+    with pytest.raises(ConfigError, match=r"name photographs, and photos\.kind is stand_in; set it to coco or mpii"):
+        load_profile("pocket", {"photos.path": folder, "photos.annotations": annotations})
     with pytest.raises(ConfigError, match=r"photos\.size is 63; expected 64 or more"):
         load_profile("pocket", {"photos.size": 63})
 
