@@ -247,7 +247,7 @@ class _Job:
 
         unchecked = {k for k in keys if snapshot.is_fresh(stage, k) and not snapshot.failed(stage, k)}
         forced = [self.force or key not in unchecked for key in keys]
-        if (count := processes_for(stage, len(keys))) > 1:
+        if (count := processes_for(stage, len(keys), self.profile)) > 1:
             named = [str(key) for key in keys]
             yield from self._beside.execute(stage, named, forced, count)
             raise_if_signalled()

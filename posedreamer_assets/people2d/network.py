@@ -81,8 +81,13 @@ def _openpose_branch(channels: int, width: int, number: int, maps: int) -> nn.Mo
     kernel, count, inner = (3, 3, 512) if number == 0 else (7, 5, width)
     layers: list[nn.Module] = []
     for k in range(count):
-        layers += [nn.Conv2d(width if k else channels, width, kernel, padding=kernel // 2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(width, inner, 1), nn.ReLU(), nn.Conv2d(inner, maps, 1))
+        layers += [nn.Conv2d(width if k else channels, width, kernel, padding=kernel // 2), _relu()]
+    return nn.Sequential(*layers, nn.Conv2d(width, inner, 1), _relu(), nn.Conv2d(inner, maps, 1))
+
+
+def _relu() -> nn.Module:
+    """Behind a convolution, whose output nothing else needs: its memory, most of what a training takes, is used again."""
+    return nn.ReLU(inplace=True)
 
 
 def vgg_layers(widths: tuple[int | str, ...] = _VGG) -> list[nn.Module]:
@@ -92,7 +97,7 @@ def vgg_layers(widths: tuple[int | str, ...] = _VGG) -> list[nn.Module]:
         if isinstance(width, str):
             layers.append(nn.MaxPool2d(2))
         else:
-            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(before, width, 3, padding=1), _relu()]
             before = width
     return layers
 
@@ -100,7 +105,7 @@ def vgg_layers(widths: tuple[int | str, ...] = _VGG) -> list[nn.Module]:
 def _vgg_features() -> nn.Module:
     """The ten layers of VGG19, and the two that Cao et al. put behind them."""
     return nn.Sequential(
-        *vgg_layers(), nn.Conv2d(512, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 128, 3, padding=1), nn.ReLU()
+        *vgg_layers(), nn.Conv2d(512, 256, 3, padding=1), _relu(), nn.Conv2d(256, 128, 3, padding=1), _relu()
     )
 
 

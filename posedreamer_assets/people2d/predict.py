@@ -18,6 +18,11 @@ from posedreamer_assets.people2d.network import PADDED_TO, STRIDE, PoseNet
 from posedreamer_assets.scoring.weights import default_device
 
 
+MOST_PIXELS = 4_000_000
+"""Of an enlarged image: a network of VGG19's widths takes some GB for it, and without a bound all that there is for a crowd
+far away."""
+
+
 def load_network(weights: Mapping[str, Tensor], cfg: Pose2dConfig) -> PoseNet:
     """A student with its weights, of whatever precision, to predict with.
 
@@ -57,7 +62,8 @@ def find_people(
         network: in evaluation mode.
         image: RGB.
         cfg: of the network.
-        scales: factors of the image's size at which it is looked at; maps of all are averaged at the size of the largest.
+        scales: factors of the image's size at which it is looked at; maps of all are averaged at the size of the largest. An
+            image of very small people is enlarged to MOST_PIXELS at most.
     """
     sides = [_scaled_sides(image.shape[:2], scale) for scale in sorted(scales, reverse=True)]
     total: Tensor | None = None
@@ -102,6 +108,7 @@ def find_groups(
 
 
 def _scaled_sides(sides: tuple[int, ...], scale: float) -> tuple[int, int]:
+    scale = min(scale, (MOST_PIXELS / (sides[0] * sides[1])) ** 0.5)
     height, width = (max(1, round(side * scale)) for side in sides)
     return height, width
 

@@ -37,7 +37,7 @@ STAGE = Stage(
     "annotated people. Nobody touches another; the box of somebody farther away may have a quarter of the smaller one in "
     "common with that of somebody annotated.",
     make,
-    "1",
+    "2",
     table=layout_rows.TABLE,
     groups=(PHOTO,),
     settings=("mixed", "crowds.families", "photos.kind"),

@@ -255,6 +255,8 @@ class Stage:
         kinds: technologies, for the UI.
         pool: Dagster's pool; steps of `gpu` are given GPUs.
         one_core: a partition keeps one core busy, so that as many may be made side by side as there are cores.
+        memory_gb: what making one partition takes, about: of memory, and of a GPU where there is one. As many are made side by
+            side as there is room for.
         only_paints: nothing but the generator uses its GPU, so that it needs none where others paint for it.
         starts: by what it is made of itself: `flow`, `union`, `cron`, `import`, or on `request` alone.
     """
@@ -281,6 +283,7 @@ class Stage:
     kinds: frozenset[str] = frozenset()
     pool: str | None = None
     one_core: bool = False
+    memory_gb: Callable[[Profile], float] = lambda profile: 2.0
     only_paints: bool = False
     starts: str = "flow"
 

@@ -144,8 +144,8 @@ def test_few_partitions_and_busy_stages_stay_here(study: tuple[LanceStore, Profi
     cores = mock.patch.object(side_by_side, "usable_cores", return_value=16)
     memory = mock.patch("psutil.virtual_memory", return_value=mock.Mock(available=7 << 30))
     with cores:
-        assert processes_for(graph["hmr_student"], 7) == 1
-        assert processes_for(graph["hmr_student"], 8) == 2
-        assert processes_for(graph["base/raw_generations"], 800) == 1
+        assert processes_for(graph["hmr_student"], 7, study[1]) == 1
+        assert processes_for(graph["hmr_student"], 8, study[1]) == 2
+        assert processes_for(graph["base/raw_generations"], 800, study[1]) == 1
         with memory:
-            assert processes_for(graph["hmr_student"], 800) == 3
+            assert processes_for(graph["hmr_student"], 800, study[1]) == 3

@@ -23,7 +23,8 @@ from posedreamer_assets.config import MixedConfig, load_profile
 from posedreamer_assets.errors import ConfigError, PhotoError
 from posedreamer_assets.pipeline.annotated_photos import photos_of
 from posedreamer_assets.poses.procedural import FAMILIES, stand_on_ground
-from posedreamer_assets.scenes.mix import distances_m, lay_over_photo, photo_view, under
+from posedreamer_assets.scenes.mix import lay_over_photo, under
+from posedreamer_assets.scenes.photo_camera import distances_m, photo_view
 from posedreamer_assets.scenes.photos import PhotoPeople, coco_photos, people_from_json, people_to_json
 from posedreamer_assets.scenes.picture import picture_of
 from posedreamer_assets.scenes.points import MPII16, all_points, mpii_of
@@ -221,13 +222,16 @@ def test_polygons_cover_what_pycocotools_says_but_for_their_edges() -> None:
     assert (own & read).sum() / (own | read).sum() > 0.9
 
 
-def standing_person(body: BodyModel, camera_m: float, distances: tuple[float, ...]) -> tuple[PhotoPeople, float]:
-    """Annotations of people of usual height who stand before a level camera, and its focal length."""
+def standing_person(
+    body: BodyModel, camera_m: float, distances: tuple[float, ...], pitch_deg: float = 0.0
+) -> tuple[PhotoPeople, float]:
+    """Annotations of people of usual height who stand before a camera, and its focal length."""
     params = stand_on_ground(body, BodyParams.zeros(len(distances)))
     transl = params.transl.copy()
     transl[:, 0], transl[:, 2] = np.arange(len(distances)) - 0.5, -np.array(distances)
     params = params.replace(transl=transl)
-    camera = ground_camera(pitch_rad=0.0, height_m=camera_m, focal_px=1.1 * 640, width=640, height=480)
+    pitch = np.deg2rad(pitch_deg)
+    camera = ground_camera(pitch_rad=pitch, height_m=camera_m, focal_px=1.1 * 640, width=640, height=480)
     joints = body.forward(params).joints
     keypoints = camera.project(joints[:, COCO17_FROM_SMPLX].reshape(1, -1, 3)).reshape(-1, 17, 2)
     flags = np.ones((len(distances), 17), bool)
@@ -239,13 +243,22 @@ def standing_person(body: BodyModel, camera_m: float, distances: tuple[float, ..
     return PhotoPeople(keypoints, flags, flags, mpii, known, known, boxes, heads, [None] * len(distances)), 1.1 * 640
 
 
-@pytest.mark.parametrize("camera_m", [0.9, 1.5, 2.2])
-def test_the_camera_is_as_high_as_people_who_stand_say(body: BodyModel, camera_m: float) -> None:
-    people, focal = standing_person(body, camera_m, (4.0, 7.0))
-    view = photo_view(people, 640, 480)
-    assert float(view.camera.focal_px[0]) == pytest.approx(focal)
-    place = -view.camera.rotation[0].T @ view.camera.translation[0]
-    assert float(place[1]) == pytest.approx(camera_m, rel=0.12)
+@pytest.mark.parametrize(("camera_m", "pitch_deg"), [(0.9, 0), (1.5, 0), (1.5, 10), (2.2, 0), (2.2, 15), (3.0, 20)])
+def test_the_camera_is_as_high_and_looks_as_far_down_as_people_who_stand_say(
+    body: BodyModel, camera_m: float, pitch_deg: float
+) -> None:
+    """Somebody who is put where an annotated one stands is about as tall, whether near or far."""
+    people, focal = standing_person(body, camera_m, (4.0, 7.0, 11.0), pitch_deg)
+    camera = photo_view(people, 640, 480).camera
+    assert float(camera.focal_px[0]) == pytest.approx(focal)
+    place = -camera.rotation[0].T @ camera.translation[0]
+    assert float(place[1]) == pytest.approx(camera_m, rel=0.35)
+    assert float(camera.pitch_deg[0]) == pytest.approx(pitch_deg, abs=6.0)  # drawn towards level
+    feet, face = people.keypoints[:, 15:].mean(axis=1), people.keypoints[:, 0]
+    rays = np.concatenate([(feet - camera.principal_px[0]) / focal, np.ones((3, 1))], axis=1) @ camera.rotation[0]
+    ground = place + rays * (-place[1] / rays[:, 1:2])
+    heads = camera.project((ground + [0.0, 1.6, 0.0])[None])[0]
+    assert feet[:, 1] - heads[:, 1] == pytest.approx(feet[:, 1] - face[:, 1], rel=0.25)
 
 
 def test_people_are_at_most_as_far_as_their_limbs_say(body: BodyModel) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 
 from posedreamer_assets import errors
+from posedreamer_assets.config import Profile
 from posedreamer_assets.cores import usable_cores
 from posedreamer_assets.errors import PoseDreamerError
 from posedreamer_assets.pipeline import Stage
@@ -35,15 +36,20 @@ if TYPE_CHECKING:
     from posedreamer_assets.defs.local.runner import Runner
 
 EACH = 4  # partitions for each process that its start, some seconds, is worth
-_MEMORY = 2 << 30  # bytes of a process that trains
+_LARGE_GB = 2.0  # of a partition: for what takes no more, a GPU is not asked how much it has
 
 
-def processes_for(stage: Stage, partitions: int) -> int:
+def processes_for(stage: Stage, partitions: int, profile: Profile) -> int:
     """How many processes make so many partitions of a stage; 1 where this one does it alone."""
     if not stage.one_core:
         return 1
-    free = psutil.virtual_memory().available // _MEMORY
-    return max(1, min(usable_cores(), int(free), partitions // EACH))
+    need_gb = stage.memory_gb(profile)
+    free_gb = psutil.virtual_memory().available / 1e9
+    if need_gb > _LARGE_GB:
+        from posedreamer_assets.diffusion.memory import gpu_gb
+
+        free_gb = min(free_gb, gpu_gb() or free_gb)
+    return max(1, min(usable_cores(), int(free_gb / need_gb), partitions // EACH))
 
 
 @dataclass(frozen=True)
