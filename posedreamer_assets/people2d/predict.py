@@ -17,7 +17,6 @@ from posedreamer_assets.people2d.grouping import group_people
 from posedreamer_assets.people2d.network import PADDED_TO, STRIDE, PoseNet
 from posedreamer_assets.scoring.weights import default_device
 
-
 MOST_PIXELS = 4_000_000
 """Of an enlarged image: a network of VGG19's widths takes some GB for it, and without a bound all that there is for a crowd
 far away."""

@@ -10,8 +10,21 @@ from posedreamer_assets.tables.keys import ARM, TEACHER, group_of, partition_key
 TRAINED = (ARM, TEACHER)
 """Groups of all networks of the study."""
 ARM_SETTING, TEACHER_SETTING = "arm.spec", "teacher"
+# Of six stages: weights, gradients, moments and the process; a crop of so many pixels; an image of `predict.MOST_PIXELS`.
+_WEIGHTS_GB, _CROP_GB, _CROP_PX, _LOOKING_GB = 1.0, 0.16, 368, 4.0
 ARM_SETTINGS = (ARM_SETTING, TEACHER_SETTING)
 """Settings of which a partition depends on what concerns its arm alone."""
+
+
+def training_gb(profile: Profile) -> float:
+    """Memory that the training of one network takes, about: that of layout vgg19 was measured on a CPU, in float32."""
+    cfg = profile.pose2d
+    return 2.0 if cfg.layout == "pocket" else _WEIGHTS_GB + _CROP_GB * cfg.batch * (cfg.size / _CROP_PX) ** 2
+
+
+def looking_gb(profile: Profile) -> float:
+    """Memory that it takes to look for people in the largest image that is looked at, likewise."""
+    return 2.0 if profile.pose2d.layout == "pocket" else _LOOKING_GB
 
 
 def arm_key(arm: str, seed: int) -> str:

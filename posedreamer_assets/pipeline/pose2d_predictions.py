@@ -19,7 +19,7 @@ from posedreamer_assets.pipeline.arm_samples import (
     people_of_scenes,
     photos_of_split,
 )
-from posedreamer_assets.pipeline.arm_study import TRAINED, arm_of, looks_at_scenes
+from posedreamer_assets.pipeline.arm_study import TRAINED, arm_of, looking_gb, looks_at_scenes
 from posedreamer_assets.pipeline.pose2d_students import weights_of
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of, copied
 from posedreamer_assets.tables.fields import SCHEMAS
@@ -186,6 +186,7 @@ STAGE = Stage(
     ui_group="arms",
     kinds=frozenset(("torch", "lance")),
     one_core=True,
+    memory_gb=looking_gb,
     starts="request",
 )
 

@@ -37,6 +37,7 @@ from posedreamer_assets.pipeline.arm_study import (
     reads_photos,
     reads_scenes,
     reads_styles,
+    training_gb,
 )
 from posedreamer_assets.pipeline.stage import Inputs, Made, Origins, Reads, Stage, all_of
 from posedreamer_assets.progress import advance
@@ -224,5 +225,6 @@ STAGE = Stage(
     kinds=frozenset(("torch", "lance")),
     under=under,
     one_core=True,
+    memory_gb=training_gb,
     starts="request",
 )

@@ -14,6 +14,7 @@ from posedreamer_assets.metrics.intervals import bootstrap_difference, bootstrap
 from posedreamer_assets.pipeline import Round, Stage
 from posedreamer_assets.poses.folder import Folder
 from posedreamer_assets.report.reading import count_of, poses_in_parts, result_of, rows_of
+from posedreamer_assets.report.scenes import scenes_figures
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.scoring.verdict import KEPT
 from posedreamer_assets.tables.fields import NO_ROOM
@@ -57,6 +58,7 @@ def gather(snapshot: Snapshot) -> Figures:
         "kept_by_skin_tone": rates.as_dict() if rates else None,
         "dataset": _metrics(snapshot, "dataset_release"),
         "quality": _metrics(snapshot, "quality_report"),
+        "crowds": scenes_figures(snapshot),
         "arms": _metrics(snapshot, "pose2d_report") if ARM_STUDY in profile.studies else {},
         "students": {} if profile.students.off else _metrics(snapshot, "hmr_benchmark"),
     }

@@ -11,7 +11,7 @@ Line = tuple[str, str, str]
 
 def main_figures(figures: Mapping[str, Any]) -> list[Line]:
     """Label, value and note of each figure that there is."""
-    parts = (_counts, _students, _arms, _rounds, _alignment, _hard_rounds, _quality, _judges)
+    parts = (_counts, _students, _crowds, _arms, _rounds, _alignment, _hard_rounds, _quality, _judges)
     return [line for part in parts for line in part(figures)]
 
 
@@ -41,6 +41,19 @@ def _students(figures: Mapping[str, Any]) -> Iterator[Line]:
         star = ", beyond the sizes trained" if rate["drawn_on"] else ""
         value = f"{rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
         yield f"renders that one image is worth, {recipe}", value, f"{name}{star}"
+
+
+def _crowds(figures: Mapping[str, Any]) -> Iterator[Line]:
+    """How much the study of synthetic people has to learn from, and how many of the user's backgrounds were kept."""
+    found = figures.get("crowds", {})
+    if backgrounds := found.get("backgrounds"):
+        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(backgrounds.items()) if reason != "kept")
+        kept = backgrounds.get("kept", 0)
+        yield "backgrounds kept", str(kept), f"of {sum(backgrounds.values())}" + (f": {refused}" if refused else "")
+    for part, name in (("ds", "scenes"), ("dm", "mixtures")):
+        if of := found.get(part):
+            annotated = f", {of['annotated']} annotated ones" if of["annotated"] else ""
+            yield name, str(of["images"]), f"{of['people_placed']} of {of['people_drawn']} people placed{annotated}"
 
 
 def _arms(figures: Mapping[str, Any]) -> Iterator[Line]:

@@ -1,11 +1,13 @@
 """The report's section on the study `learning_to_train`: scenes of many people, and people over photographs."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from posedreamer_assets.config import BACKGROUND_STUDY
 from posedreamer_assets.report.html import Note, PanelRow, Panels, Section, Table
 from posedreamer_assets.report.reading import rows_of, spread
 from posedreamer_assets.runtime.freshness import Snapshot
@@ -51,6 +53,23 @@ def scenes_section(snapshot: Snapshot) -> Section | None:
             caption = "Filled: a joint that is seen. Hollow: one that is hidden. White: annotated in the photograph."
             blocks.append(Panels(rows, title, caption))
     return Section("Learning to train: scenes of many people", blocks, "Everything is known of synthetic people.")
+
+
+def scenes_figures(snapshot: Snapshot) -> dict[str, Any]:
+    """Counts of what is up to date of the study: backgrounds by verdict, images and synthetic people of D_S and D_M.
+
+    Empty where the study was not asked for, or has made nothing.
+    """
+    if _STUDY not in snapshot.profile.studies:
+        return {}
+    found: dict[str, Any] = {}
+    for part in _NAMES:
+        if (line := _figures(snapshot, part)) is not None:
+            found[part] = {"images": line[1], "people_drawn": line[2], "people_placed": line[3], "annotated": line[4]}
+    if BACKGROUND_STUDY in snapshot.profile.studies:
+        rows = rows_of(snapshot, snapshot.graph["ds/backgrounds"], ["reason"])
+        found["backgrounds"] = {} if rows is None else dict(Counter(rows.column("reason").to_pylist()))
+    return {name: of for name, of in found.items() if of}
 
 
 def _figures(snapshot: Snapshot, part: str) -> list[Any] | None:

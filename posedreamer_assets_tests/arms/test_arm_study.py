@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from posedreamer_assets.config import ARM_STUDY, Profile, arm_called, arm_names, load_profile
 from posedreamer_assets.errors import ConfigError, StorageError, StudentError
 from posedreamer_assets.metrics.mpii_ap import judge
-from posedreamer_assets.pipeline import graph, graph_of
+from posedreamer_assets.pipeline import arm_samples, graph, graph_of
 from posedreamer_assets.pipeline.arm_samples import edges_of, sources_of
 from posedreamer_assets.pipeline.arm_study import arm_key, arm_of
 from posedreamer_assets.pipeline.models import Models
@@ -22,6 +22,8 @@ from posedreamer_assets.pipeline.pose2d_report import groups_in, truths_of, trut
 from posedreamer_assets.pipeline.rounds import planned_keys
 from posedreamer_assets.pipeline.stage import Inputs
 from posedreamer_assets.report.html import Cell, Table
+from posedreamer_assets.report.main_figures import main_figures
+from posedreamer_assets.report.scenes import scenes_figures
 from posedreamer_assets.report.trained_arms import PHOTOGRAPHS, STAND_IN, TITLES, arms_section, tables_of, title_of
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Listed
@@ -355,3 +357,65 @@ def test_a_profile_without_the_study_has_no_section(trained: Trained) -> None:
     store, profile = trained
     off = replace(profile, learning_to_train=replace(profile.learning_to_train, enabled=False))
     assert arms_section(Snapshot(off, store)) is None
+
+
+def test_counts_of_what_there_is_to_learn_from_are_those_of_the_tables(trained: Trained) -> None:
+    store, profile = trained
+    figures = scenes_figures(Snapshot(profile, store))
+    drawn = store.read("scene_layouts", ["scenes-0000"], ["image_id", "people_drawn"]).to_pylist()
+    images = {row["image_id"]: row["people_drawn"] for row in drawn}
+    assert figures["ds"] == {
+        "images": len(images), "people_drawn": sum(images.values()), "people_placed": len(drawn), "annotated": 0,
+    }  # fmt: skip
+    origins = store.read("scene_people", ["photos-0000"], ["origin"]).column("origin").to_pylist()
+    assert figures["dm"]["annotated"] == origins.count("photo") > 0
+    nothing = {"poses": 0, "crowds": {**figures, "backgrounds": {"kept": 2, "has_people": 3, "unreadable": 1}}}
+    lines = {label: (value, note) for label, value, note in main_figures(nothing)}
+    assert lines["backgrounds kept"] == ("2", "of 6: 3 has_people, 1 unreadable")
+    assert lines["scenes"][0] == str(len(images)) and "annotated" in lines["mixtures"][1]
+    assert scenes_figures(Snapshot(load_profile("pocket"), store)) == {}
+
+
+@pytest.mark.parametrize("arm", ["real-ds", "real-dm-masks", "real-style"])
+def test_files_for_which_there_is_no_room_are_read_when_they_are_drawn(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    inputs = inputs_of(trained, "pose2d_students", arm_key(arm, 0))
+    held = sources_of(inputs, arm_of(inputs.key)[0])
+    monkeypatch.setattr(arm_samples, "_AT_ONCE", 1)
+    monkeypatch.setattr(arm_samples, "_HELD_BYTES", 1)
+    read = sources_of(inputs, arm_of(inputs.key)[0])
+    for one, other in zip((held.real, held.synthetic), (read.real, read.synthetic), strict=True):
+        assert one is not None and other is not None and one.ids == other.ids
+        for a, b in zip(one.pictures, other.pictures, strict=True):
+            assert np.array_equal(a.image, b.image) and np.array_equal(a.joints, b.joints)
+            assert np.array_equal(np.nan_to_num(a.head_px), np.nan_to_num(b.head_px))
+            assert (a.instances is None) == (b.instances is None)
+    assert read.synthetic is not None and len(read.synthetic.pictures) > 1, "there is room for the first alone"
+
+
+def test_an_arm_that_was_killed_goes_on_from_what_it_left(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from posedreamer_assets.people2d import learn
+
+    inputs = replace(inputs_of(trained, "pose2d_students", arm_key("real-ds", 0)), unfinished=tmp_path / "left")
+    monkeypatch.setattr(learn, "_SAVED_EVERY", 0.0)
+    steps: list[int] = []
+
+    class Killed(Exception):
+        pass
+
+    def counted(self: "learn._Arm", share: float, step: Callable[..., float] = learn._Arm.step) -> float:
+        steps.append(self.progress.step)
+        if steps.count(3) == 1 and self.progress.step == 3:
+            raise Killed
+        return step(self, share)
+
+    monkeypatch.setattr(learn._Arm, "step", counted)
+    with pytest.raises(Killed):
+        inputs.stage.make(inputs)
+    made = inputs.stage.make(inputs).rows
+    assert steps == [0, 1, 2, 3, 3]
+    assert made is not None
+    assert made.to_pylist() == trained[0].read("pose2d_students", [inputs.key], made.schema.names).to_pylist()

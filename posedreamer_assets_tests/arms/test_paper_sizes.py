@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from posedreamer_assets.cli.doctor import look_at_photographs, look_at_pose2d
 from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.cli.run_command import stages_of, study_settings
 from posedreamer_assets.config import Pose2dConfig, Profile, load_profile
+from posedreamer_assets.defs.local import side_by_side
+from posedreamer_assets.defs.local.side_by_side import processes_for
 from posedreamer_assets.errors import ConfigError, PhotoError, PoseDreamerError, StudentError
 from posedreamer_assets.people2d.network import PoseNet, load_baseline
 from posedreamer_assets.pipeline import graph_of
@@ -115,6 +118,19 @@ def test_photographs_of_no_kind_and_a_pocket_network_without_weights_are_refused
         load_profile("pocket", {"photos.path": str(tmp_path)})
     with pytest.raises(ConfigError, match=r"pose2d\.baseline null is for layout vgg19; found pocket"):
         load_profile("pocket", {"pose2d.baseline": None})
+
+
+def test_so_large_networks_are_trained_side_by_side_where_there_is_memory_for_each() -> None:
+    profile, pocket = paper(), load_profile("pocket", study_settings(STUDY))
+    stages = graph_of(profile)
+    with (
+        mock.patch.object(side_by_side, "usable_cores", return_value=16),
+        mock.patch("psutil.virtual_memory", return_value=mock.Mock(available=20e9)),
+        mock.patch("posedreamer_assets.diffusion.memory.gpu_gb", return_value=None),
+    ):
+        assert processes_for(stages["pose2d_students"], 1000, profile) == 3  # of 6 GB each, as measured
+        assert processes_for(stages["pose2d_students"], 1000, pocket) == 10
+        assert 1 < processes_for(stages["pose2d_predictions"], 1000, profile) < 10
 
 
 def test_a_start_from_vgg19_has_its_layers_and_others_that_are_always_the_same(vgg19: Path) -> None:

@@ -149,3 +149,7 @@ def test_few_partitions_and_busy_stages_stay_here(study: tuple[LanceStore, Profi
         assert processes_for(graph["base/raw_generations"], 800, study[1]) == 1
         with memory:
             assert processes_for(graph["hmr_student"], 800, study[1]) == 3
+            large = replace(graph["hmr_student"], memory_gb=lambda profile: 3.5)
+            assert processes_for(large, 800, study[1]) == 2
+            with mock.patch("posedreamer_assets.diffusion.memory.gpu_gb", return_value=4.0):
+                assert processes_for(large, 800, study[1]) == 1

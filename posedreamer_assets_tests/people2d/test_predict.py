@@ -49,6 +49,18 @@ def test_an_image_of_any_size_is_looked_at_whole() -> None:
     assert found.joints.shape[1:] == (16, 2)
 
 
+def test_an_image_of_tiny_people_is_not_enlarged_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    from posedreamer_assets.people2d import predict
+
+    monkeypatch.setattr(predict, "MOST_PIXELS", 40_000)
+    seen: list[tuple[int, ...]] = []
+    network = PoseNet(TINY).eval()
+    network.register_forward_pre_hook(lambda _, images: seen.append(tuple(images[0].shape[2:])))
+    image = np.zeros((50, 100, 3), np.uint8)
+    find_people(network, image, TINY, (1.0, 50.0))
+    assert seen == [(160, 288), (64, 128)], "141 x 283 and 50 x 100, to whole cells"
+
+
 def test_joints_are_in_pixels_of_the_image_whatever_the_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     from posedreamer_assets.people2d import predict
     from posedreamer_assets_tests.people2d.test_grouping import perfect_maps

@@ -257,7 +257,7 @@ def test_the_camera_is_as_high_and_looks_as_far_down_as_people_who_stand_say(
     feet, face = people.keypoints[:, 15:].mean(axis=1), people.keypoints[:, 0]
     rays = np.concatenate([(feet - camera.principal_px[0]) / focal, np.ones((3, 1))], axis=1) @ camera.rotation[0]
     ground = place + rays * (-place[1] / rays[:, 1:2])
-    heads = camera.project((ground + [0.0, 1.6, 0.0])[None])[0]
+    heads = camera.project((ground + np.array([0.0, 1.6, 0.0]))[None])[0]
     assert feet[:, 1] - heads[:, 1] == pytest.approx(feet[:, 1] - face[:, 1], rel=0.25)
 
 
