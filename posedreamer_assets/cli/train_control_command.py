@@ -38,6 +38,13 @@ FIGURES = {
     "--learning-rate", type=float, default=2e-3, show_default=True, help="1e-4 where the base has billions of weights."
 )
 @click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time.")
+@click.option(
+    "--micro-rows",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Images that go through the network together; 0 is generator.batch_size on a GPU. Halved where its memory ends.",
+)
 @home_option
 @profile_option
 @set_option
@@ -49,6 +56,7 @@ def train_control(
     rank: int,
     learning_rate: float,
     gradient_checkpointing: bool,
+    micro_rows: int,
     home: Path | None,
     profile_name: str | None,
     settings: tuple[str, ...],
@@ -83,6 +91,7 @@ def train_control(
         rank=rank,
         learning_rate=learning_rate,
         gradient_checkpointing=gradient_checkpointing,
+        micro_rows=micro_rows,
         seed=profile.seed,
     )
     with TerminalDisplay() as display, watching(display):

@@ -1,13 +1,15 @@
 """Control training: a generator that paints from captions learns by flow matching to paint over control images.
 
 What of it learns is the scheme's: of FLUX a LoRA that sees the control image in the tokens' channels (`control_lora.py`), of
-Z-Image a ControlNet (`control_net.py`). What is written is read by `generator.control_lora_path`.
+Z-Image a ControlNet (`control_net.py`). What is written is read by `generator.control_lora_path`. Where a GPU's memory ends, a
+step is done anew with half as many images together.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -25,6 +27,8 @@ from posedreamer_assets.diffusion.frugal import fast_products, set_checkpointing
 from posedreamer_assets.diffusion.gradients import CPU_ROWS, attention, sum_gradients
 from posedreamer_assets.diffusion.halves import body_share
 from posedreamer_assets.diffusion.pair_data import batches_of
+from posedreamer_assets.diffusion.remembered import deciding
+from posedreamer_assets.diffusion.together import Together, told
 from posedreamer_assets.diffusion.zimage import ZImageGenerator
 from posedreamer_assets.digests import digest
 from posedreamer_assets.errors import ControlTrainingError
@@ -37,6 +41,8 @@ ControlGenerator = FluxGenerator | ZImageGenerator
 """What can be taught, of `generator.load_base`."""
 MOST_HELD_OUT = 32  # images that the loss is measured on
 LAST_RATE = 0.1  # of the full one
+MEMORY_ALONE = ("micro_rows", "gradient_checkpointing", "save_every")
+"""Settings with which a training that was stopped, for want of memory perhaps, may go on differently."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,9 @@ class ControlTraining:
     """How a generator is taught. `rank`: of a LoRA; ControlNets have none.
 
     `noise_mean`, `noise_std`: noise levels are logit-normal. `body_weight`: extra weight of the loss where the body is.
-    `black_share`: images that are shown with a black control image, so that it goes on to mean nothing.
+    `black_share`: images that are shown with a black control image, so that it goes on to mean nothing. `micro_rows`: images that
+    go through the network together, whose gradients are summed up to `batch_size`; 0 is the generator's batch on a GPU and 8 on
+    a CPU, and where a GPU's memory ends it is halved.
     """
 
     steps: int = 2000
@@ -56,6 +64,7 @@ class ControlTraining:
     noise_std: float = 1.5
     body_weight: float = 4.0
     black_share: float = 0.1
+    micro_rows: int = 0
     gradient_checkpointing: bool = False
     save_every: int = 200
     seed: int = 0
@@ -142,6 +151,7 @@ class ControlLoss:
     def __init__(self, data: ControlData, generator: ControlGenerator, cfg: ControlTraining) -> None:
         self.data, self.generator, self.cfg = data, generator, cfg
         self.cores = cores_of(generator.device)
+        self.together = _together(generator, cfg)
 
     def rows(self, indices: np.ndarray, sigma: Tensor, noise: torch.Generator, black: np.ndarray) -> Rows:
         """Encoded images at these noise levels; those in `black` (n,) are shown a black control image."""
@@ -160,9 +170,7 @@ class ControlLoss:
 
     def parts(self, rows: Rows) -> Iterator[Rows]:
         """Rows that go through the network together."""
-        size = CPU_ROWS if self.generator.device.type == "cpu" else self.generator.block_size
-        for start in range(0, len(rows.images), size):
-            yield rows.part(slice(start, start + size))
+        return (rows.part(part) for part in self.together.parts(len(rows.images)))
 
     def errors(self, rows: Rows) -> Float[Tensor, " n"]:
         """Weighted mean square of the predicted velocity against `noise - images`, the target of rectified flow."""
@@ -176,12 +184,44 @@ class ControlLoss:
         indices = np.flatnonzero(self.data.held_out)[:MOST_HELD_OUT]
         n = len(indices)
         rows = self.rows(indices, (torch.arange(n) + 0.5) / n, torch.Generator().manual_seed(7), np.zeros(n, bool))
-        found = map_on_cores(torch.no_grad()(self.errors), self.parts(rows), self.cores)
-        return float(torch.cat(list(found)).mean())
+
+        def measure() -> list[Tensor]:
+            return list(map_on_cores(torch.no_grad()(self.errors), self.parts(rows), self.cores))
+
+        return float(torch.cat(self.together.until_it_fits(measure, lambda: None)).mean())
+
+
+def _together(generator: ControlGenerator, cfg: ControlTraining) -> Together:
+    settings = deciding(generator.cfg) | {
+        "tokens": generator.token_grid,
+        "rank": cfg.rank,
+        "gradient_checkpointing": cfg.gradient_checkpointing,
+    }
+    return Together(
+        cfg.micro_rows or (CPU_ROWS if generator.device.type == "cpu" else generator.block_size),
+        what="control training",
+        noun="images",
+        device=generator.device,
+        settings=settings,
+        too_large=lambda first: _too_large(cfg, "a single image", first),
+    )
+
+
+def _too_large(cfg: ControlTraining, what: str, first: str) -> ControlTrainingError:
+    others = (
+        "a smaller image or another rank"
+        if cfg.gradient_checkpointing
+        else "--gradient-checkpointing or a smaller image"
+    )
+    return ControlTrainingError(f"control training: the GPU's memory is too small for {what} ({first}): set {others}")
 
 
 class ControlTrainer:
-    """Training steps of a generator of `load_base`."""
+    """Training steps of a generator of `load_base`.
+
+    `loss.together` says how many images go through the network at a time: where a GPU's memory does not suffice, half as many
+    from then on, and noise that was drawn stays.
+    """
 
     def __init__(self, data: ControlData, generator: ControlGenerator, cfg: ControlTraining) -> None:
         self.loss, self.cfg = ControlLoss(data, generator, cfg), cfg
@@ -195,7 +235,11 @@ class ControlTrainer:
         self._batches = batches_of(train, min(cfg.batch_size, len(train)), np.random.default_rng(cfg.seed))
 
     def step(self, number: int) -> float:
-        """One optimizer step on the next batch; returns the loss."""
+        """One optimizer step on the next batch; returns the loss.
+
+        Raises:
+            ControlTrainingError: a loss that is not finite, or a GPU whose memory is too small for a single image.
+        """
         cfg, loss = self.cfg, self.loss
         indices = next(self._batches)
         logit = cfg.noise_mean + cfg.noise_std * torch.randn(len(indices), generator=self.noise)
@@ -210,11 +254,19 @@ class ControlTrainer:
                 mean = loss.errors(part).sum() / len(indices)
                 return mean.item(), torch.autograd.grad(mean, self.parameters)
 
-        total = sum(sum_gradients(differentiate, loss.parts(rows), self.parameters, loss.cores))
+        def gradients() -> list[float]:
+            return sum_gradients(differentiate, loss.parts(rows), self.parameters, loss.cores)
+
+        total = sum(loss.together.until_it_fits(gradients, self._forget))
         if not math.isfinite(total):
             raise ControlTrainingError(f"training diverged at step {number + 1}: lower the learning rate")
         self.optimizer.step()
         return total
+
+    def _forget(self) -> None:
+        """Drop what was computed with larger parts."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def checkpoint(self, on: bool) -> None:
         """Whether activations are computed again on the way back."""
@@ -240,16 +292,18 @@ def train_control(data: ControlData, generator: ControlGenerator, cfg: ControlTr
         folder: where the weights, `losses.json` and the training's state are written.
 
     Raises:
-        ControlTrainingError: nothing to learn from or to measure on, a state of another training, or a loss that is not finite.
+        ControlTrainingError: nothing to learn from or to measure on, a state of another training, a GPU whose memory is too small
+            for a single image, or a loss that is not finite.
     """
     for kind, count in (("to learn from", (~data.held_out).sum()), ("held out", data.held_out.sum())):
         if count == 0:
             raise ControlTrainingError(f"no images {kind} among {len(data.held_out)}")
     folder.mkdir(parents=True, exist_ok=True)
-    with fast_products(generator.device):
+    with told(partial(_too_large, cfg, "encoders and optimizer")), fast_products(generator.device):
         trainer = ControlTrainer(data, generator, cfg)
         state = folder / "training.pt"
-        same = digest([asdict(cfg), generator.digest, data.captions, data.held_out])
+        settings = {name: value for name, value in asdict(cfg).items() if name not in MEMORY_ALONE}
+        same = digest([settings, generator.digest, data.captions, data.held_out])
         course = _go_on(trainer, state, same)
         progress, losses = Progress(course["step"]), course["losses"]
         before = course["before"]

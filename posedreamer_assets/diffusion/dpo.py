@@ -1,7 +1,8 @@
 """Flow-DPO: teach a flow-matching model to prefer the images of a pose that show it better; the loss is in `dpo_loss.py`.
 
 v_theta is the model with a LoRA adapter, v_ref the same model with the adapter switched off or as it was at the start; both
-see the same noise, noise level, latents, control and caption, and so do winner and loser.
+see the same noise, noise level, latents, control and caption, and so do winner and loser. Where a GPU's memory ends, a step is
+done anew with half as many pairs together.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from posedreamer_assets.config import AlignmentConfig
+from posedreamer_assets.config import AlignmentConfig, GeneratorConfig
 from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.adapters import (
     WEIGHTS_NAME,
@@ -35,6 +37,8 @@ from posedreamer_assets.diffusion.generator import FlowModel, Generator
 from posedreamer_assets.diffusion.gradients import CPU_ROWS, attention, sum_gradients
 from posedreamer_assets.diffusion.lowering import is_fp8
 from posedreamer_assets.diffusion.pair_data import PairData, PairEncoder, PairRows, batches_of
+from posedreamer_assets.diffusion.remembered import deciding
+from posedreamer_assets.diffusion.together import Together, told
 from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.progress import advance
@@ -46,6 +50,8 @@ VALIDATION_DRAWS = 2  # noise levels per validation pair
 MAX_VALIDATION_PAIRS = 96
 MEMORY_ALONE = ("micro_pairs", "gradient_checkpointing", "latent_cache", "save_every")
 """Settings with which a training that was killed, for want of memory perhaps, may go on differently."""
+DECIDING = ("lora_rank", "half_images", "gradient_checkpointing", "latent_cache", "optimizer")
+"""Those that decide how many pairs a GPU has room for."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,12 @@ class DpoTrainer:
     """The adapter's training steps.
 
     The reference is the model without the adapter, or with the adapter in `start`, from which training then begins.
-    Pixels, latents and embeddings are those of `PairEncoder`, whose files lie in `folder`.
+    Pixels, latents and embeddings are those of `PairEncoder`, whose files lie in `folder`. `together` says how many pairs go
+    through the model at a time: where a GPU's memory does not suffice, half as many from then on, and noise that was drawn stays.
 
     Raises:
-        AlignmentError: a network that cannot compute activations again, or an optimizer that is not installed.
+        AlignmentError: a network that cannot compute activations again, or an optimizer that is not installed; of its methods, a
+            GPU whose memory is too small for a single pair.
     """
 
     def __init__(
@@ -114,6 +122,7 @@ class DpoTrainer:
         self.batch_size = min(cfg.batch_size, len(self.train))
         self.steps = min(cfg.steps, math.ceil(cfg.max_epochs * len(self.train) / self.batch_size))
         self._validation_reference: list[PairErrors] = []
+        self.together = _together(cfg, generator, start)
         self._batches = batches_of(self.train, self.batch_size, np.random.default_rng(seed))
 
     def step(self, number: int) -> dict[str, float]:
@@ -122,7 +131,15 @@ class DpoTrainer:
         noise, sigma = self._draw(len(indices), self.noise)
         for group in self.optimizer.param_groups:
             group["lr"] = self.cfg.learning_rate * rate_at(number, self.steps)
-        parts = [self._part(indices[chunk], noise[chunk], sigma[chunk]) for chunk in self._chunks(indices)]
+        figures = self.together.until_it_fits(lambda: self._differentiate(indices, noise, sigma), self._forget)
+        self.optimizer.step()
+        return _averages(figures, number)
+
+    def _differentiate(
+        self, indices: np.ndarray, noise: Float[Tensor, "n tokens c"], sigma: Float[Tensor, "n"]
+    ) -> list[dict[str, Tensor]]:
+        """Give the adapter the gradients of the n pairs at `indices`, and return the figures of each part of them."""
+        parts = self._parts(indices, noise, sigma)
         references = self._reference_errors(parts)
 
         def differentiate(work: tuple[Part, PairErrors]) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
@@ -133,9 +150,7 @@ class DpoTrainer:
                 gradients = torch.autograd.grad(losses.sum() / len(indices), self.parameters)
             return pair_figures(policy, reference, part.sigma, self.cfg.beta), gradients
 
-        figures = sum_gradients(differentiate, zip(parts, references, strict=True), self.parameters, self.cores)
-        self.optimizer.step()
-        return _averages(figures, number)
+        return sum_gradients(differentiate, zip(parts, references, strict=True), self.parameters, self.cores)
 
     def validate(self, number: int) -> dict[str, float]:
         """The figures on the validation pairs, with the same noise and noise levels at every call."""
@@ -143,20 +158,31 @@ class DpoTrainer:
         noise, _ = self._draw(n, torch.Generator().manual_seed(1))
         order = np.random.default_rng(1).permutation(n)
         sigma = torch.from_numpy(((order + 0.5) / n).astype(np.float32))
-        chunks = self._chunks(self.validation)
-        parts = [self._part(self.validation[chunk], noise[chunk], sigma[chunk]) for chunk in chunks]
+        return _averages(self.together.until_it_fits(lambda: self._measure(noise, sigma), self._forget), number)
+
+    def _measure(self, noise: Float[Tensor, "n tokens c"], sigma: Float[Tensor, "n"]) -> list[dict[str, Tensor]]:
+        """Figures of each part of the n validation pairs."""
+        parts = self._parts(self.validation, noise, sigma)
         if not self._validation_reference:
             self._validation_reference = self._reference_errors(parts)
         policies = map_on_cores(torch.no_grad()(self._errors), parts, self.cores)
-        figures = [
+        return [
             pair_figures(policy, reference, part.sigma, self.cfg.beta)
             for policy, reference, part in zip(policies, self._validation_reference, parts, strict=True)
         ]
-        return _averages(figures, number)
 
-    def _part(self, indices: np.ndarray, noise: Tensor, sigma: Tensor) -> Part:
+    def _forget(self) -> None:
+        """Drop what was computed with larger parts."""
+        self._validation_reference = []
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _parts(self, indices: np.ndarray, noise: Float[Tensor, "n tokens c"], sigma: Float[Tensor, "n"]) -> list[Part]:
         device = self.generator.device
-        return Part(self.encoder.rows(indices), noise.to(device), sigma.to(device))
+        return [
+            Part(self.encoder.rows(indices[chunk]), noise[chunk].to(device), sigma[chunk].to(device))
+            for chunk in self._chunks(indices)
+        ]
 
     def _reference_errors(self, parts: list[Part]) -> list[PairErrors]:
         network = self.generator.network
@@ -189,17 +215,41 @@ class DpoTrainer:
         return torch.randn(n, *self.encoder.shape, generator=generator), torch.rand(n, generator=generator)
 
     def _chunks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Positions of pairs that go through the model together: pairs of the same half image.
-
-        `micro_pairs` of them, or, where that is 0, on a GPU as many images as the generator makes at a time and on a CPU
-        always the same number, so that the adapter does not depend on the generator's batch size.
-        """
-        on_cpu = self.generator.device.type == "cpu"
-        size = self.cfg.micro_pairs or (CPU_ROWS if on_cpu else max(1, self.generator.block_size // 2))
+        """Positions of pairs that go through the model together: pairs of the same half image."""
         windows = self.encoder.window[indices]
         for window in np.unique(windows):
             mates = np.flatnonzero(windows == window)
-            yield from (mates[start : start + size] for start in range(0, len(mates), size))
+            yield from (mates[part] for part in self.together.parts(len(mates)))
+
+
+def _together(cfg: AlignmentConfig, generator: FlowModel, start: Path | None) -> Together:
+    """`micro_pairs`, or, where that is 0, on a GPU half as many pairs as the generator makes images at a time and on a CPU always
+    the same number, so that the adapter does not depend on the generator's batch size."""
+    on_cpu = generator.device.type == "cpu"
+    of_generator = getattr(generator, "cfg", None)
+    settings = {name: getattr(cfg, name) for name in DECIDING}
+    settings |= {"name": getattr(generator, "name", ""), "tokens": generator.token_grid, "reference": start is not None}
+    settings |= deciding(of_generator) if isinstance(of_generator, GeneratorConfig) else {}
+    return Together(
+        cfg.micro_pairs or (CPU_ROWS if on_cpu else max(1, generator.block_size // 2)),
+        what="Flow-DPO",
+        noun="pairs",
+        device=generator.device,
+        settings=settings,
+        too_large=lambda first: _too_large(cfg, of_generator, "a single pair", first),
+    )
+
+
+def _too_large(cfg: AlignmentConfig, generator: object, what: str, first: str) -> AlignmentError:
+    """One line, with the settings that need less memory and are not set yet."""
+    less = [
+        ("alignment.gradient_checkpointing=true", not cfg.gradient_checkpointing),
+        ("alignment.latent_cache=true", not cfg.latent_cache),
+        ("alignment.optimizer=adamw8bit", cfg.optimizer == "adamw"),
+        ("generator.precision=nf4", getattr(generator, "precision", "nf4") != "nf4"),
+    ]
+    others = ", ".join([setting for setting, is_open in less if is_open] + ["a smaller image or alignment.lora_rank"])
+    return AlignmentError(f"Flow-DPO: the GPU's memory is too small for {what} ({first}): set {others}")
 
 
 def train_dpo(
@@ -230,7 +280,7 @@ def train_dpo(
 
     Raises:
         AlignmentError: a backend that does not predict velocities, no training or no validation pairs, an optimizer that
-            is not installed, or a loss that is not finite.
+            is not installed, a GPU whose memory is too small for a single pair, or a loss that is not finite.
     """
     if not isinstance(generator, FlowModel):
         raise AlignmentError(f"Flow-DPO needs a generator that predicts velocities (FlowModel), found {generator.name}")
@@ -246,7 +296,8 @@ def train_dpo(
     folder = work or out_dir
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with fast_products(generator.device):
+        other = partial(_too_large, cfg, getattr(generator, "cfg", None), "encoders and optimizer")
+        with told(other), fast_products(generator.device):
             trainer = DpoTrainer(pairs, generator, cfg, seed, folder, start)
             saved = SavedTraining(trainer, work, seed, start) if work else None
             aside = parked(generator.adapter.pipeline, generator.network, generator.device)

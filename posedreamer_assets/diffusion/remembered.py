@@ -1,9 +1,12 @@
-"""How many images a device had room for, once it had none for more: a fact of this computer, kept in its cache, in no digest."""
+"""How many images, or rows of a training, a device had room for, once it had none for more: a fact of this computer, kept in its
+cache, in no digest."""
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,23 +18,52 @@ FILE = "batch_sizes.json"
 
 def remembered_rows(cfg: GeneratorConfig, image: ImageConfig, device: torch.device) -> int | None:
     """Images of the largest block that was left after a larger one did not fit; None where all have fitted."""
-    return _read(cache_folder() / FILE).get(_what(cfg, image, device))
+    return _read(cache_folder() / FILE).get(_painting(cfg, image, device))
 
 
 def remember_rows(cfg: GeneratorConfig, image: ImageConfig, device: torch.device, rows: int) -> None:
     """Let who loads this generator on such a device begin with so many; where nothing can be written, a warning says so."""
+    _remember(_painting(cfg, image, device), rows)
+
+
+def remembered_training(what: str, settings: Mapping[str, Any], device: torch.device) -> int | None:
+    """Rows of a training with these settings that were left to go through the network together after more did not fit; None
+    where all have fitted.
+
+    Args:
+        what: is trained, for people.
+        settings: everything that decides on memory, but for the number of rows.
+        device: where.
+    """
+    return _read(cache_folder() / FILE).get(_training(what, settings, device))
+
+
+def remember_training(what: str, settings: Mapping[str, Any], device: torch.device, rows: int) -> None:
+    """Let who trains so on such a device begin with so many rows together; as `remember_rows`."""
+    _remember(_training(what, settings, device), rows)
+
+
+def _painting(cfg: GeneratorConfig, image: ImageConfig, device: torch.device) -> str:
+    """The kind of device, for people, and everything that decides on memory, but for the size of blocks itself."""
+    return f"{_device_name(device)}: {cfg.backend} {digest([deciding(cfg), asdict(image)])}"
+
+
+def _training(what: str, settings: Mapping[str, Any], device: torch.device) -> str:
+    return f"{_device_name(device)}: {what} {digest(dict(settings))}"
+
+
+def deciding(cfg: GeneratorConfig) -> dict[str, Any]:
+    """What of a generator may decide on memory, beside the size of blocks and of images."""
+    return {name: value for name, value in asdict(cfg).items() if name not in ("batch_size", "device")}
+
+
+def _remember(key: str, rows: int) -> None:
     file = cache_folder() / FILE
-    known = _read(file) | {_what(cfg, image, device): rows}
+    known = _read(file) | {key: rows}
     try:
         write_whole(file, json.dumps(known, indent=1, sort_keys=True))
     except OSError as error:
         logging.getLogger(__name__).warning("the size of blocks is not remembered: %s", error)
-
-
-def _what(cfg: GeneratorConfig, image: ImageConfig, device: torch.device) -> str:
-    """The kind of device, for people, and everything that decides on memory, but for the size of blocks itself."""
-    settings = {name: value for name, value in asdict(cfg).items() if name not in ("batch_size", "device")}
-    return f"{_device_name(device)}: {cfg.backend} {digest([settings, asdict(image)])}"
 
 
 def _device_name(device: torch.device) -> str:
