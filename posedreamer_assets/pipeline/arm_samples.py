@@ -135,8 +135,24 @@ def photos_of_split(inputs: Inputs, split: str) -> list[str]:
     return [name for name, of in zip(texts(rows, "sample_id"), texts(rows, "split"), strict=True) if of == split]
 
 
+def tested_photographs(inputs: Inputs) -> list[str]:
+    """Photographs that networks are tested on; asked for before the first is trained.
+
+    Raises:
+        StudentError: there are none.
+    """
+    if not (names := photos_of_split(inputs, TEST)):
+        share = inputs.profile.photos.test_share
+        raise StudentError(
+            f"no photograph is of the split test (photos.test_share {share:g}), so that nothing would be known of networks: raise "
+            "it, or learning_to_train.photo_batches"
+        )
+    return names
+
+
 def _photographs(inputs: Inputs) -> "Source":
     """D_R: photographs to train on."""
+    tested_photographs(inputs)
     names = photos_of_split(inputs, TRAIN)
     files = Files(inputs, names, {annotated_photos.TABLE: ("image", "ignore_mask")})
     people = people_of_photographs(inputs.rows(photo_people.TABLE, LABELS))

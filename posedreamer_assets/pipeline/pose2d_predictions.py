@@ -17,7 +17,7 @@ from posedreamer_assets.pipeline.arm_samples import (
     People,
     people_of_photographs,
     people_of_scenes,
-    photos_of_split,
+    tested_photographs,
 )
 from posedreamer_assets.pipeline.arm_study import TRAINED, arm_of, looking_gb, looks_at_scenes
 from posedreamer_assets.pipeline.pose2d_students import weights_of
@@ -78,7 +78,7 @@ def _photographs(inputs: Inputs) -> list[_Looked]:
     """Photographs of the split test."""
     from posedreamer_assets.tables.images import decode_rgb
 
-    names = photos_of_split(inputs, TEST)
+    names = tested_photographs(inputs)
     files = Files(inputs, names, {annotated_photos.TABLE: ("image",)})
     people = people_of_photographs(inputs.rows(photo_people.TABLE))
     return [

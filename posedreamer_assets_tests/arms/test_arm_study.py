@@ -129,7 +129,7 @@ def _settings_of(profile: Profile) -> dict[str, object]:
 def test_other_weights_of_the_baseline_make_every_network_out_of_date(trained: Trained, tmp_path: Path) -> None:
     store, profile = trained
     other = small_study(tmp_path)
-    weights = Path(other.pose2d.baseline) / "model.safetensors"
+    weights = Path(str(other.pose2d.baseline)) / "model.safetensors"
     stage = graph_of(other)["pose2d_baseline"]
     same = Snapshot(other, store).input_digest(stage)
     assert same == Snapshot(profile, store).input_digest(stage), "the same bytes elsewhere"
@@ -419,3 +419,11 @@ def test_an_arm_that_was_killed_goes_on_from_what_it_left(
     assert steps == [0, 1, 2, 3, 3]
     assert made is not None
     assert made.to_pylist() == trained[0].read("pose2d_students", [inputs.key], made.schema.names).to_pylist()
+
+
+def test_without_photographs_to_test_on_nothing_is_trained(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm_samples, "photos_of_split", lambda inputs, split: [])
+    for stage in ("pose2d_students", "pose2d_predictions"):
+        inputs = inputs_of(trained, stage, arm_key("real", 0))
+        with pytest.raises(StudentError, match=r"no photograph is of the split test \(photos\.test_share 0\.5\)"):
+            inputs.stage.make(inputs)

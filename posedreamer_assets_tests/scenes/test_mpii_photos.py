@@ -10,8 +10,9 @@ from scipy.io import savemat
 
 from posedreamer_assets.body.joints import COCO17
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.errors import ConfigError, PhotoError
+from posedreamer_assets.errors import PhotoError
 from posedreamer_assets.scenes.mpii_photos import mpii_photos
+from posedreamer_assets.scenes.photo_files import require_named
 from posedreamer_assets.scenes.photos import people_from_json, people_to_json
 from posedreamer_assets.scenes.points import MPII16
 
@@ -97,5 +98,5 @@ def test_files_that_are_none_are_told(release: tuple[str, str], tmp_path: Path) 
 
 
 def test_mpii_needs_a_folder_and_its_file() -> None:
-    with pytest.raises(ConfigError, match="kind mpii needs"):
-        load_profile("pocket", {"photos.kind": "mpii"})
+    with pytest.raises(PhotoError, match=r"kind mpii needs photographs: --set photos\.path=FOLDER"):
+        require_named(load_profile("pocket", {"photos.kind": "mpii"}).photos)
