@@ -20,48 +20,33 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FluxTransformer2DModel
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from posedreamer_assets.config import AlignmentConfig, GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.adapters import AdapterSlot, add_adapter
+from posedreamer_assets.diffusion.counting import BareFlux, count_flow_dpo
 from posedreamer_assets.diffusion.dpo import DpoTrainer
-from posedreamer_assets.diffusion.flux import MAX_CAPTION_TOKENS, FluxGenerator
+from posedreamer_assets.diffusion.flux import MAX_CAPTION_TOKENS
 from posedreamer_assets.diffusion.frugal import fast_products, set_checkpointing
 from posedreamer_assets.diffusion.pair_data import PairData, PosePixels
+from posedreamer_assets.diffusion.together import Together
+from posedreamer_assets.diffusion.training_plan import bytes_of_a_weight
 
 GB = 1e9
+CHANNELS: dict[str, Any] = {"in_channels": 128, "out_channels": 64, "guidance_embeds": True}
 REAL: dict[str, Any] = {"num_layers": 19, "num_single_layers": 38, "num_attention_heads": 24, "attention_head_dim": 128}
 TINY: dict[str, Any] = {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 2, "attention_head_dim": 128}
 
 
-class RandomFlux(FluxGenerator):
+class RandomFlux(BareFlux):
     """A FLUX transformer with random weights; images and captions are encoded as noise, by nothing."""
 
     def __init__(self, sizes: dict[str, Any], side: int, device: torch.device, dtype: torch.dtype) -> None:
-        with torch.device(device):
-            default = torch.get_default_dtype()
-            torch.set_default_dtype(dtype)
-            try:
-                network = FluxTransformer2DModel(in_channels=128, out_channels=64, guidance_embeds=True, **sizes)
-            finally:
-                torch.set_default_dtype(default)
-        self.pipeline: Any = SimpleNamespace(transformer=network.eval().requires_grad_(False), components={})
-        self.cfg, self.image = GeneratorConfig("flux", guidance=3.5), ImageConfig(side, side)
-        self.device, self._digest = device, "random"
-        self.adapter = AdapterSlot(self.pipeline, self.network_name)
-
-    @property
-    def token_grid(self) -> tuple[int, int]:
-        return self.image.height // 16, self.image.width // 16
+        cfg = GeneratorConfig("flux", guidance=3.5, device=str(device))
+        super().__init__(CHANNELS | sizes, cfg, ImageConfig(side, side), dtype)
 
     def encode_image(self, image: np.ndarray) -> Tensor:
         rows, columns = self.token_grid
@@ -78,77 +63,21 @@ class RandomFlux(FluxGenerator):
         )  # type: ignore[return-value]
 
 
-class LeanAttention(torch.autograd.Function):
-    """Attention that keeps inputs and output, as fused kernels do; on the meta device nothing is computed."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
-        out = torch.empty_like(query)
-        ctx.save_for_backward(query, key, value, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        return grad, grad, grad
-
-
-class Lean(TorchFunctionMode):
-    """Within this context attention is `LeanAttention`."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.scaled_dot_product_attention:
-            given = dict(kwargs or {})
-            query, key, value = (*args, *(given[n] for n in ("query", "key", "value")[len(args) :]))[:3]
-            return LeanAttention.apply(query, key, value)
-        return func(*args, **(kwargs or {}))
-
-
-def kept_bytes(sizes: dict[str, Any], side: int, pairs: int, rank: int) -> int:
-    """Bytes that autograd keeps of the forward pass of winners and losers, weights left out."""
-    meta = torch.device("meta")
-    model = RandomFlux(sizes, side, meta, torch.bfloat16)
-    add_adapter(model.network, rank, model.lora_targets)
-    weights = {p.untyped_storage()._cdata for p in model.network.parameters()}
-    kept: dict[int, tuple[int, Tensor]] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = (storage.nbytes(), tensor)  # alive, so that no other storage takes its place
-        return tensor
-
-    n, (rows, columns) = 2 * pairs, model.token_grid
-    tokens = torch.empty(n, rows * columns, 64, device=meta)
-    captions = tuple(
-        torch.empty(n, *s, device=meta, dtype=torch.bfloat16) for s in ((MAX_CAPTION_TOKENS, 4096), (768,))
-    )
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), Lean():
-        model.velocity(tokens, tokens, captions, torch.empty(n, device=meta))
-    return sum(size for size, _ in kept.values())
-
-
-def plan(sizes: dict[str, Any], side: int, cfg: AlignmentConfig) -> dict[str, float]:
+def planned(sizes: dict[str, Any], side: int, cfg: AlignmentConfig) -> dict[str, float]:
     """Gigabytes by part, see the module's docstring."""
-    model = RandomFlux(sizes, side, torch.device("meta"), torch.bfloat16)
-    network = sum(p.numel() for p in model.network.parameters()) * 2
-    add_adapter(model.network, cfg.lora_rank, model.lora_targets)
-    weights = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
-    kept, blocks = (
-        kept_bytes(sizes, side, cfg.micro_pairs, cfg.lora_rank),
-        sizes["num_layers"] + sizes["num_single_layers"],
-    )
-    if cfg.gradient_checkpointing:
-        rows, columns = model.token_grid
-        width = sizes["num_attention_heads"] * sizes["attention_head_dim"]
-        inputs = blocks * 2 * cfg.micro_pairs * (rows * columns + MAX_CAPTION_TOKENS) * width * 2
-        one = max(kept_bytes({**sizes, **only}, side, cfg.micro_pairs, cfg.lora_rank) for only in ONE_BLOCK)
-        kept = inputs + one
-    adapter = weights * (12 + (8 if cfg.optimizer == "adamw" else 2))
-    parts = {"network": network / GB, "adapter": adapter / GB, "activations": kept / GB}
+    counted = count_flow_dpo(CHANNELS | sizes, ImageConfig(side, side), cfg, cfg.micro_pairs, torch.bfloat16)
+    parts = {
+        "network": 2 * counted.network / GB,
+        "adapter": counted.adapter * bytes_of_a_weight(cfg) / GB,
+        "activations": counted.kept / GB,
+    }
     return {**parts, "sum": sum(parts.values())}
 
 
-ONE_BLOCK = ({"num_layers": 1, "num_single_layers": 0}, {"num_layers": 0, "num_single_layers": 1})
+def as_asked(together: Together, rows: int) -> None:
+    """So many rows go through together: what does not fit is told, not done in smaller parts."""
+    together.rows = rows
+    together.until_it_fits = lambda work, forget: work()  # type: ignore[method-assign]
 
 
 def measure(
@@ -168,6 +97,7 @@ def measure(
     seconds = []
     with tempfile.TemporaryDirectory() as folder, fast_products(device):
         trainer = DpoTrainer(pairs, model, cfg, 0, Path(folder))
+        as_asked(trainer.together, cfg.micro_pairs)
         for number in range(1, steps + 2):
             if device.type == "cuda":
                 torch.cuda.synchronize()
@@ -208,7 +138,7 @@ def main() -> None:
         for micro in args.micro_pairs:
             of_setting = replace(cfg, micro_pairs=micro)
             row: dict[str, Any] = {"side": side, "micro_pairs": micro, "checkpointing": cfg.gradient_checkpointing}
-            row["plan_gb"] = plan(sizes, side, of_setting)
+            row["plan_gb"] = planned(sizes, side, of_setting)
             if not args.plan:
                 if args.device == "cuda":
                     torch.cuda.empty_cache()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posedreamer_assets.config import CounterConfig, DetectorConfig, Pose2dConfig, Profile
-from posedreamer_assets.errors import PoseDreamerError, StorageError
+from posedreamer_assets.errors import AlignmentError, PoseDreamerError, StorageError
 from posedreamer_assets.runtime.home import Home
 
 if TYPE_CHECKING:
@@ -37,8 +37,14 @@ class Finding:
         return "ok" if self.ok else ("missing" if self.required else "none")
 
 
-def examine(home: Home, profile: Profile) -> list[Finding]:
-    """Look at everything that the main job needs."""
+def examine(home: Home, profile: Profile, *, training: bool = False) -> list[Finding]:
+    """Look at everything that the main job needs.
+
+    Args:
+        home: where it would run.
+        profile: what it would run.
+        training: plan the memory of Flow-DPO, too, which takes seconds; on a GPU that is done anyhow.
+    """
     looks: list[tuple[str, Callable[[], Finding]]] = [
         ("OpenGL", look_at_gl),
         ("lightgbm", look_at_lightgbm),
@@ -56,6 +62,9 @@ def examine(home: Home, profile: Profile) -> list[Finding]:
         ("storage", lambda: look_at_storage(home)),
         ("disk", lambda: look_at_disk(home, profile)),
     ]
+    if training or (profile.generator.backend != "pocket" and not profile.alignment.off):
+        after = [name for name, _ in looks].index("generator memory") + 1
+        looks.insert(after, ("training memory", lambda: look_at_training(profile, training)))
     if profile.segmenter is not None:
         looks.append(("segmenter", lambda: look_at_segmenter(profile)))
     if profile.crowds.renderer == "cycles":
@@ -246,6 +255,32 @@ def look_at_memory(profile: Profile) -> Finding:
     remedy = "a smaller generator.precision, a GPU with more memory, or another profile"
     takes = f" and takes {found}" if found else ""
     return Finding(name, found is not None, f"{detail}; the GPU has {room_gb:.1f} GB{takes}", remedy)
+
+
+def look_at_training(profile: Profile, asked: bool) -> Finding:
+    """The plan of Flow-DPO's memory for three sizes of GPU, and whether it fits the one that is here.
+
+    Without a GPU nothing is counted but where it was `asked` for. Only alignment that is on needs it.
+    """
+    from posedreamer_assets.diffusion.memory import gpu_gb
+    from posedreamer_assets.diffusion.training_plan import require_training_room, training_on_cards, training_plan
+
+    name, needed = "training memory", not profile.alignment.off
+    room_gb, sections = gpu_gb(), (profile.generator, profile.image, profile.alignment)
+    if room_gb is None and not asked:
+        return Finding(name, False, "not planned without a GPU", "posedreamer doctor --training", required=False)
+    if (planned := training_plan(*sections)) is None:
+        what = "planned for flux in bf16, int8 and nf4, where sizes are known without a download"
+        return Finding(name, False, what, required=False)
+    listed = ", ".join(f"{part} {size:.1f}" for part, size in planned.parts.items())
+    detail = f"Flow-DPO: {planned} ({listed}); planned: {training_on_cards(*sections)}"
+    if room_gb is None:
+        return Finding(name, False, f"{detail}; no GPU", "a GPU with more memory than that", required=False)
+    try:
+        require_training_room(*sections, room_gb)
+    except AlignmentError as error:
+        return Finding(name, False, f"{detail}; the GPU has {room_gb:.1f} GB", str(error), needed)
+    return Finding(name, True, f"{detail}; the GPU has {room_gb:.1f} GB", required=needed)
 
 
 def _pocket_generator(profile: Profile) -> str:

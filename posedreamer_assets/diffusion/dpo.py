@@ -39,6 +39,7 @@ from posedreamer_assets.diffusion.lowering import is_fp8
 from posedreamer_assets.diffusion.pair_data import PairData, PairEncoder, PairRows, batches_of
 from posedreamer_assets.diffusion.remembered import deciding
 from posedreamer_assets.diffusion.together import Together, told
+from posedreamer_assets.diffusion.training_plan import pairs_together
 from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.progress import advance
@@ -231,7 +232,7 @@ def _together(cfg: AlignmentConfig, generator: FlowModel, start: Path | None) ->
     settings |= {"name": getattr(generator, "name", ""), "tokens": generator.token_grid, "reference": start is not None}
     settings |= deciding(of_generator) if isinstance(of_generator, GeneratorConfig) else {}
     return Together(
-        cfg.micro_pairs or (CPU_ROWS if on_cpu else max(1, generator.block_size // 2)),
+        (cfg.micro_pairs or CPU_ROWS) if on_cpu else pairs_together(cfg, generator.block_size),
         what="Flow-DPO",
         noun="pairs",
         device=generator.device,

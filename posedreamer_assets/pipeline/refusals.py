@@ -104,17 +104,20 @@ def require_models(profile: Profile, names: Iterable[str] = _MODELS) -> None:
 
     Raises:
         BackendError: a generator that is neither on this computer nor to be downloaded, or too large for the GPU.
+        AlignmentError: Flow-DPO that the GPU has no room for.
         CaptionError: a model that describes photographs, likewise.
         DetectorError: a detector's file that is missing, or a shipped one that would judge photographs.
         StudentError: a checkpoint that students which see images start from, likewise.
     """
     from posedreamer_assets.diffusion.memory import gpu_gb, require_room
     from posedreamer_assets.diffusion.sources import require
+    from posedreamer_assets.diffusion.training_plan import require_training_room
 
     names = tuple(names)
     if "generator" in names and profile.generator.backend != "pocket":
         require(profile.generator)
         require_room(profile.generator, profile.image, gpu_gb())
+        require_training_room(profile.generator, profile.image, profile.alignment, gpu_gb())
     if "captions" in names and (model := profile.captions.model) is not None and not local_path(model).is_dir():
         _require_hub_model("captions.model", model, profile.captions.revision, CaptionError)
     if "students" in names and sees_images(profile):

@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from posedreamer_assets.cli.commands import cli
+from posedreamer_assets.cli.doctor import look_at_training
 from posedreamer_assets.config import load_profile
-from posedreamer_assets.errors import DetectorError
+from posedreamer_assets.errors import AlignmentError, DetectorError
 from posedreamer_assets.pipeline.refusals import require_models
 from posedreamer_assets.runtime.home import Home
 
@@ -138,6 +139,28 @@ def test_doctor_tells_licence_and_memory_of_a_large_generator_without_loading_it
     assert "usyd-community/vitpose-plus-base: HF_HUB_OFFLINE" in lines["judging detector"]
     assert "PekingU/rtdetr_r50vd: HF_HUB_OFFLINE" in lines["person counter"]
     assert result.exit_code == 1
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_doctor_plans_training_where_it_is_asked_or_where_a_gpu_is_and_refuses_what_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flux = load_profile("flux")
+    assert "--training" in look_at_training(flux, asked=False).remedy
+    asked = look_at_training(flux, asked=True)
+    assert "24 GiB: " in asked.detail and "(network 23.8, adapter 3.0, activations" in asked.detail
+    assert not asked.required
+    for room_gb, mark in ((40.0, "ok"), (27.0, "missing")):
+        monkeypatch.setattr("posedreamer_assets.diffusion.memory.gpu_gb", lambda room_gb=room_gb: room_gb)
+        found = look_at_training(flux, asked=False)
+        assert found.mark == mark and f"the GPU has {room_gb:.1f} GB" in found.detail
+    assert "--set generator.precision=int8 needs" in found.remedy and "\n" not in found.remedy
+    off = load_profile("flux", {"alignment.method": "none"})
+    assert look_at_training(off, asked=True).mark != "missing", "who does not align needs no room for it"
+    monkeypatch.setattr("posedreamer_assets.diffusion.sources.require", lambda _: None)
+    require_models(off, ["generator"])
+    with pytest.raises(AlignmentError, match="alignment: needs"):
+        require_models(flux, ["generator"])
 
 
 def test_photographs_are_not_judged_by_a_detector_of_renderings_unless_told_so(

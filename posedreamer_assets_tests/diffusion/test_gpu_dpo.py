@@ -30,21 +30,33 @@ def test_a_tiny_transformer_takes_a_step(benchmark: ModuleType) -> None:
     assert found["step_s"] > 0 and found["peak_gb"] == 0.0
 
 
+def test_what_does_not_fit_is_told(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(benchmark.RandomFlux, "velocity", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        benchmark.measure(benchmark.TINY, 64, replace(CONFIG, micro_pairs=2), torch.device("cpu"), 1)
+
+
 def test_the_plan_adds_up(benchmark: ModuleType) -> None:
-    found = benchmark.plan(benchmark.TINY, 64, CONFIG)
+    found = benchmark.planned(benchmark.TINY, 64, CONFIG)
     model = benchmark.RandomFlux(benchmark.TINY, 64, torch.device("meta"), torch.bfloat16)
     assert found["network"] * 1e9 == pytest.approx(2 * sum(p.numel() for p in model.network.parameters()))
     # to_q, to_k, to_v of both blocks and to_out of the first, each 256 x 4 and 4 x 256, 20 bytes a weight
     assert found["adapter"] * 1e9 == pytest.approx(7 * 2 * 256 * 4 * 20)
     assert found["sum"] == pytest.approx(found["network"] + found["adapter"] + found["activations"])
-    light = benchmark.plan(benchmark.TINY, 64, replace(CONFIG, optimizer="adamw8bit"))
+    light = benchmark.planned(benchmark.TINY, 64, replace(CONFIG, optimizer="adamw8bit"))
     assert light["adapter"] * 1e9 == pytest.approx(7 * 2 * 256 * 4 * 14)
 
 
 def test_what_autograd_keeps_grows_with_pairs_and_blocks_and_checkpointing_keeps_less(benchmark: ModuleType) -> None:
-    one, two = (benchmark.kept_bytes(benchmark.TINY, 64, pairs, 4) for pairs in (1, 2))
+    whole = replace(CONFIG, gradient_checkpointing=False)
+    one, two = (
+        benchmark.planned(benchmark.TINY, 64, replace(whole, micro_pairs=pairs))["activations"] for pairs in (1, 2)
+    )
     assert 1.8 < two / one <= 2.0, "all but the rotary embedding is of each image"
     deep = {**benchmark.TINY, "num_layers": 4, "num_single_layers": 4}
-    assert benchmark.kept_bytes(deep, 64, 1, 4) > 3 * one
-    kept, again = (benchmark.plan(deep, 64, replace(CONFIG, gradient_checkpointing=on)) for on in (False, True))
+    assert benchmark.planned(deep, 64, whole)["activations"] > 3 * one
+    kept, again = (benchmark.planned(deep, 64, replace(CONFIG, gradient_checkpointing=on)) for on in (False, True))
     assert again["activations"] < 0.5 * kept["activations"]
