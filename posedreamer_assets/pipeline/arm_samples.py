@@ -144,8 +144,8 @@ def tested_photographs(inputs: Inputs) -> list[str]:
     if not (names := photos_of_split(inputs, TEST)):
         share = inputs.profile.photos.test_share
         raise StudentError(
-            f"no photograph is of the split test (photos.test_share {share:g}), so that nothing would be known of networks: raise "
-            "it, or learning_to_train.photo_batches"
+            f"no photograph is of the split test (photos.test_share {share:g}), so that nothing would be known of networks: "
+            "raise it, or learning_to_train.photo_batches"
         )
     return names
 
