@@ -146,9 +146,14 @@ def load_baseline(cfg: Pose2dConfig) -> dict[str, Tensor]:
     except (SafetensorError, OSError, RuntimeError) as error:
         raise StudentError(
             f"pose2d.baseline: {file} does not fit layout {cfg.layout}, width {cfg.width}, {cfg.stages} stages: "
-            f"{str(error).splitlines()[0]}"
+            f"{_said(error)}"
         ) from error
     return weights
+
+
+def _said(error: Exception) -> str:
+    """The beginning of what PyTorch says of weights that do not fit, without its heading: names of some of them."""
+    return " ".join(str(error).removeprefix("Error(s) in loading state_dict for PoseNet:").split())[:120]
 
 
 def _from_vgg19(cfg: Pose2dConfig) -> dict[str, Tensor]:
