@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -20,6 +21,7 @@ from posedreamer_assets.errors import ConfigError, PhotoError, PoseDreamerError,
 from posedreamer_assets.people2d.network import PoseNet, load_baseline
 from posedreamer_assets.pipeline import graph_of
 from posedreamer_assets.pipeline.refusals import refuse_unmakeable
+from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.runtime.outside_files import file_digest
 from posedreamer_assets_tests.scenes.conftest import STUDY
@@ -162,3 +164,20 @@ def test_baseline_and_taught_arms_depend_on_the_bytes_of_vgg19(vgg19: Path) -> N
         stage = graph_of(profile)[name]
         assert ("vgg19" in stage.under(stage, profile).files) == depends, (name, profile.pose2d)
     assert file_digest(asked, "vgg19") and file_digest(asked, "pose2d") is None
+
+
+def test_photographs_in_another_folder_change_nothing_and_other_ones_do(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    settings = photographs(tmp_path / "here")
+    there = {name: str(value).replace("/here/", "/there/") for name, value in settings.items()}
+    store = Home(tmp_path / "home").store()
+
+    def digest(settings: dict[str, object] | dict[str, str]) -> str:
+        snapshot = Snapshot(paper(**settings, **{"learning_to_train.photo_batches": 1}), store)
+        return snapshot.input_digest(snapshot.graph["photos/annotated_photos"], "photos-0000")
+
+    before = digest(settings)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert digest(there) == before
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "there/images/1.png")
+    assert digest(there) != before
