@@ -1,7 +1,7 @@
 """What training keeps of a forward pass, counted on networks without weights: torch's meta device computes shapes alone."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from posedreamer_assets.config import AlignmentConfig, GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.adapters import add_adapter
@@ -76,21 +77,81 @@ class Lean(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def saved_bytes(forward: Callable[[], object], weights: Iterable[Tensor]) -> int:
-    """Bytes that autograd keeps of a forward pass, each storage once and those of `weights` left out."""
-    known = {weight.untyped_storage()._cdata for weight in weights}
-    kept: dict[int, tuple[int, Tensor]] = {}
+class MixedPrecision(TorchFunctionMode):
+    """Within, linear layers compute in `dtype` with copies of their weights, each made once, as torch.autocast has it; the meta
+    device has none."""
 
-    def keep(tensor: Tensor) -> Tensor:
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype, self._copies = dtype, dict[int, tuple[Tensor, Tensor]]()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear:
+            given, weight, *rest = (*args, *(kwargs or {}).values())
+            return func(
+                given.to(self.dtype), self.copy(weight), *(one if one is None else self.copy(one) for one in rest)
+            )
+        return func(*args, **(kwargs or {}))
+
+    def copy(self, weight: Tensor) -> Tensor:
+        """A weight's copy."""
+        if id(weight) not in self._copies:
+            self._copies[id(weight)] = weight, weight.to(self.dtype)
+        return self._copies[id(weight)][1]
+
+
+class Kept:
+    """Storages that autograd keeps, each once; alive, so that no other takes its place."""
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        self._weights = {weight.untyped_storage()._cdata for weight in weights}
+        self._kept: dict[int, tuple[int, Tensor]] = {}
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """Keep its storage but if it is a weight's; returns it."""
         storage = tensor.untyped_storage()
-        if storage._cdata not in known:
-            kept[storage._cdata] = (storage.nbytes(), tensor)  # alive, so that no other storage takes its place
+        if storage._cdata not in self._weights:
+            self._kept[storage._cdata] = (storage.nbytes(), tensor)
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(size for size, _ in self._kept.values())
+
+
+def saved_bytes(forward: Callable[[], object], weights: Iterable[Tensor], recomputed: Sequence[Any] = ()) -> int:
+    """Bytes that autograd keeps of a forward pass, each storage once and those of `weights` left out.
+
+    Args:
+        forward: the pass.
+        weights: that are there anyhow.
+        recomputed: diffusers' networks whose blocks are computed again on the way back: of these their inputs are kept, and what
+            is kept within the largest one.
+    """
+    weights = list(weights)
+    kept, largest = Kept(weights), 0
+
+    def block(compute: Callable[..., object], *inputs: object) -> object:
+        nonlocal largest
+        within = Kept(weights)
+        with torch.autograd.graph.saved_tensors_hooks(within.add, lambda tensor: tensor):
+            result = compute(*inputs)
+        largest = max(largest, within.size)
+        if any(isinstance(one, Tensor) and one.requires_grad for one in tree_leaves(result)):  # else nobody comes back
+            for one in inputs:
+                if isinstance(one, Tensor):
+                    kept.add(one)
+        return result
+
+    for network in recomputed:
+        network.enable_gradient_checkpointing(block)
+    with torch.autograd.graph.saved_tensors_hooks(kept.add, lambda tensor: tensor):
         result = forward()
+    for network in recomputed:
+        network.disable_gradient_checkpointing()
     del result
-    return sum(size for size, _ in kept.values())
+    return kept.size + largest
 
 
 class Counted(NamedTuple):

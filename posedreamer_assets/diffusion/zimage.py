@@ -1,6 +1,7 @@
 """Z-Image with a ControlNet, through diffusers' `ZImageControlNetPipeline`: open weights, of Turbo a few steps an image."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -150,11 +151,15 @@ class ZImageGenerator(EmbedsEachCaption):
         shown = (list(noisy.unbind(0)), 1 - sigma, list(captions[0]))
         # A ControlNet that is trained has weights in float32 between those of the base in `dtype`.
         mixed = next(self.controlnet.control_layers.parameters()).dtype != transformer.dtype
-        with torch.autocast(self.device.type, transformer.dtype if mixed else None, enabled=mixed):
+        with self.mixed_precision(transformer.dtype if mixed else None):
             hints = self.controlnet(*shown, list(context.unbind(0)), conditioning_scale=self.cfg.control_strength)
             hints = {layer: hint.to(transformer.dtype) for layer, hint in hints.items()}
             found = transformer(*shown, controlnet_block_samples=hints, return_dict=False)[0]
         return -pack_latents(torch.stack(found).squeeze(2))
+
+    def mixed_precision(self, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+        """Within, products are computed in `dtype`; None is each in its weights' own."""
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def _latents(self, tokens: Float[Tensor, "n tokens c"]) -> Float[Tensor, "n c2 1 h w"]:
         rows, columns = self.token_grid
