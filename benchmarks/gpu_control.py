@@ -13,8 +13,8 @@ then is named in `left_out`. The plan adds up
 
 Copies are those that autocast makes of a ControlNet's float32 weights. Activations are what autograd keeps, counted on torch's
 meta device with an attention that keeps its inputs and output alone; with checkpointing the inputs of all blocks that gradients
-pass through, and what is kept within the largest. Text encoders and autoencoder, which stay on the GPU in a real training, are not
-counted and not there.
+pass through, and what is kept within the largest. Text encoders and autoencoder, which stay on the GPU in a real training, are
+not counted and not there.
 """
 
 import argparse

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,6 @@ from posedreamer_assets.config import AlignmentConfig, GeneratorConfig
 from posedreamer_assets.cores import cores_of, map_on_cores
 from posedreamer_assets.diffusion.adapters import (
     WEIGHTS_NAME,
-    adapter_file,
     adapter_state,
     add_adapter,
     holding,
@@ -32,6 +31,7 @@ from posedreamer_assets.diffusion.adapters import (
     without_adapter,
 )
 from posedreamer_assets.diffusion.dpo_loss import PairErrors, flow_dpo_loss, pair_figures, velocity_error
+from posedreamer_assets.diffusion.dpo_state import Course, SavedTraining
 from posedreamer_assets.diffusion.frugal import build_optimizer, fast_products, parked, set_checkpointing
 from posedreamer_assets.diffusion.generator import FlowModel, Generator
 from posedreamer_assets.diffusion.gradients import CPU_ROWS, attention, sum_gradients
@@ -40,17 +40,13 @@ from posedreamer_assets.diffusion.pair_data import PairData, PairEncoder, PairRo
 from posedreamer_assets.diffusion.remembered import deciding
 from posedreamer_assets.diffusion.together import Together, told
 from posedreamer_assets.diffusion.training_plan import pairs_together
-from posedreamer_assets.digests import digest, file_digest
 from posedreamer_assets.errors import AlignmentError
 from posedreamer_assets.progress import advance
 from posedreamer_assets.training.loop import Budget, Duty, Progress, run_loop
-from posedreamer_assets.training.resume import read_state, write_state
 from posedreamer_assets.training.schedule import rate_factor
 
 VALIDATION_DRAWS = 2  # noise levels per validation pair
 MAX_VALIDATION_PAIRS = 96
-MEMORY_ALONE = ("micro_pairs", "gradient_checkpointing", "latent_cache", "save_every")
-"""Settings with which a training that was killed, for want of memory perhaps, may go on differently."""
 DECIDING = ("lora_rank", "half_images", "gradient_checkpointing", "latent_cache", "optimizer")
 """Those that decide how many pairs a GPU has room for."""
 
@@ -309,7 +305,7 @@ def train_dpo(
         generator.adapter.clear()
 
 
-def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path, saved: "SavedTraining | None") -> DpoResult:
+def _train(trainer: DpoTrainer, cfg: AlignmentConfig, out_dir: Path, saved: SavedTraining | None) -> DpoResult:
     network = trainer.generator.network
     course = saved.read() if saved else None
     if course is None:
@@ -365,56 +361,6 @@ def _write(
         "validations": validations,
     }
     (out_dir / "trajectory.json").write_text(json.dumps(trajectory, indent=1))
-
-
-@dataclass
-class Course:
-    """How a training has gone so far: the adapter that is best, the entries of steps and validations."""
-
-    best: dict[str, Tensor]
-    validations: list[dict[str, float]]
-    steps: list[dict[str, float]] = field(default_factory=list)
-    step: int = 0
-
-
-class SavedTraining:
-    """The state of one training in `folder/state.pt`; that of another training, by settings or pairs, is not taken up."""
-
-    def __init__(self, trainer: DpoTrainer, folder: Path, seed: int, start: Path | None) -> None:
-        self.trainer, self.file = trainer, folder / "state.pt"
-        pairs, cfg = trainer.encoder.pairs, dataclasses.asdict(trainer.cfg)
-        cfg = {name: value for name, value in cfg.items() if name not in MEMORY_ALONE}
-        numbers = [pairs.poses, pairs.winners, pairs.losers, pairs.validation]
-        begun = None if start is None else file_digest(adapter_file(start))
-        self.of = digest([cfg, seed, begun, trainer.generator.digest, pairs.captions, numbers])
-
-    def write(self, course: Course) -> None:
-        """Write everything that `read` needs, whole or not at all."""
-        trainer = self.trainer
-        write_state(
-            self.file,
-            of=self.of,
-            course=dataclasses.asdict(course),
-            adapter=[p.detach() for p in trainer.parameters],
-            optimizer=trainer.optimizer,
-            noise=trainer.noise.get_state(),
-        )
-
-    def read(self) -> Course | None:
-        """Bring the trainer to where it was; None where there is no state of this training."""
-        if not self.file.exists():
-            return None
-        state, trainer = read_state(self.file), self.trainer
-        if state["of"] != self.of:
-            return None
-        with torch.no_grad():
-            for parameter, kept in zip(trainer.parameters, state["adapter"], strict=True):
-                parameter.copy_(kept)
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.noise.set_state(state["noise"])
-        course = Course(**state["course"])
-        trainer.skip(course.step)
-        return course
 
 
 def rate_at(step: int, steps: int) -> float:

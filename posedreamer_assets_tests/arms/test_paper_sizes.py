@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from posedreamer_assets.cli.doctor import look_at_photographs, look_at_pose2d
+from posedreamer_assets.cli.doctor_studies import look_at_photographs, look_at_pose2d
 from posedreamer_assets.cli.run import run_main_job
 from posedreamer_assets.cli.run_command import stages_of, study_settings
 from posedreamer_assets.config import Pose2dConfig, Profile, load_profile
