@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from posedreamer_assets.errors import BackendError
 CONTROL_ADAPTER = "control"
 MAX_CAPTION_TOKENS = 128
 REMEMBERED_CONTROLS = 1024  # 64 KB each of the pocket generator, 130 KB of FLUX at 512 pixels
+
+Kind = TypeVar("Kind", bound="FluxGenerator")
 
 
 class FluxGenerator(PipelineGenerator):
@@ -69,7 +71,7 @@ class FluxGenerator(PipelineGenerator):
         return self.pipeline.vae
 
     @classmethod
-    def load(cls, cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
+    def load(cls: type[Kind], cfg: GeneratorConfig, image: ImageConfig) -> Kind:
         """Load the base model and its control LoRA.
 
         Raises:
@@ -93,7 +95,7 @@ class FluxGenerator(PipelineGenerator):
         return cls.ready(pipeline, cfg, image)
 
     @classmethod
-    def load_base(cls, cfg: GeneratorConfig, image: ImageConfig) -> "FluxGenerator":
+    def load_base(cls: type[Kind], cfg: GeneratorConfig, image: ImageConfig) -> Kind:
         """Load a model that sees no control image, and widen its input layer by channels that count nothing yet: what a
         control LoRA is trained on.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxControlPipeline, FluxTransformer2DModel
@@ -15,6 +15,8 @@ from posedreamer_assets.diffusion.flux import FluxGenerator, freeze
 from posedreamer_assets.diffusion.pocket_files import pocket_digest, pocket_folder
 from posedreamer_assets.diffusion.text import CaptionEncoder
 from posedreamer_assets.errors import BackendError
+
+Kind = TypeVar("Kind", bound="PocketGenerator")
 
 
 class PocketGenerator(FluxGenerator):
@@ -52,7 +54,7 @@ class PocketGenerator(FluxGenerator):
         )
 
     @classmethod
-    def ready(cls, pipeline: FluxControlPipeline, cfg: GeneratorConfig, image: ImageConfig) -> "PocketGenerator":
+    def ready(cls: type[Kind], pipeline: FluxControlPipeline, cfg: GeneratorConfig, image: ImageConfig) -> Kind:
         """These networks on their device, for painting."""
         folder, device = pocket_folder(cfg, image), resolve_device(cfg.device)
         with loading(str(folder / "text_encoder")):

@@ -173,7 +173,7 @@ def without_control(folder: Path) -> None:
     """Take the columns of the input layer away that a pocket generator sees its control image through."""
     whole: Any = FluxTransformer2DModel.from_pretrained(str(folder / "transformer"))
     seen = whole.config.in_channels // 2
-    narrow = FluxTransformer2DModel.from_config({**whole.config, "in_channels": seen})
+    narrow: Any = FluxTransformer2DModel.from_config({**whole.config, "in_channels": seen})
     state = whole.state_dict()
     state["x_embedder.weight"] = state["x_embedder.weight"][:, :seen].clone()
     narrow.load_state_dict(state)

@@ -94,14 +94,12 @@ def test_after_an_error_the_network_is_whole_again(configs: Configs, monkeypatch
         with pytest.raises(ZeroDivisionError):
             cached.generate(controls, captions, [1])
     with torch.no_grad():
+        models: tuple[Any, ...] = cached, plain  # models of flow, both
         found = [
-            one.velocity(  # type: ignore[attr-defined]
-                torch.ones(1, 64, 16),
-                torch.zeros(1, 64, 16),
-                one.encode_captions(captions),
-                torch.tensor([0.5]),  # type: ignore[attr-defined]
+            one.velocity(
+                torch.ones(1, 64, 16), torch.zeros(1, 64, 16), one.encode_captions(captions), torch.tensor([0.5])
             )
-            for one in (cached, plain)
+            for one in models
             for _ in range(5)
         ]
     assert all(torch.equal(one, found[0]) for one in found)

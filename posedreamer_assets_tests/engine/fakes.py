@@ -71,7 +71,7 @@ class CountingGenerator:
             raise BackendError("this caption is refused")
         if "bug" in caption:
             raise ValueError("a number that is none")
-        if "large" in caption and self.batch_size > LARGEST_BATCH:
+        if "large" in caption and int(self.batch_size) > LARGEST_BATCH:
             import torch
 
             raise torch.OutOfMemoryError("CUDA out of memory.\nMore of it.")
