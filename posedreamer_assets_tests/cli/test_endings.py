@@ -78,6 +78,7 @@ def test_a_signal_that_dagster_forgets_is_remembered(number: int, code: int) -> 
 
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests are a background job
         signals = Signals()
         raise_if_signalled()
         with capture_interrupts():
