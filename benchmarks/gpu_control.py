@@ -42,11 +42,10 @@ from posedreamer_assets.diffusion.control_training import (
 from posedreamer_assets.diffusion.counting import BareFlux, Lean, MixedPrecision, saved_bytes
 from posedreamer_assets.diffusion.flux import MAX_CAPTION_TOKENS
 from posedreamer_assets.diffusion.frugal import fast_products
-from posedreamer_assets.diffusion.together import Together
+from posedreamer_assets.diffusion.training_plan import MOMENTS, OF_A_WEIGHT
 from posedreamer_assets.diffusion.zimage import PLACES, ZImageGenerator
 
 GB = 1e9
-OF_A_WEIGHT = 4 + 4 + 4 + 8
 SCHEMES = ("flux", "zimage", "zimage-published")
 CAPTION_TOKENS = 96  # of Z-Image, some sentences
 FLUX: dict[str, Any] = {"in_channels": 128, "out_channels": 64, "guidance_embeds": True}
@@ -157,7 +156,7 @@ def planned(scheme: str, tiny: bool, side: int, cfg: ControlTraining) -> dict[st
         )
     parts = {
         "frozen": frozen / GB,
-        "trained": sum(p.numel() for p in learns.parameters) * OF_A_WEIGHT / GB,
+        "trained": sum(p.numel() for p in learns.parameters) * (OF_A_WEIGHT + MOMENTS["adamw"]) / GB,
         "copies": sum(copy.numel() * copy.element_size() for copy in copies) / GB,
         "activations": kept / GB,
     }
@@ -180,7 +179,7 @@ def measure(
     seconds = []
     with fast_products(device):
         trainer = ControlTrainer(data, generator, cfg)
-        as_asked(trainer.loss.together, cfg.micro_rows)
+        trainer.loss.together.rows, trainer.loss.together.halves = cfg.micro_rows, False
         for number in range(steps + 1):
             if device.type == "cuda":
                 torch.cuda.synchronize()
@@ -191,12 +190,6 @@ def measure(
             seconds.append(time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated() / GB if device.type == "cuda" else 0.0
     return {"image_s": min(seconds[1:]) / cfg.batch_size, "peak_gb": peak}
-
-
-def as_asked(together: Together, rows: int) -> None:
-    """So many rows go through together: what does not fit is told, not done in smaller parts."""
-    together.rows = rows
-    together.until_it_fits = lambda work, forget: work()  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -32,7 +32,6 @@ from posedreamer_assets.diffusion.dpo import DpoTrainer
 from posedreamer_assets.diffusion.flux import MAX_CAPTION_TOKENS
 from posedreamer_assets.diffusion.frugal import fast_products, set_checkpointing
 from posedreamer_assets.diffusion.pair_data import PairData, PosePixels
-from posedreamer_assets.diffusion.together import Together
 from posedreamer_assets.diffusion.training_plan import bytes_of_a_weight
 
 GB = 1e9
@@ -74,12 +73,6 @@ def planned(sizes: dict[str, Any], side: int, cfg: AlignmentConfig) -> dict[str,
     return {**parts, "sum": sum(parts.values())}
 
 
-def as_asked(together: Together, rows: int) -> None:
-    """So many rows go through together: what does not fit is told, not done in smaller parts."""
-    together.rows = rows
-    together.until_it_fits = lambda work, forget: work()  # type: ignore[method-assign]
-
-
 def measure(
     sizes: dict[str, Any], side: int, cfg: AlignmentConfig, device: torch.device, steps: int
 ) -> dict[str, float]:
@@ -97,7 +90,7 @@ def measure(
     seconds = []
     with tempfile.TemporaryDirectory() as folder, fast_products(device):
         trainer = DpoTrainer(pairs, model, cfg, 0, Path(folder))
-        as_asked(trainer.together, cfg.micro_pairs)
+        trainer.together.rows, trainer.together.halves = cfg.micro_pairs, False
         for number in range(1, steps + 2):
             if device.type == "cuda":
                 torch.cuda.synchronize()

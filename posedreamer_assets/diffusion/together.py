@@ -22,6 +22,8 @@ class Together:
 
     Attributes:
         rows: that go through the network together from now on.
+        halves: whether fewer are tried where they do not fit; False where a certain number is to be measured, and torch's error
+            is passed on.
         settings: as given.
     """
 
@@ -47,7 +49,7 @@ class Together:
         """
         self._what, self._noun, self._device, self.settings, self._too_large = what, noun, device, settings, too_large
         fitted = remembered_training(what, settings, device) if device.type == "cuda" else None
-        self.rows = min(rows, fitted or rows)
+        self.rows, self.halves = min(rows, fitted or rows), True
         self._most = 0
 
     def parts(self, count: int) -> Iterator[slice]:
@@ -66,12 +68,15 @@ class Together:
 
         Raises:
             PoseDreamerError: `too_large`: a single row does not fit.
+            torch.OutOfMemoryError: it does not fit, and nothing `halves`.
         """
         while True:
             self._most = 0
             try:
                 return work()
             except torch.OutOfMemoryError as error:
+                if not self.halves:
+                    raise
                 self._halve(error)
                 forget()
                 free()

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 @pytest.fixture
 def another(tiny_folder: Path) -> Callable[[], PocketGenerator]:
-    return lambda: cast(PocketGenerator, PocketGenerator.load(tiny_config(tiny_folder), IMAGE))
+    return lambda: PocketGenerator.load(tiny_config(tiny_folder), IMAGE)
 
 
 @pytest.fixture
