@@ -233,6 +233,13 @@ def test_durations_are_shown_in_their_own_unit(value: float, text: str) -> None:
     assert html.show_seconds(value) == text
 
 
+def test_what_an_item_took_is_a_duration_that_people_read(tmp_path: Path) -> None:
+    stages = [{"name": "long", "seconds": 1010.9, "items": 1}, {"name": "short", "seconds": 0.9, "items": 60}]
+    html.write_report(tmp_path / "r.html", {"title": "t", "headline": [], "stages": stages}, [])
+    cells = re.findall(r'<td class="n wide">([^<]*)</td></tr>', (tmp_path / "r.html").read_text())
+    assert cells == ["16 min 51 s", "0.015 s"]
+
+
 def test_plots_take_all_their_colours_from_the_page() -> None:
     drawn = [
         plots.oks_histogram({"a": np.array([0.2, 0.9])}, threshold=0.8),
