@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +48,7 @@ class FluxGenerator(PipelineGenerator):
 
     def __init__(self, pipeline: Any, cfg: GeneratorConfig, image: ImageConfig, weights: str) -> None:
         super().__init__(pipeline, cfg, image, weights)
-        self._controls: dict[bytes, Tensor] = {}
+        self._controls: dict[bytes, Future[Tensor]] = {}
         self._embedded: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
         self._lock = threading.Lock()
 
@@ -209,14 +210,22 @@ class FluxGenerator(PipelineGenerator):
     def _encode_control(self, control: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "tokens c"]:
         """`encode_image`, of a control image that was seen before from memory: candidates and draws of a pose share it."""
         key = hashlib.blake2b(np.ascontiguousarray(control).data, digest_size=16).digest()
-        latents = self._controls.get(key)
-        if latents is None:
-            latents = self.encode_image(control)
-            with self._lock:  # several cores paint at a time
+        with self._lock:  # several cores paint at a time, and one of them encodes
+            latents = self._controls.get(key)
+            is_new = latents is None
+            if latents is None:
                 if len(self._controls) >= REMEMBERED_CONTROLS:
                     del self._controls[next(iter(self._controls))]  # the oldest
-                self._controls[key] = latents
-        return latents
+                latents = self._controls[key] = Future()
+        if is_new:
+            try:
+                latents.set_result(self.encode_image(control))
+            except BaseException as error:
+                with self._lock:
+                    self._controls.pop(key, None)
+                latents.set_exception(error)
+                raise
+        return latents.result()
 
     def velocity(
         self,

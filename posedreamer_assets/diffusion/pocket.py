@@ -11,6 +11,7 @@ from torch import Tensor
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
 from posedreamer_assets.diffusion.backend import loading, resolve_device, resolve_dtype, weights_digest
+from posedreamer_assets.diffusion.fast_gelu import use_fast_gelu
 from posedreamer_assets.diffusion.flux import FluxGenerator, freeze
 from posedreamer_assets.diffusion.pocket_files import pocket_digest, pocket_folder
 from posedreamer_assets.diffusion.text import CaptionEncoder
@@ -61,6 +62,7 @@ class PocketGenerator(FluxGenerator):
             captions = CaptionEncoder.load(folder)
         pipeline.to(device)
         freeze(pipeline)
+        use_fast_gelu(pipeline.transformer)
         weights = pocket_digest(folder)
         if cfg.control_lora_path is not None:
             weights = weights_digest(weights, cfg.control_lora_path)

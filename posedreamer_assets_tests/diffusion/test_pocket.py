@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +52,42 @@ def test_a_control_image_is_encoded_once_whatever_is_painted_over_it(
         found = generator.generate(controls, captions, [1, 2, 3, 4], control_strength=strength)
         assert np.array_equal(found, expected)
     assert len(encoded) == 5  # four and a black one
+
+
+def test_cores_that_ask_for_one_control_image_wait_for_the_one_that_encodes_it(
+    tiny_generator: PocketGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, controls, _ = draw_discs(1)
+    encoded, plain, others = [], tiny_generator.encode_image, threading.Event()
+
+    def encode(image: np.ndarray) -> torch.Tensor:
+        encoded.append(image)
+        assert others.wait(30)
+        return plain(image)
+
+    monkeypatch.setattr(tiny_generator, "encode_image", encode)
+    with ThreadPoolExecutor(3) as cores:
+        waiting = [cores.submit(tiny_generator.encode_controls, controls) for _ in range(3)]
+        time.sleep(0.2)
+        others.set()
+        first, *more = (future.result() for future in waiting)
+    assert len(encoded) == 1 and all(torch.equal(first, one) for one in more)
+
+
+def test_a_control_image_that_could_not_be_encoded_is_tried_again(
+    tiny_generator: PocketGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, controls, _ = draw_discs(1)
+    plain = tiny_generator.encode_image
+
+    def fail(image: np.ndarray) -> torch.Tensor:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(tiny_generator, "encode_image", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        tiny_generator.encode_controls(controls)
+    monkeypatch.setattr(tiny_generator, "encode_image", plain)
+    assert tiny_generator.encode_controls(controls).isfinite().all()
 
 
 def test_no_more_control_images_are_remembered_than_there_is_room_for(
