@@ -132,22 +132,27 @@ def _finish_vae(vae: AutoencoderTiny, train: np.ndarray, held: np.ndarray, out_d
     vae.register_to_config(shift_factor=shift, scaling_factor=scale)
     signed = to_signed(held)
     rebuilt = torch.cat([decode(vae, encode_mode(vae, signed[s])) for s in batches(len(held), 16)])
-    error = ((rebuilt.clamp(-1, 1) - signed) / 2).square().mean((1, 2, 3))
-    psnr = -10.0 * error.clamp(min=1e-10).log10()
+    found = psnr(rebuilt, signed)
     half = len(held) // 2
-    _save_vae(vae, out_dir / "vae")
+    save_vae(vae, out_dir / "vae")
     rows = [held[:half][:8], to_pixels(rebuilt[:half][:8]), held[half:][:8], to_pixels(rebuilt[half:][:8])]
     save_grid(out_dir / "training" / "vae.png", rows)
     return {
-        "psnr_images_db": psnr[:half].mean().item(),
-        "psnr_controls_db": psnr[half:].mean().item(),
+        "psnr_images_db": found[:half].mean().item(),
+        "psnr_controls_db": found[half:].mean().item(),
         "shift_factor": shift,
         "scaling_factor": scale,
     }
 
 
-def _save_vae(vae: AutoencoderTiny, folder: Path) -> None:
-    """Save without `block_out_channels`, which diffusers derives anew and warns about when it finds it stored."""
+def psnr(rebuilt: Float[Tensor, "n 3 h w"], images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+    """Peak signal-to-noise ratio of each image, in dB, of pixels in -1..1."""
+    error = ((rebuilt.clamp(-1, 1) - images) / 2).square().mean((1, 2, 3))
+    return -10.0 * error.clamp(min=1e-10).log10()
+
+
+def save_vae(vae: AutoencoderTiny, folder: Path) -> None:
+    """Write an autoencoder without `block_out_channels`, which diffusers derives anew and warns about when it finds it stored."""
     vae.save_pretrained(str(folder))
     path = folder / "config.json"
     config = json.loads(path.read_text())
