@@ -96,9 +96,9 @@ def deepen(vae: AutoencoderTiny, blocks: tuple[int, ...]) -> AutoencoderTiny:
         for source, target in zip(old, new[:last] + new[last + more :], strict=True):
             target.load_state_dict(source.state_dict())
         for fresh in new[last : last + more]:
-            ending = fresh.conv[-1]
-            nn.init.normal_(ending.weight, std=0.01)  # pyright: ignore[reportArgumentType]
-            nn.init.zeros_(ending.bias)  # pyright: ignore[reportArgumentType]
+            ending = [layer for layer in fresh.modules() if isinstance(layer, nn.Conv2d)][-1]
+            nn.init.normal_(ending.weight, std=0.01)
+            nn.init.zeros_(ending.bias)  # type: ignore[arg-type]
     return deeper
 
 
