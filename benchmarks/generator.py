@@ -14,11 +14,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from torch.nn.functional import gelu
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
+from posedreamer_assets.diffusion.fast_gelu import tanh_gelu
 from posedreamer_assets.diffusion.networks import decode
 from posedreamer_assets.diffusion.pocket import PocketGenerator
 
@@ -36,6 +39,16 @@ def cpu_seconds(work: Callable[[], object], times: int) -> float:
 
 
 @torch.no_grad()
+def gelu_ratio() -> float:
+    """What `tanh_gelu` costs of PyTorch's own, on the numbers of a block of an image."""
+    numbers = torch.randn(1, 288, 1024)
+    ours, plain = (
+        cpu_seconds(lambda one=one: one(numbers), 40) for one in (tanh_gelu, partial(gelu, approximate="tanh"))
+    )
+    return ours / plain
+
+
+@torch.no_grad()
 def measure(images: int, steps: list[int]) -> dict[str, object]:
     """The figures."""
     controls = np.random.default_rng(0).integers(0, 256, (images + 1, 128, 128, 3), dtype=np.uint8)
@@ -47,6 +60,7 @@ def measure(images: int, steps: list[int]) -> dict[str, object]:
     figures: dict[str, object] = {
         "instruction set": torch.backends.cpu.get_cpu_capability(),
         "matrix products, Gflop/s": 2 * matrix.numel() * len(weight) / product_s / 1e9,
+        "GELU, times PyTorch's": gelu_ratio(),
         "caption, s": cpu_seconds(lambda: generator.encode_captions([CAPTION]), images),
         "control image, s": cpu_seconds(lambda: generator.encode_image(controls[0]), images),
         "velocity, s": cpu_seconds(lambda: generator.velocity(tokens, control, captions, sigma), images),

@@ -5,6 +5,8 @@ renders: their own, and those that the transformer guesses of them through noise
 smoother than the truth, so that a decoder which never saw one paints smoothness where an edge belongs.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +14,15 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from posedreamer_assets.config import GeneratorConfig, ImageConfig
-from posedreamer_assets.diffusion.networks import decode, unpack_latents
+from posedreamer_assets.diffusion.networks import DOWNSAMPLING, decode, unpack_latents
 from posedreamer_assets.diffusion.pixels import batches, to_signed
 from posedreamer_assets.diffusion.pocket import PocketGenerator
-from posedreamer_assets.pocket.latents import decode_latents, encode_images
-from posedreamer_assets.pocket.shards import PaintedRows, read_painted, shard_paths
+from posedreamer_assets.pocket.latents import LatentCache, LatentShard, decode_latents
+from posedreamer_assets.pocket.shards import read_painted
 from posedreamer_assets.pocket.train_flow import load_vae
 from posedreamer_assets.pocket.train_vae import FLOOR, WARMUP_STEPS, psnr, reconstruction_loss, save_grid, save_vae
 from posedreamer_assets.training.average import AveragedWeights
@@ -29,7 +31,8 @@ from posedreamer_assets.training.loop import Budget, Progress, descend, processo
 from posedreamer_assets.training.precision import autocast
 from posedreamer_assets.training.schedule import rate_factor
 
-TOKEN = 8  # pixels along a side
+TOKEN = 2 * DOWNSAMPLING  # pixels along a side
+HELD_OUT_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class Decodable:
 
     latents: np.ndarray
     images: np.ndarray
+
+    @classmethod
+    def concat(cls, parts: "Sequence[Decodable]") -> "Decodable":
+        """One after the other."""
+        return cls(np.concatenate([p.latents for p in parts]), np.concatenate([p.images for p in parts]))
 
     def crops(self, rng: np.random.Generator, size: int, side: int) -> tuple[Tensor, Tensor]:
         """Latents (size, c, ...) and pixels in -1..1 of random rows, all cut at one random place of `side` tokens."""
@@ -127,9 +135,10 @@ def train_decoder(shards: Path, out_dir: Path, cfg: DecoderTraining) -> dict[str
     torch.manual_seed(cfg.seed)
     rng = np.random.default_rng(cfg.seed)
     log = JsonLog(out_dir / "training" / "decoder.jsonl", echo=True)
-    own, guessed, held = _rows(shards, out_dir, cfg)
-    vae = deepen(load_vae(out_dir), cfg.blocks).requires_grad_(False)
+    own, guessed, held = _rows(shards, out_dir, cfg, log)
+    vae = load_vae(out_dir)
     before = _measure(vae, held)
+    vae = deepen(vae, cfg.blocks).requires_grad_(False)
     log.write(event="start", rows=len(own.images), guessed=len(guessed.images), **before)
     vae.decoder.requires_grad_(True).train()
     average = AveragedWeights(vae.decoder, cfg.ema)
@@ -153,43 +162,58 @@ def train_decoder(shards: Path, out_dir: Path, cfg: DecoderTraining) -> dict[str
     return {"steps": float(progress.step), **result}
 
 
-def _rows(shards: Path, out_dir: Path, cfg: DecoderTraining) -> tuple[Decodable, Decodable, tuple[Decodable, ...]]:
-    """Renders with their own latents, some of them with guessed ones, and both of held-out renders."""
-    parts = [read_painted(path) for path in shard_paths(shards)]
-    rows = PaintedRows.concat(parts)
-    train, held = rows.take(~rows.held_out), rows.take(rows.held_out)
-    rng = np.random.default_rng(cfg.seed)
-    train = train.take(np.sort(rng.permutation(len(train))[: cfg.max_rows]))
-    height, width = rows.images.shape[1:3]
+def _rows(
+    shards: Path, out_dir: Path, cfg: DecoderTraining, log: JsonLog
+) -> tuple[Decodable, Decodable, tuple[Decodable, Decodable]]:
+    """Renders with their own latents, some of them with guessed ones, and both of held-out renders.
+
+    Shard by shard, since pixels of all renders and of their control images are gigabytes.
+    """
+    cache = LatentCache(shards, out_dir / "training" / "latents", load_vae(out_dir), cfg.dtype, log)
+    cache.refresh()
+    rng, noise = np.random.default_rng(cfg.seed), torch.Generator().manual_seed(cfg.seed)
+    side = TOKEN * math.isqrt(next(iter(cache.parts.values())).images.shape[1])
     settings = GeneratorConfig(model_path=str(out_dir), dtype="float32", device="cpu")
-    generator = PocketGenerator.load(settings, ImageConfig(width=width, height=height))
-    few = train.take(np.sort(rng.permutation(len(train))[: cfg.guessed_rows]))
-    kept = held.take(slice(0, 64))
-    return (
-        _own(generator, train, cfg),
-        guess(generator, few, cfg),
-        (_own(generator, kept, cfg), guess(generator, kept, cfg)),
-    )
-
-
-def _own(generator: PocketGenerator, rows: PaintedRows, cfg: DecoderTraining) -> Decodable:
-    with autocast(cfg.dtype):
-        return Decodable(encode_images(generator.vae, rows.images).half().numpy(), rows.images)
+    generator = PocketGenerator.load(settings, ImageConfig(width=side, height=side))
+    found: list[tuple[Decodable, ...]] = []
+    for name, part in sorted(cache.parts.items()):
+        pixels = read_painted(shards / f"{name}.npz").images
+        train, held = rng.permutation(np.flatnonzero(~part.held_out)), np.flatnonzero(part.held_out)
+        train, few, held = (
+            rows[: math.ceil(count / len(cache.parts))]
+            for rows, count in ((train, cfg.max_rows), (train, cfg.guessed_rows), (held, HELD_OUT_ROWS))
+        )
+        found.append(
+            (
+                Decodable(part.images[train], pixels[train]),
+                guess(generator, part, few, pixels, cfg.sigma, noise),
+                Decodable(part.images[held], pixels[held]),
+                guess(generator, part, held, pixels, cfg.sigma, noise),
+            )
+        )
+    own, guessed, held_own, held_guessed = (Decodable.concat(parts) for parts in zip(*found, strict=True))
+    return own, guessed, (held_own, held_guessed)
 
 
 @torch.no_grad()
-def guess(generator: PocketGenerator, rows: PaintedRows, cfg: DecoderTraining) -> Decodable:
-    """Renders with the latents that the transformer guesses, given these mixed with noise: x - sigma v(x, sigma)."""
-    noise = torch.Generator().manual_seed(cfg.seed)
+def guess(
+    generator: PocketGenerator,
+    part: LatentShard,
+    rows: Int[np.ndarray, " n"],
+    pixels: UInt8[np.ndarray, "m h w 3"],
+    sigma: float,
+    noise: torch.Generator,
+) -> Decodable:
+    """Rows of a shard with the latents that the transformer guesses of them, mixed with noise: x - sigma v(x, sigma)."""
     found = []
     for chunk in batches(len(rows), 8):
-        part = rows.take(chunk)
-        images, controls = (encode_images(generator.vae, pixels) for pixels in (part.images, part.controls))
-        noisy = torch.lerp(images, torch.randn(images.shape, generator=noise), cfg.sigma)
-        captions = generator.encode_captions([str(caption) for caption in part.captions])
-        velocity = generator.velocity(noisy, controls, captions, torch.full((len(part),), cfg.sigma))
-        found.append((noisy - cfg.sigma * velocity).half().numpy())
-    return Decodable(np.concatenate(found), rows.images)
+        few = rows[chunk]
+        images, controls = (torch.from_numpy(latents[few]).float() for latents in (part.images, part.controls))
+        noisy = torch.lerp(images, torch.randn(images.shape, generator=noise), sigma)
+        captions = generator.encode_captions([part.captions[row] for row in few])
+        velocity = generator.velocity(noisy, controls, captions, torch.full((len(few),), sigma))
+        found.append((noisy - sigma * velocity).half().numpy())
+    return Decodable(np.concatenate(found), pixels[rows])
 
 
 def _loss(
@@ -204,7 +228,7 @@ def _loss(
 
 
 @torch.no_grad()
-def _measure(vae: AutoencoderTiny, held: tuple[Decodable, ...]) -> dict[str, float]:
+def _measure(vae: AutoencoderTiny, held: tuple[Decodable, Decodable]) -> dict[str, float]:
     return {
         name: psnr(to_signed(_decoded(vae, rows)), to_signed(rows.images)).mean().item()
         for name, rows in zip(("psnr_renders_db", "psnr_guesses_db"), held, strict=True)
@@ -220,6 +244,6 @@ def _decoded(vae: AutoencoderTiny, rows: Decodable) -> UInt8[np.ndarray, "n h w 
     return np.concatenate(parts)
 
 
-def _save_pictures(vae: AutoencoderTiny, held: tuple[Decodable, ...], path: Path) -> None:
+def _save_pictures(vae: AutoencoderTiny, held: tuple[Decodable, Decodable], path: Path) -> None:
     few = [Decodable(rows.latents[:8], rows.images[:8]) for rows in held]
     save_grid(path, [few[0].images, *(_decoded(vae, rows) for rows in few)])
