@@ -20,6 +20,8 @@ SYSTEM_PACKAGES := libegl1 libgl1 libgl1-mesa-dri libxrender1 libgomp1
 SYSTEM_LIBRARIES := libEGL.so.1 libGL.so.1 libXrender.so.1 libgomp.so.1
 export PYOPENGL_PLATFORM ?= egl
 export TOKENIZERS_PARALLELISM ?= false
+# Container images often forbid bytecode, and every process would compile torch and Dagster anew: seconds each.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup setup-dev run study dev test check lint faults docs gl clean
 

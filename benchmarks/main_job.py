@@ -34,6 +34,7 @@ ALWAYS = {
     "TQDM_DISABLE": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONDONTWRITEBYTECODE": "",  # or every process compiles what it imports, see docs/speed.md
 }
 
 
