@@ -9,7 +9,7 @@ Three adapters of the same poses and the same generator:
 The last two paint as many candidates and take as many steps. Test poses, which none has paired, are painted without and with each
 adapter from the same noise; judge and outside judge look at all of them. Intervals are over poses.
 
-    python benchmarks/online_dpo.py --out FOLDER --seed 31 [--judge movenet.onnx] [--draws 2] [--set KEY=VALUE]
+    python benchmarks/online_dpo.py --out FOLDER --seed 31 [--judge movenet.onnx] [--draws 2] [--only offline] [--set KEY=VALUE]
 
 What was made is kept in FOLDER and not made again. For AVX2 alone: ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 MKL_ENABLE_INSTRUCTIONS=AVX2, and --set generator.dtype=float32.
@@ -144,6 +144,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--judge", help="an ONNX pose model that looks, too")
     parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument(
+        "--only", choices=("offline",), help="train the shipped setting alone: what an adapter gains on a seed"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
     outside = {"outside_judge.kind": "onnx", "outside_judge.path": args.judge} if args.judge else {}
@@ -155,13 +158,15 @@ def main() -> None:
 
     place = args.out.absolute() / f"seed-{args.seed}"
     all_of_them = with_alignment(candidate_strengths=(*strengths, *strengths), steps=2 * steps)
-    snapshot = prepare(Home(place / "home"), all_of_them)
+    snapshot = prepare(Home(place / "home"), shipped if args.only else all_of_them)
     print(f"candidates of {place} are there", flush=True)
     variants = {
         "offline": (shipped, len(strengths)),
         "online": (with_alignment(steps=2 * steps, reference_every=steps), len(strengths)),
         "offline, 2x": (all_of_them, 2 * len(strengths)),
     }
+    if args.only:
+        variants = {args.only: variants[args.only]}
     base = look(snapshot, shipped, None, args.draws, place / "none").mean(axis=1)
     print(json.dumps({"none": [bootstrap_mean(oks).as_dict() for oks in base]}), flush=True)
     gained = {}
@@ -174,7 +179,7 @@ def main() -> None:
             json.dumps({name: said, "OKS gained": [bootstrap_mean(gain).as_dict() for gain in gained[name]]}),
             flush=True,
         )
-    for other in ("offline", "offline, 2x"):
+    for other in ("offline", "offline, 2x") if "online" in gained else ():
         more = [bootstrap_mean(a - b).as_dict() for a, b in zip(gained["online"], gained[other], strict=True)]
         print(json.dumps({f"online - {other}": more}), flush=True)
 
