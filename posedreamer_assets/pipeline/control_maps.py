@@ -67,7 +67,7 @@ STAGE = Stage(
     "One row per pose: mesh-to-RGB control image, depth (mm, 16 bit), normals, body parts, silhouette, and projected joints "
     "with visibility from the depth buffer.",
     make,
-    "1",
+    "2",
     table=TABLE,
     settings=("image",),
     checkpoints=("body_model",),

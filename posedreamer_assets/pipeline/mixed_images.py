@@ -51,7 +51,7 @@ STAGE = Stage(
     "One row per mixture of a photograph: synthetic people over it at its own size, who is where, which part of the body, and "
     "depth. Pixels that show no synthetic person are the photograph's, bit for bit.",
     make,
-    "1",
+    "2",
     table=scene_images.TABLE,
     groups=(PHOTO,),
     settings=("mixed.variants",),

@@ -200,7 +200,7 @@ _STAGE = Stage(
     "One row per scene: picture, who is where, which part of the body, and depth. Shaded at vertices and drawn in one pass, with "
     "shadows on the ground and on people; or, under `crowds.renderer: cycles`, rendered by Blender.",
     make,
-    "1",
+    "2",
     table=TABLE,
     groups=(SCENE, SCENE_TEST),
     settings=("scenes.backgrounds",),

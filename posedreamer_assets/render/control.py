@@ -114,13 +114,14 @@ def render_control_maps(body: BodyModel, params: BodyParams, cameras: Cameras) -
             normals=(vertex_normals(body, vertices_cam[i]) + 1) / 2,
         )
         assert drawn.normal is not None, "normals were given"
+        millimetres = drawn.depth_m * np.float32(1000)
         for maps, part in (
             (control, drawn.value),
             (normals, drawn.normal),
             (parts, drawn.label),
             (depth, drawn.depth_m),
-            (depth_mm, np.minimum(np.round(drawn.depth_m * 1000), 65535)),
-            (silhouette, np.where(drawn.depth_m > 0, np.uint8(255), np.uint8(0))),
+            (depth_mm, np.minimum(np.rint(millimetres), 65535)),
+            (silhouette, (drawn.depth_m > 0) * np.uint8(255)),
         ):
             drawn.paste(maps[i], part)
     inside = in_frame(joints_px, cameras.width, cameras.height)

@@ -87,7 +87,12 @@ class Drawn:
     def paste(self, picture: np.ndarray, part: np.ndarray) -> None:
         """Write a part into its place in a whole picture."""
         height, width = part.shape[:2]
-        picture[self.y : self.y + height, self.x : self.x + width] = part
+        place = picture[self.y : self.y + height, self.x : self.x + width]
+        if part.ndim == 2:
+            place[...] = part
+            return
+        for channel in range(part.shape[2]):  # NumPy takes five times as long for three bytes of each four at once
+            place[..., channel] = part[..., channel]
 
 
 def _load_triton() -> None:
@@ -222,23 +227,20 @@ class Renderer:
 
 
 class _Target:
-    """Two colour buffers and depth of one size, each with several samples of a pixel; a second set takes their averages.
-
-    Data is drawn into them too, though all samples of a pixel are then the same: depth rounds a little differently in
-    buffers of one sample, and maps drawn today shall equal those that are stored.
-    """
+    """Two colour buffers and depth of one size. Data is drawn into them; pictures into a second set, with several samples of a
+    pixel, whose averages the first one takes."""
 
     def __init__(self, gl: Any, width: int, height: int) -> None:
         self.width, self.height = width, height
-        self._gl, self._pair = gl, False
-        self._drawn, drawn = self._framebuffer(_SAMPLES)
+        self._gl, self._pair, self._smooth = gl, False, False
         self._whole, whole = self._framebuffer(0)
-        self._buffers = drawn + whole
+        self._samples, samples = self._framebuffer(_SAMPLES)
+        self._buffers = whole + samples
 
     def bind(self, box: tuple[int, int, int, int], *, pair: bool, smooth: bool) -> None:
         """Make a rectangle of it what is drawn into, cleared; `pair`: into both colour buffers."""
-        gl, self._pair = self._gl, pair
-        gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self._drawn)
+        gl, self._pair, self._smooth = self._gl, pair, smooth
+        gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self._samples if smooth else self._whole)
         attachments = [gl.GL_COLOR_ATTACHMENT0, gl.GL_COLOR_ATTACHMENT1] if pair else [gl.GL_COLOR_ATTACHMENT0]
         gl.glDrawBuffers(len(attachments), attachments)
         gl.glViewport(0, 0, self.width, self.height)
@@ -258,33 +260,40 @@ class _Target:
 
     def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """A rectangle of both colour buffers (RGBA) and of depth in [0, 1], top row first; `y` counts from the bottom."""
-        gl = self._gl
-        gl.glBindFramebuffer(gl.GL_DRAW_FRAMEBUFFER, self._whole)
-        box = (x, y, x + width, y + height)
-        first = self._colour(gl.GL_COLOR_ATTACHMENT0, box, gl.GL_DEPTH_BUFFER_BIT)
-        depth = np.empty((height, width), np.float32)
-        gl.glReadPixels(x, y, width, height, gl.GL_DEPTH_COMPONENT, gl.GL_FLOAT, depth)
-        second = self._colour(gl.GL_COLOR_ATTACHMENT1, box) if self._pair else None
-        return first, second, depth[::-1]
-
-    def _colour(self, attachment: Any, box: tuple[int, int, int, int], also: int = 0) -> np.ndarray:
-        """One colour buffer, its samples averaged; other parts are averaged with it."""
-        gl, (left, low, right, high) = self._gl, box
-        pixels = np.empty((high - low, right - left, 4), np.uint8)
-        gl.glBindFramebuffer(gl.GL_READ_FRAMEBUFFER, self._drawn)
-        gl.glReadBuffer(attachment)
-        ahead = [gl.GL_NONE] * (attachment - gl.GL_COLOR_ATTACHMENT0)
-        gl.glDrawBuffers(len(ahead) + 1, [*ahead, attachment])
-        gl.glBlitFramebuffer(*box, *box, gl.GL_COLOR_BUFFER_BIT | also, gl.GL_NEAREST)
+        gl, box = self._gl, (x, y, width, height)
+        attachments = [gl.GL_COLOR_ATTACHMENT0, gl.GL_COLOR_ATTACHMENT1][: 1 + self._pair]
+        if self._smooth:
+            self._average(attachments, box)
         gl.glBindFramebuffer(gl.GL_READ_FRAMEBUFFER, self._whole)
+        depth = np.empty((height, width), np.float32)
+        gl.glReadPixels(*box, gl.GL_DEPTH_COMPONENT, gl.GL_FLOAT, depth)
+        first, *second = (self._colour(attachment, box) for attachment in attachments)
+        return first, second[0] if second else None, depth[::-1]
+
+    def _average(self, attachments: list[Any], box: tuple[int, int, int, int]) -> None:
+        """Average the samples of a rectangle of these colour buffers; of depth one sample is taken."""
+        gl, (x, y, width, height) = self._gl, box
+        corners = (x, y, x + width, y + height)
+        gl.glBindFramebuffer(gl.GL_READ_FRAMEBUFFER, self._samples)
+        gl.glBindFramebuffer(gl.GL_DRAW_FRAMEBUFFER, self._whole)
+        for number, attachment in enumerate(attachments):
+            gl.glReadBuffer(attachment)
+            gl.glDrawBuffers(number + 1, [*[gl.GL_NONE] * number, attachment])
+            parts = gl.GL_COLOR_BUFFER_BIT if number else gl.GL_COLOR_BUFFER_BIT | gl.GL_DEPTH_BUFFER_BIT
+            gl.glBlitFramebuffer(*corners, *corners, parts, gl.GL_NEAREST)
+
+    def _colour(self, attachment: Any, box: tuple[int, int, int, int]) -> np.ndarray:
+        """RGBA of a rectangle of one colour buffer."""
+        gl, (_, _, width, height) = self._gl, box
+        pixels = np.empty((height, width, 4), np.uint8)
         gl.glReadBuffer(attachment)
-        gl.glReadPixels(left, low, right - left, high - low, gl.GL_RGBA, gl.GL_UNSIGNED_BYTE, pixels)
+        gl.glReadPixels(*box, gl.GL_RGBA, gl.GL_UNSIGNED_BYTE, pixels)
         return pixels[::-1]
 
     def delete(self) -> None:
         """Free what it holds."""
         gl = self._gl
-        gl.glDeleteFramebuffers(2, [self._drawn, self._whole])
+        gl.glDeleteFramebuffers(2, [self._whole, self._samples])
         gl.glDeleteRenderbuffers(len(self._buffers), self._buffers)
 
     def _framebuffer(self, samples: int) -> tuple[int, list[int]]:
