@@ -75,8 +75,9 @@ def _corners(body: BodyModel) -> Int[np.ndarray, "3 f"]:
 
 def vertex_normals(body: BodyModel, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
     """Area-weighted unit normals, pointing outwards."""
-    # Coordinate by coordinate: many times as fast as gathering triples.
-    corners = np.take(np.ascontiguousarray(vertices.T), _corners(body), axis=1)  # (3 coordinates, 3 corners, f)
+    # Coordinate by coordinate: many times as fast as gathering triples. "clip" looks at no index, in half of the time.
+    by_coordinate = np.ascontiguousarray(vertices.T)
+    corners = np.take(by_coordinate, _corners(body), axis=1, mode="clip")  # (3 coordinates, 3 corners, f)
     (x, y, z), (u, v, w) = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     crosses = np.stack([y * w - z * v, z * u - x * w, x * v - y * u], axis=1)
     normals = _faces_to_vertices(body) @ crosses
