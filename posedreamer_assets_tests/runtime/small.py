@@ -19,11 +19,10 @@ from posedreamer_assets.runtime.checking import check_asset
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.make import Result, make
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets_tests.diffusion.conftest import SIDE, save_tiny_parts
 
 SMALL = {
-    "image.width": SIDE,
-    "image.height": SIDE,
+    "image.width": 32,  # of save_tiny_parts
+    "image.height": 32,
     "poses.batch_size": 9,
     "poses.batches": 2,
     "poses.align_batches": 1,
@@ -98,6 +97,9 @@ def passing(table: str, rows: pa.Table, around: Around) -> list[CheckOutcome]:
 
 def make_every_table(place: Path, **settings: object) -> tuple[LanceStore, Profile]:
     """A store with all tables that the profile SMALL gives, one hard round included, by random weights."""
+    # Here, since it takes ten seconds, which processes that are killed would spend each.
+    from posedreamer_assets_tests.diffusion.conftest import save_tiny_parts
+
     save_tiny_parts(place / "generator")
     rounds = {"curriculum.rounds": [{"size": 2}]}
     profile = load_profile("pocket", {**SMALL, **rounds, "generator.model_path": str(place / "generator"), **settings})
