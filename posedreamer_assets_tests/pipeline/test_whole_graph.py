@@ -18,11 +18,11 @@ from posedreamer_assets.storage import LanceStore
 from posedreamer_assets.tables.keys import group_of, of_groups
 
 SMALL = {
-    "poses.batch_size": 12,
+    "poses.batch_size": 8,
     "poses.batches": 2,
     "poses.align_batches": 1,
     "scenes.supersample": 1,
-    "generator.steps": 3,
+    "generator.steps": 2,
     "alignment.candidate_strengths": [1.0, 1.0],
     "alignment.val_share": 0.4,
     "alignment.test_share": 0.35,
@@ -31,10 +31,11 @@ SMALL = {
     "alignment.steps": 2,
     "alignment.eval_every": 1,
     "alignment.batch_size": 2,
+    "alignment.test_draws": 2,
     "curation.min_oks": 0.0,
     "curation.max_people": 9,
     "curation.max_head_error_deg": 180.0,
-    "curriculum.pool_size": 48,
+    "curriculum.pool_size": 24,
     "curriculum.rounds": [{"batches": 1, "size": 4}],
     "curriculum.min_distance": 0.1,
     "curriculum.boost_rounds": 10,
@@ -61,7 +62,7 @@ def test_every_stage_is_made_and_reported(run: tuple[Home, Summary]) -> None:
     assert [t.stage for t in summary.timings] == [stage.key for stage in STAGES]
     assert all(t.made for t in summary.timings)
     figures = json.loads(Path(summary.summary_json).read_text())
-    assert figures["images_made"] == 2 * 12 + 4
+    assert figures["images_made"] == 2 * 8 + 4
     assert figures["kept"] + sum(figures["rejected"].values()) == figures["images_made"]
     assert sum(g["kept"] for g in figures["kept_by_skin_tone"]["groups"].values()) == figures["kept"]
     assert {"oks_before", "oks_after", "error_reduction"} <= figures["dpo"].keys()
