@@ -24,15 +24,20 @@ from posedreamer_assets.cli.endings import (
 from posedreamer_assets.config import write_whole
 from posedreamer_assets.storage import LanceStore
 
-SIZES = ("poses.batch_size=6", "poses.batches=40", "poses.align_batches=1", "scenes.supersample=1")
+SIZES = ("poses.batch_size=2", "poses.batches=40", "poses.align_batches=1", "scenes.supersample=1")
+# Without the first pictures, which take most of the time until the poses' turn.
+POSES_ALONE = (
+    "from posedreamer_assets.cli import run_command as command; "
+    "command.stages_of = lambda *_: ['body_model', 'pose_library']; "
+)
 
 
-def command(home: Path) -> list[str]:
+def command(home: Path, before: str = "") -> list[str]:
     given = [part for size in SIZES for part in ("--set", size)]
     return [
         sys.executable,
         "-c",
-        "from posedreamer_assets.cli.commands import main; main()",
+        f"{before}from posedreamer_assets.cli.commands import main; main()",
         "run",
         "--home",
         str(home),
@@ -41,17 +46,21 @@ def command(home: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "background"),
-    [(signal.SIGINT, INTERRUPTED, False), (signal.SIGTERM, TERMINATED, False), (signal.SIGTERM, TERMINATED, True)],
+    ("number", "code", "background", "stages"),
+    [
+        (signal.SIGINT, INTERRUPTED, False, ""),
+        (signal.SIGTERM, TERMINATED, False, POSES_ALONE),
+        (signal.SIGTERM, TERMINATED, True, POSES_ALONE),
+    ],
 )
 def test_a_signal_ends_a_run_in_one_line_and_what_was_made_stays(
-    tmp_path: Path, number: int, code: int, background: bool
+    tmp_path: Path, number: int, code: int, background: bool, stages: str
 ) -> None:
     """Of a script's background job, which ignores SIGINT, too."""
     store, deadline = LanceStore(str(tmp_path / "storage")), time.monotonic() + 400  # computers may be busy
     before = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"] if background else []
     with subprocess.Popen(
-        [*before, *command(tmp_path)],
+        [*before, *command(tmp_path, stages)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
