@@ -13,6 +13,7 @@ import dagster as dg
 from posedreamer_assets.cli.status import status_of
 from posedreamer_assets.defs.build import build
 from posedreamer_assets.defs.deployment import Deployment
+from posedreamer_assets.defs.local.fast_sqlite import unhurried_sqlite
 from posedreamer_assets.defs.local.runner import Runner, run_config
 from posedreamer_assets.defs.partitions import register
 from posedreamer_assets.pipeline import graph
@@ -28,13 +29,14 @@ DEFS = build(Deployment(partitions_per_run=3), graph(2))
 def one_run(home: Home, instance: dg.DagsterInstance, assets: tuple[str, ...] = ASSETS) -> dict[str, Any]:
     """A run over all three partitions."""
     keys = [dg.AssetKey(name.split("/")) for name in assets]
-    result = DEFS.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=instance,
-        asset_selection=keys,
-        tags={"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partition_range_end": KEYS[-1]},
-        run_config=run_config(home),
-        raise_on_error=False,
-    )
+    with unhurried_sqlite():  # as runs of the command line are: hundreds of events a partition
+        result = DEFS.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            asset_selection=keys,
+            tags={"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partition_range_end": KEYS[-1]},
+            run_config=run_config(home),
+            raise_on_error=False,
+        )
     events = [e for key in keys for e in result.asset_materializations_for_node(key.to_python_identifier())]
     checks = [
         e.asset_check_evaluation_data

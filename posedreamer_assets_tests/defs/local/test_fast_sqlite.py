@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
 from posedreamer_assets.defs.local.fast_sqlite import unhurried_sqlite
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_wait_for_the_disk() -> None:
+    """Which other tests have of the conftest: here the settings are Dagster's own."""
 
 
 def settings(path: Path) -> tuple[int, str]:
