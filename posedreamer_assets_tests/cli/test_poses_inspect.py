@@ -13,6 +13,7 @@ from posedreamer_assets.body.params import BodyParams
 from posedreamer_assets.cli.commands import cli
 from posedreamer_assets.cli.doctor import look_at_poses
 from posedreamer_assets.config import PosesConfig, Profile
+from posedreamer_assets.poses import sheet
 from posedreamer_assets_tests.poses.sources.npz_kinds import base, clip_arrays, people_arrays
 from posedreamer_assets_tests.poses.sources.rig_kinds import KINDS, write_kind
 from posedreamer_assets_tests.poses.sources.rigs import lively
@@ -114,18 +115,21 @@ def test_people_of_a_file_are_named(tmp_path: Path) -> None:
     assert [clip["name"] for clip in file["clips"]] == ["both-1", "both-2"]
 
 
-def test_sheets_have_a_row_a_clip_and_pages_that_a_limit_bounds(tmp_path: Path) -> None:
+def test_sheets_have_a_row_a_clip_and_pages_that_a_limit_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheet, "ROWS", 8)
     place, out = tmp_path / "clips", tmp_path / "sheets"
     place.mkdir()
     write_kind(place / "a.bvh", KINDS["motive"], lively(seed=1))
-    for copy in range(24):
+    for copy in range(9):
         (place / f"b{copy:02}.bvh").write_bytes((place / "a.bvh").read_bytes())
     found = inspected("--sheet", str(out), str(place))
     assert found["sheets"] == [str(out / "poses-001.png"), str(out / "poses-002.png")]
     heights = [height_of(path) for path in found["sheets"]]
-    assert heights[1] * 3 < heights[0] < heights[1] * 4 + 100  # 20 rows and 5
-    limited = inspected("--sheet", str(tmp_path / "few"), "--sheet-files", "2", str(place))
-    assert len(limited["files"]) == 25 and len(limited["sheets"]) == 1
+    assert heights[1] * 3 < heights[0] < heights[1] * 4 + 100  # 8 rows and 2
+    limited = inspected("--sheet", str(tmp_path / "few"), "--sheet-files", "1", str(place))
+    assert len(limited["files"]) == 10 and len(limited["sheets"]) == 1
     assert height_of(limited["sheets"][0]) < heights[1]
 
 
