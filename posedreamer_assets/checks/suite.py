@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from posedreamer_assets.checks.files import load_table_checks
+from posedreamer_assets.checks.kept import kept_configurations
 from posedreamer_assets.checks.kinds import KINDS, is_plain
 from posedreamer_assets.checks.model import Around, CheckOutcome, DataCheck, Measured, TableChecks
 from posedreamer_assets.checks.rows import Rows
@@ -165,7 +166,9 @@ def _results(table: str, frame: Any, expectations: Iterable[Any], form: dict[str
     import great_expectations as gx
 
     suite = gx.ExpectationSuite(name=table, expectations=[copy.deepcopy(e) for e in expectations])
-    found = _batch_definition().get_batch(batch_parameters={"dataframe": frame}).validate(suite, result_format=form)
+    batch = _batch_definition().get_batch(batch_parameters={"dataframe": frame})
+    with kept_configurations():
+        found = batch.validate(suite, result_format=form)
     return {r.expectation_config.meta["check"]: r for r in found.results}
 
 
