@@ -208,7 +208,7 @@ def test_a_killed_training_goes_on_to_the_same_adapter(
 def test_a_training_that_starts_from_an_adapter_measures_against_it(
     tiny_generator: PocketGenerator, tmp_path: Path
 ) -> None:
-    longer = replace(CONFIG, steps=30, eval_every=1)
+    longer = replace(CONFIG, steps=16, eval_every=4)
     first = train_dpo(disc_pairs(), tiny_generator, longer, 0, tmp_path / "first")
     assert first.best_step > 0
     second = train_dpo(disc_pairs(), tiny_generator, CONFIG, 1, tmp_path / "second", start=first.adapter_path)
