@@ -4,14 +4,11 @@ import pytest
 
 from posedreamer_assets.config import Profile
 from posedreamer_assets.storage import LanceStore
-from posedreamer_assets_tests.arms.small import make_stages, small_study
+from posedreamer_assets_tests.arms.small import make_study
+from posedreamer_assets_tests.made_once import made_once
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[LanceStore, Profile]:
     """Its rows are only read."""
-    place = tmp_path_factory.mktemp("arms")
-    profile = small_study(place)
-    store = LanceStore(str(place / "storage"))
-    make_stages(store, profile)
-    return store, profile
+    return made_once(tmp_path_factory, "arms", make_study)

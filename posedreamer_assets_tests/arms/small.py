@@ -53,6 +53,13 @@ def small_study(place: Path, **settings: object) -> Profile:
     return load_profile("pocket", {**SETTINGS, "pose2d.baseline": str(baseline), "pose2d.steps": 4, **settings})
 
 
+def make_study(place: Path) -> tuple[LanceStore, Profile]:
+    """All stages of the tiny study, checked."""
+    store, profile = LanceStore(str(place / "storage")), small_study(place)
+    make_stages(store, profile)
+    return store, profile
+
+
 def make_stages(
     store: LanceStore, profile: Profile, names: Sequence[str] = (*DATA, *TRAINED)
 ) -> list[tuple[str, str | None]]:

@@ -23,12 +23,13 @@ from posedreamer_assets.progress import watching
 from posedreamer_assets.runtime.freshness import Snapshot
 from posedreamer_assets.runtime.home import Home
 from posedreamer_assets.storage import LanceStore
+from posedreamer_assets_tests.made_once import made_once
 from posedreamer_assets_tests.students.small import make_study
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[LanceStore, Profile]:
-    return make_study(tmp_path_factory.mktemp("study"))
+    return made_once(tmp_path_factory, "study", make_study)
 
 
 @pytest.fixture
